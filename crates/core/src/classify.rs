@@ -1,0 +1,189 @@
+//! Whether a delivered envelope is new. The only place that decides it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    envelope::Envelope,
+    ledger::LedgerShape,
+    record::{LastSeq, Record},
+    safeguard::{Safeguard, Safeguards},
+    time::Timestamp,
+};
+
+/// An envelope as a queue delivered it.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// The envelope.
+    pub envelope: Arc<Envelope>,
+    /// The queue and the envelope's place in it. Rises within an address; a re-sent copy has a new one.
+    pub seq: LastSeq,
+    /// When the queue took it.
+    pub enqueued_at: Timestamp,
+    /// How often it was delivered, this time included: 1 the first time.
+    pub receive_count: u32,
+}
+
+/// The times that the proof of "new" rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    /// How long a queue refuses a second copy of an id (SQS FIFO: 5 minutes).
+    pub dedup_window: Duration,
+    /// By how much clocks may differ.
+    pub margin: Duration,
+    /// How long the ledger remembers: longer than any queue keeps a message (SQS: 14 days).
+    pub horizon: Duration,
+    /// How much of the ledger is inline.
+    pub ledger: LedgerShape,
+    /// What tests may switch off.
+    pub safeguards: Safeguards,
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self {
+            dedup_window: Duration::from_secs(300),
+            margin: Duration::from_secs(60),
+            horizon: Duration::from_secs(15 * 86_400),
+            ledger: LedgerShape::default(),
+            safeguards: Safeguards::default(),
+        }
+    }
+}
+
+/// What is known of a delivered envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Already applied (or already given up).
+    Duplicate,
+    /// Not applied yet.
+    New,
+    /// Only the spilled segments can tell; entries accepted at `since` or later have to be looked at.
+    Ask {
+        /// Segments whose newest entry is older need not be read.
+        since: Timestamp,
+    },
+    /// Older than the horizon: nothing can tell any more.
+    TooOld,
+}
+
+impl Protocol {
+    /// Decides by the record alone, if it can.
+    #[must_use]
+    pub fn classify(&self, record: &Record, delivered: &Delivered, now: Timestamp) -> Verdict {
+        let on = |safeguard| self.safeguards.on(safeguard);
+        let envelope = &delivered.envelope;
+        let taken = |last: LastSeq| last.queue == delivered.seq.queue && delivered.seq.seq <= last.seq;
+        if on(Safeguard::LastSeq) && record.last_seq.is_some_and(taken) {
+            return Verdict::Duplicate;
+        }
+        if on(Safeguard::InlineLedger) && record.ledger.holds(envelope.id) {
+            return Verdict::Duplicate;
+        }
+        // No first copy can have been accepted before this moment, unless the producer named its own key.
+        let earliest = match envelope.keyed && on(Safeguard::KeyedLookup) {
+            true => Timestamp::ZERO,
+            false => envelope.sent_at.minus(self.margin),
+        };
+        if record.ledger.floor == Timestamp::ZERO || record.ledger.floor < earliest {
+            return Verdict::New;
+        }
+        let age = delivered.enqueued_at.since(envelope.sent_at);
+        let fresh = age < self.dedup_window.saturating_sub(self.margin) || !on(Safeguard::DedupWindow);
+        // After a move to another queue the mark of the former one is gone, and with it the proof against its redeliveries.
+        let marked = record.last_seq.is_none_or(|last| last.queue == delivered.seq.queue);
+        if fresh && marked && earliest > Timestamp::ZERO {
+            return Verdict::New;
+        }
+        if on(Safeguard::Horizon) && now > envelope.sent_at.plus(self.horizon) {
+            return Verdict::TooOld;
+        }
+        match on(Safeguard::Segments) {
+            true => Verdict::Ask { since: earliest },
+            false => Verdict::New,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, EnvelopeId, LedgerEntry, TypeName, TypedValue};
+
+    const MINUTE: u64 = 60_000;
+    const NOW: Timestamp = Timestamp(100 * MINUTE);
+
+    fn delivered(seq: u128, sent: u64, enqueued: u64) -> Delivered {
+        let envelope = Envelope {
+            id: EnvelopeId([1; 16]),
+            to: Address::parse("a/b/c").unwrap(),
+            from: None,
+            sent_at: Timestamp(sent * MINUTE),
+            keyed: false,
+            hops: 0,
+            trace: None,
+            messages: vec![TypedValue::absent(TypeName::from_static("a/b"))],
+        };
+        let seq = LastSeq { queue: 1, seq };
+        Delivered { envelope: Arc::new(envelope), seq, enqueued_at: Timestamp(enqueued * MINUTE), receive_count: 1 }
+    }
+
+    fn record(floor: u64) -> Record {
+        let mut record = Record { last_seq: Some(LastSeq { queue: 1, seq: 10 }), ..Record::default() };
+        record.ledger.floor = Timestamp(floor * MINUTE);
+        record
+    }
+
+    fn classify(record: &Record, delivered: &Delivered) -> Verdict {
+        Protocol::default().classify(record, delivered, NOW)
+    }
+
+    #[test]
+    fn sequence_numbers_count_within_their_queue_only() {
+        assert_eq!(classify(&record(0), &delivered(10, 90, 90)), Verdict::Duplicate);
+        assert_eq!(classify(&record(0), &delivered(11, 90, 90)), Verdict::New);
+        let mut moved = delivered(3, 90, 90);
+        moved.seq.queue = 2;
+        assert_eq!(classify(&record(0), &moved), Verdict::New);
+    }
+
+    #[test]
+    fn the_ring_decides_down_to_its_floor() {
+        let mut known = record(95);
+        known.ledger.ring.push_back(LedgerEntry { id: EnvelopeId([1; 16]), at: Timestamp(96 * MINUTE) });
+        assert_eq!(classify(&known, &delivered(11, 90, 90)), Verdict::Duplicate);
+        assert_eq!(classify(&record(88), &delivered(11, 90, 99)), Verdict::New);
+        // within the margin of the floor the ring proves nothing
+        assert_eq!(classify(&record(89), &delivered(11, 90, 99)), Verdict::Ask { since: Timestamp(89 * MINUTE) });
+    }
+
+    #[test]
+    fn a_fresh_envelope_is_the_queues_first_copy() {
+        assert_eq!(classify(&record(95), &delivered(11, 90, 93)), Verdict::New);
+        assert_eq!(classify(&record(95), &delivered(11, 90, 94)), Verdict::Ask { since: Timestamp(89 * MINUTE) });
+    }
+
+    #[test]
+    fn a_producers_own_key_is_never_taken_for_fresh() {
+        let mut keyed = delivered(11, 90, 90);
+        Arc::make_mut(&mut keyed.envelope).keyed = true;
+        assert_eq!(classify(&record(1), &keyed), Verdict::Ask { since: Timestamp::ZERO });
+        assert_eq!(classify(&record(0), &keyed), Verdict::New, "nothing was ever spilled");
+    }
+
+    #[test]
+    fn too_old_unless_proven() {
+        let protocol = Protocol::default();
+        let late = Timestamp(90 * MINUTE).plus(protocol.horizon).plus(Duration::from_millis(1));
+        assert_eq!(protocol.classify(&record(95), &delivered(11, 90, 95), late), Verdict::TooOld);
+        assert_eq!(protocol.classify(&record(95), &delivered(11, 90, 90), late), Verdict::New, "the queue's first copy");
+        assert_eq!(protocol.classify(&record(0), &delivered(11, 90, 95), late), Verdict::New, "nothing was ever spilled");
+        assert_eq!(protocol.classify(&record(95), &delivered(9, 90, 95), late), Verdict::Duplicate);
+    }
+
+    #[test]
+    fn a_move_between_queues_ends_the_proof_by_freshness() {
+        let mut moved = delivered(3, 90, 90);
+        moved.seq.queue = 2;
+        assert_eq!(classify(&record(95), &moved), Verdict::Ask { since: Timestamp(89 * MINUTE) });
+    }
+}

@@ -1,0 +1,114 @@
+//! What a commit causes outside its own record: the entries of an outbox.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::Address,
+    envelope::Envelope,
+    id::EnvelopeId,
+    time::Timestamp,
+    type_name::TypeName,
+    typed_value::TypedValue,
+};
+
+/// One entry of an outbox. Entries are sent in their order; each has an id that stays the same when it is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Messages to another address (or to itself).
+    Send(Envelope),
+    /// A delayed message.
+    Schedule(Timer),
+    /// The cancellation of a delayed message; nothing happens if it is unknown or was already delivered.
+    Cancel {
+        /// The timer's id.
+        timer: EnvelopeId,
+        /// When it was due.
+        due: Timestamp,
+    },
+    /// A record to an egress.
+    Egress(EgressRecord),
+    /// A message that was given up.
+    DeadLetter(Box<DeadLetter>),
+}
+
+/// A delayed message: an envelope that is sent when it is due. The timer's id is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timer {
+    /// When to send it.
+    pub due: Timestamp,
+    /// What to send; its `sent_at` is `due`.
+    pub envelope: Envelope,
+}
+
+/// A record for an egress. The id is stable over repeated sends: consumers that deduplicate see each record once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRecord {
+    /// Stable id.
+    pub id: EnvelopeId,
+    /// Which egress.
+    pub egress: TypeName,
+    /// The sending instance.
+    pub from: Address,
+    /// The sender's clock at the commit.
+    pub at: Timestamp,
+    /// The value.
+    pub value: TypedValue,
+}
+
+/// A message (or a whole envelope) that was given up, with everything needed to understand it and to send it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Stable id.
+    pub id: EnvelopeId,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// The error's text, cut to [`MAX_REASON_BYTES`](crate::limits::MAX_REASON_BYTES).
+    pub error: String,
+    /// Tries that are known of.
+    pub attempts: u32,
+    /// The envelope, with the messages that were given up.
+    pub envelope: Envelope,
+}
+
+/// Why something is among the dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The handler failed with a terminal error.
+    Terminal,
+    /// The handler failed too often.
+    Exhausted,
+    /// The process died or ran out of time while it ran the message alone.
+    Died,
+    /// It is older than the retention horizon, so whether it was already applied cannot be told.
+    TooOld,
+    /// The record could not be read.
+    Malformed,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Terminal => "terminal",
+            Self::Exhausted => "exhausted",
+            Self::Died => "died",
+            Self::TooOld => "too-old",
+            Self::Malformed => "malformed",
+        })
+    }
+}
+
+impl Effect {
+    /// Bytes of payload, for budgets.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Send(envelope) | Self::Schedule(Timer { envelope, .. }) => envelope.payload_bytes(),
+            Self::Cancel { .. } => 0,
+            Self::Egress(record) => record.value.len(),
+            Self::DeadLetter(letter) => letter.envelope.payload_bytes(),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The pure core of lambda-statefun: what an address, an envelope and a record are, whether a delivered envelope is new, and
+//! what a commit holds. No async, no IO, no clock: time is an argument. The engine (`statefun-engine`) does what is decided here.
+//!
+//! | question | module |
+//! |---|---|
+//! | where does a message go? | [`Address`], [`TypeName`] |
+//! | what does it carry? | [`TypedValue`], [`Value`], [`Envelope`] |
+//! | was it already applied? | [`Protocol::classify`], [`Ledger`] |
+//! | what may a handler do? | [`Context`], [`ValueSpec`], [`limits`] |
+//! | what does a commit write? | [`Turn`], [`Commit`], [`Record`], [`Effect`] |
+
+mod address;
+mod classify;
+mod effects;
+mod envelope;
+mod error;
+mod function_spec;
+mod id;
+mod ledger;
+pub mod limits;
+mod messages;
+mod record;
+mod rules;
+mod safeguard;
+mod time;
+mod turn;
+mod type_name;
+mod typed_value;
+mod types;
+mod value_spec;
+
+pub use address::{Address, InvalidAddress, ToAddress};
+pub use classify::{Delivered, Protocol, Verdict};
+pub use effects::{DeadLetter, Effect, EgressRecord, Reason, Timer};
+pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
+pub use error::{ContextError, FunctionError, delay_from_millis, nearest};
+pub use function_spec::{FunctionSpec, OnFailure};
+pub use id::{EnvelopeId, IdKind};
+pub use ledger::{Ledger, LedgerEntry, LedgerShape, Segment};
+pub use messages::{Accepted, FromMessage, MatchType};
+pub use record::{Held, LastSeq, LiveToken, Partial, Record, StoredValue, Trial};
+pub use rules::{Rules, Targets};
+pub use safeguard::{Safeguard, Safeguards};
+pub use time::Timestamp;
+pub use turn::{Commit, Context, MessageInfo, Turn};
+pub use type_name::{InvalidTypeName, TypeName};
+pub use typed_value::TypedValue;
+pub use types::{Builtin, Codec, CodecError, DecodeError, EncodeError, Json, Protobuf, Value};
+pub use value_spec::{Expiration, StateSpec, ValueSpec};

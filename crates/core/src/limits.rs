@@ -1,0 +1,57 @@
+//! Every limit of the runtime, with its reason. Crossing one is an error at the call that crosses it.
+//!
+//! They are the same on every backend, so that what runs on a laptop runs on AWS.
+
+use std::time::Duration;
+
+/// Bytes of a [`TypeName`](crate::TypeName). Type names label metrics and queues; nothing sensible is longer.
+pub const MAX_TYPE_NAME_BYTES: usize = 128;
+
+/// Bytes of an address's id. A DynamoDB sort key holds 1,024 bytes.
+pub const MAX_ID_BYTES: usize = 1_024;
+
+/// Bytes of a state name. It is an attribute name in DynamoDB and counts towards the item's size.
+pub const MAX_STATE_NAME_BYTES: usize = 128;
+
+/// Bytes of one message's value. An SQS message takes 1 MiB; as base64 this is 1,000 KiB, which leaves 24 KiB for the envelope.
+pub const MAX_MESSAGE_BYTES: usize = 750 * 1_024;
+
+/// Encoded bytes of one envelope: what one SQS message takes (1 MiB).
+pub const MAX_ENVELOPE_BYTES: usize = 1_024 * 1_024;
+
+/// Messages of one envelope. Its receiver works through an envelope in one go where it can; this keeps that go short.
+pub const MAX_ENVELOPE_MESSAGES: usize = 1_000;
+
+/// Bytes of one state value. Larger ones belong in an object store, with their key in the state.
+pub const MAX_VALUE_BYTES: usize = 1_024 * 1_024;
+
+/// Bytes that one message may write and send. A commit holds at most 4 MB (a DynamoDB transaction), and messages that were
+/// handled before it in the same commit may already have taken [`COMMIT_SOFT_BYTES`].
+pub const MAX_EFFECT_BYTES: usize = 3_000_000;
+
+/// Bytes after which a commit takes no further message: with [`MAX_EFFECT_BYTES`] it stays within a transaction's 4 MB.
+pub const COMMIT_SOFT_BYTES: usize = 900_000;
+
+/// Messages that one message may send, delayed ones, cancellations and egress records included.
+pub const MAX_EFFECTS: usize = 10_000;
+
+/// Effects after which a commit takes no further message.
+pub const COMMIT_SOFT_EFFECTS: usize = 2_000;
+
+/// Cancellation tokens of one address whose messages are not yet due. They live in the address's record.
+pub const MAX_LIVE_TOKENS: usize = 256;
+
+/// Bytes of a cancellation token.
+pub const MAX_TOKEN_BYTES: usize = 128;
+
+/// Longest delay of a delayed message: ten years. StateFun sets none; beyond this it is a mistake in the unit.
+pub const MAX_DELAY: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// Hops from one ingress record (or one delayed message) to the messages it causes, before a loop is assumed.
+pub const DEFAULT_MAX_HOPS: u32 = 10_000;
+
+/// A delay from which on a delayed message starts its hops anew: such a loop cannot run away.
+pub const HOPS_RESET_DELAY: Duration = Duration::from_secs(1);
+
+/// Bytes of the error text kept with a dead letter.
+pub const MAX_REASON_BYTES: usize = 2_048;

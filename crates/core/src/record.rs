@@ -1,0 +1,116 @@
+//! The one record of an address: everything a commit changes together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    effects::Effect,
+    id::EnvelopeId,
+    ledger::Ledger,
+    time::Timestamp,
+    typed_value::TypedValue,
+};
+
+/// The durable record of one address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// When the record was first made: part of the ids of what it sends.
+    pub born: Timestamp,
+    /// Goes up with every acquired lease; a commit names the epoch it holds.
+    pub epoch: u64,
+    /// Until when the lease is held; zero if it is free.
+    pub lease_until: Timestamp,
+    /// Goes up with every commit.
+    pub version: u64,
+    /// The last sequence number taken, and from which queue.
+    pub last_seq: Option<LastSeq>,
+    /// Accepted envelope ids.
+    pub ledger: Ledger,
+    /// State values by name; a name that is missing is absent.
+    pub state: BTreeMap<Arc<str>, StoredValue>,
+    /// When the instance was last invoked; zero if never.
+    pub invoked_at: Timestamp,
+    /// Cancellation tokens whose delayed messages are not yet due.
+    pub tokens: BTreeMap<String, LiveToken>,
+    /// Envelopes of which the first messages are already applied. One at most, unless the queue's own redrive took one away.
+    pub partial: Vec<Partial>,
+    /// The envelope that failed last, and how often.
+    pub trial: Option<Trial>,
+    /// What the last commit sends, until it is known to be sent.
+    pub outbox: Vec<Effect>,
+}
+
+/// A state value and when it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredValue {
+    /// The value.
+    pub value: TypedValue,
+    /// The writer's clock; expiration counts from it.
+    pub written_at: Timestamp,
+}
+
+/// The high-water mark of one queue. Sequence numbers of different queues cannot be compared, so a mark counts for its own only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSeq {
+    /// Which queue, by the hash of its name.
+    pub queue: u64,
+    /// The sequence number.
+    pub seq: u128,
+}
+
+/// A delayed message that can be cancelled by a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveToken {
+    /// The timer's id.
+    pub timer: EnvelopeId,
+    /// When it is due. From then on it counts as delivered and its token may be used again.
+    pub due: Timestamp,
+}
+
+/// An envelope that one commit could not hold whole: it was left after `done` messages, without a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partial {
+    /// The envelope.
+    pub id: EnvelopeId,
+    /// Its messages that are applied.
+    pub done: u32,
+}
+
+/// What is known of a failing envelope. The queue's receive count alone would blame messages that only waited behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// The envelope.
+    pub id: EnvelopeId,
+    /// Failures that the runtime saw.
+    pub failures: u32,
+    /// Set before it is run alone, cleared after: found set, that run died.
+    pub running: bool,
+}
+
+/// What a commit must find unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The epoch of the lease.
+    pub epoch: u64,
+    /// The version last seen.
+    pub version: u64,
+}
+
+impl Record {
+    /// What a commit on this record must find unchanged.
+    #[must_use]
+    pub const fn held(&self) -> Held {
+        Held { epoch: self.epoch, version: self.version }
+    }
+
+    /// The failures known of this envelope.
+    #[must_use]
+    pub fn trial_of(&self, id: EnvelopeId) -> Trial {
+        self.trial.filter(|trial| trial.id == id).unwrap_or(Trial { id, failures: 0, running: false })
+    }
+
+    /// Messages of this envelope that are already applied.
+    #[must_use]
+    pub fn done_of(&self, id: EnvelopeId) -> u32 {
+        self.partial.iter().find(|partial| partial.id == id).map_or(0, |partial| partial.done)
+    }
+}

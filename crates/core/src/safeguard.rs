@@ -1,0 +1,106 @@
+//! The safeguards of the protocol by name, so that a test can switch one off and see that the tests notice.
+
+/// One safeguard. Without it some fault breaks an invariant; `cargo xtask mutations` shows which seed notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Safeguard {
+    /// A commit is conditional on the lease's epoch and the record's version.
+    Fence,
+    /// The lease keeps a second environment from running the same address at the same time.
+    Lease,
+    /// An envelope at or below the last sequence number is a duplicate.
+    LastSeq,
+    /// An id in the record's ring is a duplicate.
+    InlineLedger,
+    /// Where ring and freshness prove nothing, the spilled segments are asked.
+    Segments,
+    /// Only an envelope enqueued well within the queue's deduplication window is taken for a first copy.
+    DedupWindow,
+    /// An envelope with a producer's own key is never taken for a first copy.
+    KeyedLookup,
+    /// An envelope older than the horizon goes to the dead letters.
+    Horizon,
+    /// An outbox left by an earlier invocation is sent before anything new.
+    DrainLeftover,
+    /// After a failed send nothing later of that group is sent.
+    SendOrder,
+    /// The outbox is cleared only once all of it is sent.
+    FinishAfterDrain,
+    /// Clearing the outbox is conditional on the epoch.
+    FinishFence,
+    /// Envelopes are acknowledged only after what they caused is durable and sent.
+    AckLast,
+    /// With a failed envelope, all later ones of its address are reported as failed too.
+    FailRest,
+    /// A failed message leaves no effect.
+    Rollback,
+    /// What was given up is parked through the outbox, with its mark in the ledger.
+    ParkInOutbox,
+    /// An envelope that dies when run alone is parked unrun.
+    ParkTheDying,
+    /// An environment whose cached record turns out stale loads it anew.
+    DropStaleCache,
+    /// An envelope left half done goes on where it was left.
+    Partial,
+    /// A timer is deleted only after its envelope was sent.
+    TimerDeleteLast,
+    /// A message beyond the hop limit is refused.
+    HopLimit,
+}
+
+impl Safeguard {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Fence,
+        Self::Lease,
+        Self::LastSeq,
+        Self::InlineLedger,
+        Self::Segments,
+        Self::DedupWindow,
+        Self::KeyedLookup,
+        Self::Horizon,
+        Self::DrainLeftover,
+        Self::SendOrder,
+        Self::FinishAfterDrain,
+        Self::FinishFence,
+        Self::AckLast,
+        Self::FailRest,
+        Self::Rollback,
+        Self::ParkInOutbox,
+        Self::ParkTheDying,
+        Self::DropStaleCache,
+        Self::Partial,
+        Self::TimerDeleteLast,
+        Self::HopLimit,
+    ];
+}
+
+/// Which safeguards are on: all, but in builds with the feature `mutations`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Safeguards {
+    #[cfg(feature = "mutations")]
+    off: Option<Safeguard>,
+}
+
+impl Safeguards {
+    /// All but one.
+    #[cfg(feature = "mutations")]
+    #[must_use]
+    pub const fn without(safeguard: Safeguard) -> Self {
+        Self { off: Some(safeguard) }
+    }
+
+    /// Whether the safeguard is on.
+    #[inline]
+    #[must_use]
+    #[cfg_attr(not(feature = "mutations"), expect(clippy::unused_self, reason = "always on in a release"))]
+    pub fn on(&self, safeguard: Safeguard) -> bool {
+        #[cfg(feature = "mutations")]
+        return self.off != Some(safeguard);
+        #[cfg(not(feature = "mutations"))]
+        {
+            let _ = safeguard;
+            true
+        }
+    }
+}
