@@ -39,7 +39,7 @@ pub use id::{EnvelopeId, IdKind};
 pub use ledger::{Ledger, LedgerEntry, LedgerShape, Segment};
 pub use messages::{Accepted, FromMessage, MatchType};
 pub use record::{Held, LastSeq, LiveToken, Partial, Record, StoredValue, Trial};
-pub use rules::{Rules, Targets};
+pub use rules::{Budget, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use time::Timestamp;
 pub use turn::{Commit, Context, MessageInfo, Turn};

@@ -1,4 +1,16 @@
 //! The engine: runs the protocol of `docs/protocol.md` over small [`ports`]. It decides nothing by itself that
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
+mod config;
+mod drain;
+mod engine;
+mod functions;
+pub mod metrics;
 pub mod ports;
+mod run;
+mod sticky;
+mod work;
+
+pub use config::{Backoff, Config};
+pub use engine::{Engine, Outcome, Ports};
+pub use functions::{Functions, Invoke, Registered};

@@ -16,7 +16,7 @@ use crate::{
     function_spec::FunctionSpec,
     id::{EnvelopeId, IdKind},
     ledger::Segment,
-    limits::{COMMIT_SOFT_BYTES, COMMIT_SOFT_EFFECTS, MAX_REASON_BYTES},
+    limits::MAX_REASON_BYTES,
     record::{Held, LastSeq, Partial, Record, Trial},
     rules::Rules,
     safeguard::Safeguard,
@@ -77,6 +77,12 @@ impl Turn {
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.context.record
+    }
+
+    /// The record as it was loaded, of a turn that is not committed.
+    #[must_use]
+    pub fn into_record(self) -> Record {
+        self.context.record
     }
 
     /// Whether this envelope was closed in this turn: a second copy in the same batch.
@@ -167,8 +173,9 @@ impl Turn {
     #[must_use]
     pub fn is_full(&self) -> bool {
         let Context { turn, envelope, .. } = &self.context;
-        turn.bytes + envelope.bytes >= COMMIT_SOFT_BYTES
-            || turn.effects.len() + envelope.effects.len() >= COMMIT_SOFT_EFFECTS
+        let budget = &self.context.rules.budget;
+        turn.bytes + envelope.bytes >= budget.commit_bytes
+            || turn.effects.len() + envelope.effects.len() >= budget.commit_effects
     }
 
     /// Whether there is anything to commit. Passing duplicates alone is not worth a write.
@@ -208,7 +215,7 @@ impl Turn {
         }
         let protocol = &rules.protocol;
         let segment = record.ledger.accept(closed, now, protocol.ledger, protocol.horizon.saturating_add(protocol.margin));
-        record.outbox = outbox::build(&address, record.born, record.version, now, effects);
+        record.outbox = outbox::build(&address, &record, now, effects, rules.budget.envelope_messages);
         record.lease_until = if more || !record.outbox.is_empty() { lease_until } else { Timestamp::ZERO };
         Commit { address, expect, record, changed, segment }
     }

@@ -7,7 +7,8 @@ use crate::{
     effects::{Effect, EgressRecord, Timer},
     envelope::{Envelope, wire_bytes},
     id::{EnvelopeId, IdKind},
-    limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_MESSAGES},
+    limits::MAX_ENVELOPE_BYTES,
+    record::Record,
     time::Timestamp,
 };
 
@@ -22,14 +23,20 @@ struct Open {
     bytes: usize,
 }
 
-/// The outbox of the commit that makes `sender`'s record `version`. Entries stand in the order of their first message.
-pub(super) fn build(sender: &Address, born: Timestamp, version: u64, now: Timestamp, staged: Vec<Staged>) -> Vec<Effect> {
+/// The outbox of the commit that makes `record`. Entries stand in the order of their first message.
+pub(super) fn build(
+    sender: &Address,
+    record: &Record,
+    now: Timestamp,
+    staged: Vec<Staged>,
+    envelope_messages: usize,
+) -> Vec<Effect> {
     let mut outbox = Vec::with_capacity(staged.len().min(64));
     let mut open: HashMap<Address, Open> = HashMap::new();
     let (mut envelopes, mut records) = (0, 0);
     let next = |kind, counter: &mut usize| {
         *counter += 1;
-        EnvelopeId::of_commit(kind, sender, born, version, *counter - 1)
+        EnvelopeId::of_commit(kind, sender, record.born, record.version, *counter - 1)
     };
     for effect in staged {
         match effect {
@@ -38,7 +45,7 @@ pub(super) fn build(sender: &Address, born: Timestamp, version: u64, now: Timest
                 if let Some(Open { entry, bytes: taken }) = open.get_mut(&parcel.to)
                     && let Some(Effect::Send(envelope)) = outbox.get_mut(*entry)
                     && *taken + bytes <= MAX_ENVELOPE_BYTES
-                    && envelope.messages.len() < MAX_ENVELOPE_MESSAGES
+                    && envelope.messages.len() < envelope_messages
                 {
                     *taken += bytes;
                     envelope.hops = envelope.hops.max(parcel.hops);

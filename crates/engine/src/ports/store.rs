@@ -49,4 +49,9 @@ pub trait InstanceStore: Send + Sync {
     /// Which of `ids` are in the address's spilled segments whose newest entry is at `since` or later. Strongly consistent with
     /// every commit before it. Segments stay until they expire.
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError>;
+
+    /// Returns once everything that was written before is durable. Only for backends that may return earlier from a write.
+    async fn barrier(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }

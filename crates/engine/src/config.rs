@@ -1,0 +1,67 @@
+//! What an entry point sets for the engine.
+
+use std::{sync::Arc, time::Duration};
+
+use statefun_core::Rules;
+
+/// Settings of an engine.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What holds for every turn.
+    pub rules: Arc<Rules>,
+    /// How much longer than the invocation's deadline a lease lasts: clocks differ.
+    pub lease_margin: Duration,
+    /// What is kept of the time before the deadline for commit and sends.
+    pub reserve: Duration,
+    /// Pauses between tries.
+    pub backoff: Backoff,
+    /// Records kept for sticky leases; 0 switches them off.
+    pub sticky_records: usize,
+    /// Bytes that these records may take, about.
+    pub sticky_bytes: usize,
+    /// Whether a revisited address leaves clearing its outbox to the next commit.
+    pub lazy_finish: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rules: Arc::default(),
+            lease_margin: Duration::from_secs(10),
+            reserve: Duration::from_secs(2),
+            backoff: Backoff::default(),
+            sticky_records: 10_000,
+            sticky_bytes: 64 << 20,
+            lazy_finish: true,
+        }
+    }
+}
+
+/// Pauses between tries: doubling from `first` up to `longest`.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// At most.
+    pub longest: Duration,
+    /// When another environment holds the lease.
+    pub busy: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(300),
+            busy: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Backoff {
+    /// The pause after this many failures (1 at least).
+    #[must_use]
+    pub fn after(&self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.longest)
+    }
+}

@@ -1,0 +1,157 @@
+//! The engine: what it is made of, and how a delivered batch goes through it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use statefun_core::{Address, Delivered, Rules, Timestamp};
+
+use crate::{
+    config::Config,
+    functions::Functions,
+    metrics::Metrics,
+    ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Timers},
+    run::Run,
+    sticky::{Cached, Sticky},
+};
+
+/// A backend: everything the engine needs from outside.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each is what its trait says")]
+pub struct Ports {
+    pub store: Arc<dyn InstanceStore>,
+    pub queue: Arc<dyn EnvelopeQueue>,
+    pub timers: Arc<dyn Timers>,
+    pub egress: Arc<dyn Egress>,
+    pub dead_letters: Arc<dyn DeadLetters>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What becomes of a delivered envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// What it caused is durable and sent (or it was applied before): acknowledge it.
+    Done,
+    /// It has to come again, after this pause; nothing later of its address may be acknowledged before it.
+    Retry(Duration),
+}
+
+/// Runs the functions of an application over a backend. One engine serves any number of batches at the same time.
+pub struct Engine {
+    pub(crate) ports: Ports,
+    pub(crate) functions: Functions,
+    pub(crate) config: Config,
+    pub(crate) metrics: Metrics,
+    sticky: Mutex<Sticky>,
+}
+
+impl Engine {
+    /// An engine for these functions over this backend.
+    #[must_use]
+    pub fn new(functions: Functions, ports: Ports, config: Config) -> Self {
+        let metrics = Metrics::new(functions.iter().map(|function| function.spec.name.clone()));
+        let sticky = Mutex::new(Sticky::new(config.sticky_records, config.sticky_bytes));
+        Self { ports, functions, config, metrics, sticky }
+    }
+
+    /// What the engine counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The functions it runs.
+    #[must_use]
+    pub fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
+    /// Deals with a batch of envelopes for any addresses: addresses at the same time, each address in order. One outcome per
+    /// envelope, in the batch's order. Handlers still running near `deadline` are given up.
+    pub async fn run_batch(&self, batch: &[Delivered], deadline: Timestamp) -> Vec<Outcome> {
+        let mut groups: HashMap<&Address, Vec<usize>> = HashMap::new();
+        let mut order = Vec::new();
+        for (index, delivered) in batch.iter().enumerate() {
+            let group = groups.entry(&delivered.envelope.to).or_default();
+            if group.is_empty() {
+                order.push(&delivered.envelope.to);
+            }
+            group.push(index);
+        }
+        let mut outcomes = vec![Outcome::Retry(Duration::ZERO); batch.len()];
+        let runs = order.into_iter().filter_map(|address| groups.remove(address).map(|indices| (address, indices)));
+        let mut runs: FuturesUnordered<_> = runs
+            .map(|(address, indices)| async move {
+                let deliveries: Vec<_> = indices.iter().map(|index| batch[*index].clone()).collect();
+                (indices, self.run(address, &deliveries, deadline).await)
+            })
+            .collect();
+        while let Some((indices, results)) = runs.next().await {
+            for (index, outcome) in indices.into_iter().zip(results) {
+                outcomes[index] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    /// Deals with the envelopes of one address, in queue order; one outcome per envelope.
+    pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Timestamp) -> Vec<Outcome> {
+        match self.functions.get(address.function()) {
+            Some(function) => Run::new(self, function, address, deliveries, deadline).go().await,
+            None => {
+                // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
+                tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
+                vec![Outcome::Retry(self.config.backoff.longest); deliveries.len()]
+            }
+        }
+    }
+
+    /// Clears the outboxes that were left to a next commit. Call it before the environment goes away; without it they are sent
+    /// once more, later, under the same ids.
+    pub async fn settle(&self) {
+        let unfinished = self.sticky().clear();
+        self.finish_all(unfinished).await;
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.config.rules
+    }
+
+    pub(crate) fn take_cached(&self, address: &Address) -> Option<Cached> {
+        self.sticky().take(address)
+    }
+
+    pub(crate) async fn cache(&self, address: &Address, cached: Cached) {
+        let gone = match self.config.sticky_records {
+            0 if cached.unfinished => vec![(address.clone(), cached)],
+            0 => return,
+            _ => self.sticky().put(address.clone(), cached),
+        };
+        self.finish_all(gone).await;
+    }
+
+    async fn finish_all(&self, unfinished: Vec<(Address, Cached)>) {
+        for (address, Cached { record, .. }) in unfinished {
+            // An outbox that is not sent must stay; one that is sent may be cleared now, and sending it again does no harm.
+            if record.outbox.is_empty()
+                && let Err(error) = self.ports.store.finish(&address, record.held()).await
+            {
+                tracing::debug!(%error, %address, "an outbox stays until the address is next visited");
+            }
+        }
+    }
+
+    fn sticky(&self) -> MutexGuard<'_, Sticky> {
+        // The cache is whole between calls: a panic elsewhere does not spoil it.
+        self.sticky.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("functions", &self.functions).finish_non_exhaustive()
+    }
+}

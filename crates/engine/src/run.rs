@@ -1,0 +1,299 @@
+//! One batch of one address, from lease to acknowledgement: acquire, drain what was left, work, commit, drain, finish.
+
+use std::{sync::Arc, time::Duration};
+
+use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, Record, Safeguard, Timestamp};
+
+use crate::{
+    engine::{Engine, Outcome},
+    functions::Registered,
+    metrics::FunctionCounters,
+    ports::{Acquired, Committed, PortError},
+    sticky::Cached,
+};
+
+/// A batch of one address on its way.
+pub(crate) struct Run<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) function: &'a Registered,
+    pub(crate) counters: Arc<FunctionCounters>,
+    pub(crate) address: &'a Address,
+    pub(crate) deliveries: &'a [Delivered],
+    pub(crate) deadline: Timestamp,
+    /// Deliveries before this one are done.
+    pub(crate) next: usize,
+    /// Messages applied in the turn at hand.
+    pub(crate) applied: usize,
+    /// The envelope whose run alone is noted in the record.
+    pub(crate) announced: Option<EnvelopeId>,
+    /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
+    pub(crate) overtaken: Vec<(usize, Duration)>,
+}
+
+/// A record in hand.
+pub(crate) struct InHand {
+    record: Record,
+    /// From the cache: its lease is not held, and epoch and version alone guard the commit.
+    warm: bool,
+    /// The stored record has an outbox that is already sent, or a lease that is ours.
+    unfinished: bool,
+}
+
+/// Why a batch ends before all of it is committed.
+pub(crate) enum Halt {
+    /// Another environment took the address over: nothing of the last commit happened.
+    Fenced,
+    /// The backend failed.
+    Port(PortError),
+    /// The lease is held elsewhere.
+    Busy,
+}
+
+impl From<PortError> for Halt {
+    fn from(error: PortError) -> Self {
+        Self::Port(error)
+    }
+}
+
+/// How the work on a turn ended.
+pub(crate) enum Ended {
+    /// All deliveries are dealt with.
+    All,
+    /// The turn is to be committed; more work may follow under the same lease.
+    More,
+    /// The turn is to be committed; the rest comes again after this pause.
+    Stop(Duration),
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        function: &'a Registered,
+        address: &'a Address,
+        deliveries: &'a [Delivered],
+        deadline: Timestamp,
+    ) -> Self {
+        let counters = engine.metrics.of(address.function());
+        Self {
+            engine,
+            function,
+            counters,
+            address,
+            deliveries,
+            deadline,
+            next: 0,
+            applied: 0,
+            announced: None,
+            overtaken: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn go(mut self) -> Vec<Outcome> {
+        loop {
+            let cached = self.engine.take_cached(self.address);
+            let warm = cached.is_some();
+            let result = match cached {
+                Some(Cached { record, unfinished }) => self.commits(InHand { record, warm, unfinished }).await,
+                None => match self.acquire().await {
+                    Ok(record) => self.commits(InHand { record, warm, unfinished: true }).await,
+                    Err(halt) => Err(halt),
+                },
+            };
+            match result {
+                Ok(pause) => return self.outcomes(pause),
+                // The cached record was stale: load it and try again.
+                Err(Halt::Fenced) if warm => self.announced = None,
+                Err(halt) => {
+                    let pause = self.report(&halt);
+                    if !self.on(Safeguard::AckLast) && matches!(halt, Halt::Port(_)) {
+                        self.next = self.deliveries.len();
+                    }
+                    return self.outcomes(pause);
+                }
+            }
+        }
+    }
+
+    async fn acquire(&self) -> Result<Record, Halt> {
+        let until = self.lease_until();
+        match self.engine.ports.store.acquire(self.address, self.now(), until).await? {
+            Acquired::Held(record) => {
+                FunctionCounters::add(&self.counters.cold, 1);
+                Ok(*record)
+            }
+            Acquired::Busy => Err(Halt::Busy),
+        }
+    }
+
+    /// Works through the deliveries, one commit after the other; returns the pause before what is left comes again.
+    async fn commits(&mut self, mut hand: InHand) -> Result<Duration, Halt> {
+        let leftover = std::mem::take(&mut hand.record.outbox);
+        if !leftover.is_empty() && self.on(Safeguard::DrainLeftover) {
+            hand = self.drain(hand, leftover).await?;
+        }
+        loop {
+            let (turn, upto, ended) = self.work(std::mem::take(&mut hand.record)).await?;
+            if !turn.is_dirty() {
+                hand.record = turn.into_record();
+                self.next = upto;
+                self.release(hand).await?;
+                return Ok(pause(&ended));
+            }
+            let more = matches!(ended, Ended::More);
+            let commit = turn.commit(self.now(), self.lease_until(), more);
+            hand = self.commit(hand, commit).await?;
+            FunctionCounters::add(&self.counters.messages, std::mem::take(&mut self.applied));
+            self.next = upto;
+            if hand.record.trial.is_some_and(|trial| trial.running) {
+                // The run alone may take the process with it: the note of it has to outlive that.
+                self.engine.ports.store.barrier().await?;
+            }
+            if more {
+                continue;
+            }
+            self.release(hand).await?;
+            return Ok(pause(&ended));
+        }
+    }
+
+    /// Writes the commit and sends what it causes; the record in hand is then the one committed.
+    async fn commit(&self, mut hand: InHand, mut commit: Commit) -> Result<InHand, Halt> {
+        let letters = self.letters_outside_of(&mut commit);
+        let committed = self.engine.ports.store.commit(&commit).await?;
+        FunctionCounters::add(&self.counters.commits, usize::from(committed != Committed::Fenced));
+        hand.record = commit.record;
+        match committed {
+            Committed::Fenced => {
+                if !self.on(Safeguard::DropStaleCache) {
+                    hand.record.version -= 1;
+                    self.engine.cache(self.address, Cached { record: hand.record, unfinished: false }).await;
+                    return Err(Halt::Busy);
+                }
+                return Err(Halt::Fenced);
+            }
+            Committed::Settled => {
+                self.count_sent(&hand.record.outbox);
+                hand.record.outbox.clear();
+                hand.record.lease_until = Timestamp::ZERO;
+                hand.unfinished = false;
+            }
+            Committed::Stored => {
+                hand.unfinished = hand.record.lease_until != Timestamp::ZERO;
+                let outbox = std::mem::take(&mut hand.record.outbox);
+                if !outbox.is_empty() {
+                    if !self.on(Safeguard::FinishAfterDrain) {
+                        self.engine.ports.store.finish(self.address, hand.record.held()).await?;
+                    }
+                    hand = self.drain(hand, outbox).await?;
+                }
+            }
+        }
+        self.engine.drain(&letters).await?;
+        Ok(hand)
+    }
+
+    /// Sends an outbox. If that fails the record is kept with it: the next try in this environment goes on here.
+    async fn drain(&self, mut hand: InHand, outbox: Vec<Effect>) -> Result<InHand, Halt> {
+        match self.engine.drain(&outbox).await {
+            Ok(()) => {
+                self.count_sent(&outbox);
+                hand.unfinished = true;
+                Ok(hand)
+            }
+            Err(error) => {
+                hand.record.outbox = outbox;
+                self.engine.cache(self.address, Cached { record: hand.record, unfinished: true }).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Frees the lease and clears the outbox, unless an address that is revisited can leave it to its next commit.
+    async fn release(&self, mut hand: InHand) -> Result<(), Halt> {
+        let lazy = hand.warm && self.engine.config.lazy_finish;
+        if hand.unfinished && !lazy {
+            if !self.engine.ports.store.finish(self.address, hand.record.held()).await? {
+                // Overtaken after everything was committed and sent: nothing is left to do here.
+                return Ok(());
+            }
+            hand.unfinished = false;
+        }
+        hand.record.lease_until = Timestamp::ZERO;
+        self.engine.cache(self.address, Cached { record: hand.record, unfinished: hand.unfinished }).await;
+        Ok(())
+    }
+
+    fn outcomes(&self, pause: Duration) -> Vec<Outcome> {
+        let outcome = |index| match self.overtaken.iter().find(|(overtaken, _)| *overtaken == index) {
+            Some((_, pause)) => Outcome::Retry(*pause),
+            None if index < self.next => Outcome::Done,
+            None => Outcome::Retry(pause),
+        };
+        (0..self.deliveries.len()).map(outcome).collect()
+    }
+
+    /// Counts and logs a halt; returns the pause before the next try.
+    fn report(&self, halt: &Halt) -> Duration {
+        let backoff = &self.engine.config.backoff;
+        match halt {
+            Halt::Fenced => {
+                FunctionCounters::add(&self.counters.fenced, 1);
+                tracing::debug!(address = %self.address, "overtaken by another environment");
+                Duration::ZERO
+            }
+            Halt::Busy => {
+                FunctionCounters::add(&self.counters.busy, 1);
+                tracing::debug!(address = %self.address, "the lease is held elsewhere");
+                backoff.busy
+            }
+            Halt::Port(error) => {
+                FunctionCounters::add(&self.counters.port_errors, 1);
+                let cause: &dyn std::error::Error = error.source.as_ref();
+                tracing::warn!(function = %self.address.function(), %error, cause, "the backend failed; the batch comes again");
+                backoff.after(self.deliveries.first().map_or(1, |first| first.receive_count))
+            }
+        }
+    }
+
+    /// Without [`Safeguard::ParkInOutbox`] the dead letters go beside the outbox, after the commit.
+    fn letters_outside_of(&self, commit: &mut Commit) -> Vec<Effect> {
+        if self.on(Safeguard::ParkInOutbox) {
+            return Vec::new();
+        }
+        let outbox = std::mem::take(&mut commit.record.outbox);
+        let (letters, outbox) = outbox.into_iter().partition(|effect| matches!(effect, Effect::DeadLetter(_)));
+        commit.record.outbox = outbox;
+        letters
+    }
+
+    fn count_sent(&self, outbox: &[Effect]) {
+        for effect in outbox {
+            match effect {
+                Effect::Send(envelope) => FunctionCounters::add(&self.counters.sent, envelope.messages.len()),
+                Effect::Schedule(_) => FunctionCounters::add(&self.counters.sent, 1),
+                Effect::Egress(_) => FunctionCounters::add(&self.counters.egress, 1),
+                Effect::DeadLetter(letter) => FunctionCounters::add(&self.counters.parked, letter.envelope.messages.len()),
+                Effect::Cancel { .. } => {}
+            }
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.engine.ports.clock.now()
+    }
+
+    fn lease_until(&self) -> Timestamp {
+        self.deadline.plus(self.engine.config.lease_margin)
+    }
+
+    pub(crate) fn on(&self, safeguard: Safeguard) -> bool {
+        self.engine.rules().protocol.safeguards.on(safeguard)
+    }
+}
+
+fn pause(ended: &Ended) -> Duration {
+    match ended {
+        Ended::All | Ended::More => Duration::ZERO,
+        Ended::Stop(pause) => *pause,
+    }
+}

@@ -1,0 +1,220 @@
+//! The work of one turn: which deliveries are new, their handlers, and what becomes of failures.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
+use statefun_core::{Delivered, FunctionError, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict};
+
+use crate::{
+    metrics::FunctionCounters,
+    ports::PortError,
+    run::{Ended, Halt, Run},
+};
+
+/// How an envelope came out.
+enum Worked {
+    /// It is dealt with.
+    Closed,
+    /// It is left in the middle, without a failure.
+    Left,
+    /// It failed and comes again after this pause.
+    Failed(Duration),
+}
+
+impl Run<'_> {
+    /// Handles deliveries from `self.next` on until all are done or the turn should be committed. Returns the turn, the index of
+    /// the first delivery that is not dealt with, and why it ended.
+    pub(crate) async fn work(&mut self, record: Record) -> Result<(Turn, usize, Ended), Halt> {
+        let Some(first) = self.deliveries.get(self.next.min(self.deliveries.len().saturating_sub(1))) else {
+            unreachable!("a batch of an address is never empty")
+        };
+        let (spec, rules) = (self.function.spec.clone(), self.engine.config.rules.clone());
+        let mut turn = Turn::new(spec, rules, self.address.clone(), record, &first.envelope);
+        self.applied = 0;
+        let mut ended = Ended::All;
+        let mut upto = self.next;
+        while let Some(delivered) = self.deliveries.get(upto) {
+            if self.out_of_time() {
+                ended = Ended::Stop(Duration::ZERO);
+                break;
+            }
+            if turn.is_full() {
+                ended = Ended::More;
+                break;
+            }
+            match self.verdict(&turn, delivered).await? {
+                Verdict::Duplicate => {
+                    FunctionCounters::add(&self.counters.duplicates, 1);
+                    turn.pass(delivered.seq);
+                    upto += 1;
+                    continue;
+                }
+                Verdict::TooOld => {
+                    self.park_whole(&mut turn, delivered, Reason::TooOld, "older than what the ledger remembers");
+                    upto += 1;
+                    continue;
+                }
+                Verdict::New | Verdict::Ask { .. } => {}
+            }
+            let alone = self.must_run_alone(delivered);
+            if alone && turn.is_dirty() {
+                ended = Ended::More;
+                break;
+            }
+            if alone && self.announced != Some(delivered.envelope.id) {
+                ended = Ended::More;
+                if self.announce(&mut turn, delivered) {
+                    upto += 1;
+                }
+                break;
+            }
+            match self.envelope(&mut turn, delivered).await {
+                Worked::Closed => upto += 1,
+                Worked::Left => {
+                    ended = if self.out_of_time() { Ended::Stop(Duration::ZERO) } else { Ended::More };
+                    break;
+                }
+                Worked::Failed(pause) if self.on(Safeguard::FailRest) => {
+                    ended = Ended::Stop(pause);
+                    break;
+                }
+                Worked::Failed(pause) => {
+                    self.overtaken.push((upto, pause));
+                    upto += 1;
+                }
+            }
+            if alone {
+                ended = Ended::More;
+                break;
+            }
+        }
+        Ok((turn, upto, ended))
+    }
+
+    async fn verdict(&self, turn: &Turn, delivered: &Delivered) -> Result<Verdict, PortError> {
+        let id = delivered.envelope.id;
+        if turn.has_closed(id) && self.on(Safeguard::InlineLedger) {
+            return Ok(Verdict::Duplicate);
+        }
+        match self.engine.rules().protocol.classify(turn.record(), delivered, self.now()) {
+            Verdict::Ask { since } => {
+                let found = self.engine.ports.store.spilled(self.address, &[id], since).await?;
+                Ok(if found.contains(&id) { Verdict::Duplicate } else { Verdict::New })
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// An envelope that came as often as its message may be tried runs alone, in a commit of its own. What it did not survive
+    /// was its own doing then, and messages that only waited behind it are not blamed.
+    fn must_run_alone(&self, delivered: &Delivered) -> bool {
+        self.function.spec.on_failure.max_attempts().is_some_and(|max| delivered.receive_count >= max)
+    }
+
+    /// Notes in the record that the envelope is about to run alone. If that was noted before, that run died: the envelope is
+    /// given up unrun, and this returns `true`.
+    fn announce(&mut self, turn: &mut Turn, delivered: &Delivered) -> bool {
+        let trial = turn.record().trial_of(delivered.envelope.id);
+        if trial.running && self.on(Safeguard::ParkTheDying) {
+            self.park_whole(turn, delivered, Reason::Died, "the process died, or ran out of time, while it ran this message alone");
+            return true;
+        }
+        turn.open(&delivered.envelope, trial.failures + 1);
+        turn.abandon(Trial { running: true, ..trial });
+        self.announced = Some(delivered.envelope.id);
+        false
+    }
+
+    fn park_whole(&self, turn: &mut Turn, delivered: &Delivered, reason: Reason, error: &str) {
+        let envelope = &delivered.envelope;
+        let attempts = turn.record().trial_of(envelope.id).failures + u32::from(reason == Reason::Died);
+        turn.open(envelope, attempts);
+        let done = self.done_of(turn, delivered);
+        self.give_up(turn, done..envelope.messages.len(), reason, error, attempts);
+        turn.close(delivered.seq);
+    }
+
+    fn done_of(&self, turn: &Turn, delivered: &Delivered) -> usize {
+        if self.on(Safeguard::Partial) { turn.record().done_of(delivered.envelope.id) as usize } else { 0 }
+    }
+
+    fn give_up(&self, turn: &mut Turn, messages: std::ops::Range<usize>, reason: Reason, error: &str, attempts: u32) {
+        if let OnFailure::Drop { .. } = self.function.spec.on_failure
+            && reason != Reason::TooOld
+        {
+            FunctionCounters::add(&self.counters.dropped, messages.len());
+        } else {
+            tracing::warn!(function = %self.address.function(), %reason, attempts, "messages given up to the dead letters");
+            turn.park(messages, reason, error, attempts, self.now());
+        }
+    }
+
+    /// Runs the handlers of an envelope's messages.
+    async fn envelope(&mut self, turn: &mut Turn, delivered: &Delivered) -> Worked {
+        let envelope = &delivered.envelope;
+        let attempt = turn.record().trial_of(envelope.id).failures + 1;
+        let done = self.done_of(turn, delivered);
+        turn.open(envelope, attempt);
+        for (index, message) in envelope.messages.iter().enumerate().skip(done) {
+            if index > done && (turn.is_full() || self.out_of_time()) {
+                turn.leave(index as u32);
+                self.applied += index - done;
+                return Worked::Left;
+            }
+            turn.begin(index, self.now());
+            FunctionCounters::add(&self.counters.invocations, 1);
+            let Err(error) = self.invoke(turn, message).await else {
+                turn.keep();
+                continue;
+            };
+            FunctionCounters::add(&self.counters.failures, 1);
+            tracing::debug!(target: "statefun::handler", address = %self.address, attempt, ?error, "a handler failed");
+            turn.undo();
+            let Some(reason) = self.reason_to_give_up(&error, attempt) else {
+                turn.abandon(Trial { id: envelope.id, failures: attempt, running: false });
+                return Worked::Failed(self.engine.config.backoff.after(attempt));
+            };
+            self.give_up(turn, index..index + 1, reason, &error.chain(), attempt);
+        }
+        self.applied += envelope.messages.len() - done;
+        turn.close(delivered.seq);
+        Worked::Closed
+    }
+
+    fn reason_to_give_up(&self, error: &FunctionError, attempt: u32) -> Option<Reason> {
+        let max = self.function.spec.on_failure.max_attempts()?;
+        match error.is_terminal() {
+            true => Some(Reason::Terminal),
+            false => (attempt >= max).then_some(Reason::Exhausted),
+        }
+    }
+
+    /// Calls the handler. A panic is a failure like any other; so is not to return before the deadline.
+    async fn invoke(&self, turn: &mut Turn, message: &TypedValue) -> Result<(), FunctionError> {
+        let handler = AssertUnwindSafe(self.function.handler.invoke(turn.context(), message)).catch_unwind();
+        let mut handler = std::pin::pin!(handler);
+        // Most handlers return at once; only the others need an alarm.
+        let result = match futures_util::poll!(&mut handler) {
+            std::task::Poll::Ready(result) => result,
+            std::task::Poll::Pending => match select(handler, self.engine.ports.clock.sleep_until(self.last_moment())).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => return Err(FunctionError::retryable("the handler did not return before the deadline")),
+            },
+        };
+        result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(FunctionError::retryable(format!("the handler panicked: {}", text.unwrap_or_default())))
+        })
+    }
+
+    fn last_moment(&self) -> Timestamp {
+        self.deadline.minus(self.engine.config.reserve)
+    }
+
+    fn out_of_time(&self) -> bool {
+        self.now() >= self.last_moment()
+    }
+}
