@@ -107,9 +107,9 @@ mod tests {
         let address = Address::parse("a/b/c").unwrap();
         let sent = EnvelopeId::of_commit(IdKind::Sent, &address, Timestamp(1), 2, 3);
         let ingress = EnvelopeId::of_ingress("orders", b"shard-1:42", address.function());
-        assert_eq!(sent.to_string(), "FROZEN_SENT");
-        assert_eq!(ingress.to_string(), "FROZEN_INGRESS");
-        assert_eq!(EnvelopeId::of_replay(sent, 0).to_string(), "FROZEN_REPLAY");
+        assert_eq!(sent.to_string(), "b75399aabf4979ee0f7843218553f989");
+        assert_eq!(ingress.to_string(), "");
+        assert_eq!(EnvelopeId::of_replay(sent, 0).to_string(), "");
     }
 
     #[test]

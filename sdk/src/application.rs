@@ -1,0 +1,204 @@
+//! What an author puts together: functions, their state and policies. All mistakes are reported when it is built, together.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use statefun_core::{
+    FromMessage, FunctionSpec, OnFailure, Rules, StateSpec, TypeName, Value, ValueSpec, limits::DEFAULT_MAX_HOPS,
+};
+use statefun_engine::{Functions, Invoke};
+
+use crate::handler::{Erased, Handler};
+
+/// A function: a name, a handler, the state it declares, and what to do with messages that keep failing.
+pub struct Function {
+    name: String,
+    handler: Arc<dyn Invoke>,
+    accepts: Vec<statefun_core::Accepted>,
+    states: Vec<StateSpec>,
+    on_failure: OnFailure,
+}
+
+impl Function {
+    /// A function without state. `name` is its type, `namespace/name`; it is checked when the application is built.
+    pub fn new<M, H>(name: impl Into<String>, handler: H) -> Self
+    where
+        M: FromMessage + Send + 'static,
+        H: Handler<M>,
+    {
+        Self {
+            name: name.into(),
+            handler: Arc::new(Erased::<H, M>::new(handler)),
+            accepts: M::accepts(),
+            states: Vec::new(),
+            on_failure: OnFailure::default(),
+        }
+    }
+
+    /// Declares a state value. A handler may only touch what its function declares.
+    #[must_use]
+    pub fn state<T: Value>(mut self, spec: &ValueSpec<T>) -> Self {
+        self.states.push(spec.erase());
+        self
+    }
+
+    /// What becomes of a message that keeps failing; without this it goes to the dead letters after 5 tries.
+    #[must_use]
+    pub fn on_failure(mut self, policy: OnFailure) -> Self {
+        self.on_failure = policy;
+        self
+    }
+
+    /// The engine's form, with everything that is wrong with it.
+    fn build(self) -> Result<(FunctionSpec, Arc<dyn Invoke>), Vec<String>> {
+        let mut problems = Vec::new();
+        let mut states = BTreeMap::new();
+        let function = self.name;
+        for state in self.states {
+            if !state.has_valid_name() {
+                let rule = "a state name is a letter or `_`, then letters, digits and `_`";
+                problems.push(format!("`{function}`: `{}` is not a state name: {rule}", state.name));
+            }
+            if let Some(other) = states.insert(state.name, state) {
+                problems.push(format!("`{function}` declares the state `{}` twice", other.name));
+            }
+        }
+        if self.on_failure.max_attempts() == Some(0) {
+            problems.push(format!("`{function}`: `max_attempts` is 1 at least"));
+        }
+        match TypeName::parse(&function) {
+            Ok(name) if problems.is_empty() => {
+                let spec = FunctionSpec { name, states, accepts: self.accepts, on_failure: self.on_failure };
+                Ok((spec, self.handler))
+            }
+            Ok(_) => Err(problems),
+            Err(error) => {
+                problems.insert(0, error.to_string());
+                Err(problems)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("name", &self.name).field("states", &self.states).finish_non_exhaustive()
+    }
+}
+
+/// The functions that are deployed together.
+#[derive(Debug)]
+pub struct Application {
+    functions: Vec<Function>,
+    max_hops: u32,
+}
+
+impl Default for Application {
+    fn default() -> Self {
+        Self { functions: Vec::new(), max_hops: DEFAULT_MAX_HOPS }
+    }
+}
+
+impl Application {
+    /// An application without functions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a function.
+    #[must_use]
+    pub fn function(mut self, function: Function) -> Self {
+        self.functions.push(function);
+        self
+    }
+
+    /// After how many hops from an ingress record (or from a delayed message) a loop is assumed and `send` fails; 10,000
+    /// without this.
+    #[must_use]
+    pub fn max_hops(mut self, hops: u32) -> Self {
+        self.max_hops = hops;
+        self
+    }
+
+    /// Checks everything and makes it ready to run.
+    ///
+    /// # Errors
+    /// [`InvalidApplication`] lists every mistake.
+    pub fn build(self) -> Result<BuiltApplication, InvalidApplication> {
+        let mut problems = Vec::new();
+        let mut functions = Functions::default();
+        if self.functions.is_empty() {
+            problems.push("there is no function: add one with `.function(Function::new(…))`".to_owned());
+        }
+        for function in self.functions {
+            match function.build() {
+                Ok((spec, handler)) => {
+                    let name = spec.name.clone();
+                    if !functions.add(spec, handler) {
+                        problems.push(format!("the function `{name}` is there twice"));
+                    }
+                }
+                Err(more) => problems.extend(more),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(InvalidApplication { problems });
+        }
+        Ok(BuiltApplication { functions, rules: Rules { max_hops: self.max_hops, ..Rules::default() } })
+    }
+}
+
+/// An application that was checked.
+#[derive(Debug, Clone)]
+pub struct BuiltApplication {
+    /// Its functions.
+    pub functions: Functions,
+    /// What holds for all of them.
+    pub rules: Rules,
+}
+
+/// Everything that is wrong with an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidApplication {
+    /// One line per mistake.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for InvalidApplication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the application cannot be built:")?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl std::error::Error for InvalidApplication {}
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::{Context, FunctionError, TypedValue};
+
+    use super::*;
+
+    async fn ignore(_: &mut Context, _: TypedValue) -> Result<(), FunctionError> {
+        Ok(())
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        const SEEN: ValueSpec<u64> = ValueSpec::new("seen");
+        const BAD: ValueSpec<u64> = ValueSpec::new("not a name");
+        let app = Application::new()
+            .function(Function::new("greeter", ignore))
+            .function(Function::new("a/b", ignore).state(&SEEN).state(&SEEN).state(&BAD))
+            .function(Function::new("a/c", ignore))
+            .function(Function::new("a/c", ignore))
+            .function(Function::new("a/d", ignore).on_failure(OnFailure::Drop { max_attempts: 0 }));
+        let problems = app.build().unwrap_err().problems;
+        let expected = ["`greeter` is not a type name", "`seen` twice", "`not a name` is not a state name", "`a/c` is there twice"];
+        for text in expected.iter().chain(&["1 at least"]) {
+            assert!(problems.iter().any(|problem| problem.contains(text)), "{text} in {problems:?}");
+        }
+        assert_eq!(problems.len(), 5);
+        assert!(Application::new().build().unwrap_err().to_string().contains("no function"));
+    }
+}
