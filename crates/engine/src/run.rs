@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, Record, Safeguard, Timestamp};
+use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp};
 
 use crate::{
     engine::{Engine, Outcome},
@@ -140,7 +140,12 @@ impl<'a> Run<'a> {
                 return Ok(pause(&ended));
             }
             let more = matches!(ended, Ended::More);
-            let commit = turn.commit(self.now(), self.lease_until(), more);
+            let lease = match (more, self.is_lazy(&hand)) {
+                (true, _) => LeaseAfter::Held(self.lease_until()),
+                (false, true) => LeaseAfter::Free,
+                (false, false) => LeaseAfter::UntilSent(self.lease_until()),
+            };
+            let commit = turn.commit(self.now(), lease);
             hand = self.commit(hand, commit).await?;
             FunctionCounters::add(&self.counters.messages, std::mem::take(&mut self.applied));
             self.next = upto;
@@ -178,7 +183,7 @@ impl<'a> Run<'a> {
                 hand.unfinished = false;
             }
             Committed::Stored => {
-                hand.unfinished = hand.record.lease_until != Timestamp::ZERO;
+                hand.unfinished = hand.record.lease_until != Timestamp::ZERO || !hand.record.outbox.is_empty();
                 let outbox = std::mem::take(&mut hand.record.outbox);
                 if !outbox.is_empty() {
                     if !self.on(Safeguard::FinishAfterDrain) {
@@ -210,8 +215,8 @@ impl<'a> Run<'a> {
 
     /// Frees the lease and clears the outbox, unless an address that is revisited can leave it to its next commit.
     async fn release(&self, mut hand: InHand) -> Result<(), Halt> {
-        let lazy = hand.warm && self.engine.config.lazy_finish;
-        if hand.unfinished && !lazy {
+        let leased = hand.record.lease_until != Timestamp::ZERO;
+        if hand.unfinished && (leased || !self.is_lazy(&hand)) {
             if !self.engine.ports.store.finish(self.address, hand.record.held()).await? {
                 // Overtaken after everything was committed and sent: nothing is left to do here.
                 return Ok(());
@@ -221,6 +226,11 @@ impl<'a> Run<'a> {
         hand.record.lease_until = Timestamp::ZERO;
         self.engine.cache(self.address, Cached { record: hand.record, unfinished: hand.unfinished }).await;
         Ok(())
+    }
+
+    /// Whether clearing the outbox can be left to the address's next commit: it was revisited, so it will be again.
+    fn is_lazy(&self, hand: &InHand) -> bool {
+        hand.warm && self.engine.config.lazy_finish
     }
 
     fn outcomes(&self, pause: Duration) -> Vec<Outcome> {

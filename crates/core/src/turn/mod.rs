@@ -54,6 +54,17 @@ pub struct Commit {
     pub segment: Option<Segment>,
 }
 
+/// What a commit makes of the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAfter {
+    /// It is free: epoch and version alone guard what follows. For sticky leases, which leave clearing the outbox to a next commit.
+    Free,
+    /// Held until then if there is an outbox to send, else free.
+    UntilSent(Timestamp),
+    /// Held until then: more work follows.
+    Held(Timestamp),
+}
+
 impl Turn {
     /// A turn on a record as it was loaded (its outbox already sent).
     #[must_use]
@@ -184,10 +195,9 @@ impl Turn {
         !self.closed.is_empty() || self.left.is_some() || self.trial.is_some()
     }
 
-    /// The commit: everything closed so far, or left, or noted. `lease_until` is what the lease is to be if something remains
-    /// to be done under it, that is if `more` follows or the outbox is not empty; else the commit releases it.
+    /// The commit: everything closed so far, or left, or noted.
     #[must_use]
-    pub fn commit(self, now: Timestamp, lease_until: Timestamp, more: bool) -> Commit {
+    pub fn commit(self, now: Timestamp, lease: LeaseAfter) -> Commit {
         let Self { context, closed, last_seq, left, trial, .. } = self;
         let Context { rules, address, mut record, turn: Layer { state, tokens, effects, invoked, .. }, .. } = context;
         let expect = record.held();
@@ -216,7 +226,11 @@ impl Turn {
         let protocol = &rules.protocol;
         let segment = record.ledger.accept(closed, now, protocol.ledger, protocol.horizon.saturating_add(protocol.margin));
         record.outbox = outbox::build(&address, &record, now, effects, rules.budget.envelope_messages);
-        record.lease_until = if more || !record.outbox.is_empty() { lease_until } else { Timestamp::ZERO };
+        record.lease_until = match lease {
+            LeaseAfter::Held(until) => until,
+            LeaseAfter::UntilSent(until) if !record.outbox.is_empty() => until,
+            LeaseAfter::UntilSent(_) | LeaseAfter::Free => Timestamp::ZERO,
+        };
         Commit { address, expect, record, changed, segment }
     }
 
