@@ -2,6 +2,8 @@
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod drain;
 mod engine;
 mod functions;

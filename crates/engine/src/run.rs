@@ -24,6 +24,8 @@ pub(crate) struct Run<'a> {
     pub(crate) next: usize,
     /// Messages applied in the turn at hand.
     pub(crate) applied: usize,
+    /// Duplicates were told by the spilled segments, not by the record in hand.
+    pub(crate) hearsay: bool,
     /// The envelope whose run alone is noted in the record.
     pub(crate) announced: Option<EnvelopeId>,
     /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
@@ -83,6 +85,7 @@ impl<'a> Run<'a> {
             deadline,
             next: 0,
             applied: 0,
+            hearsay: false,
             announced: None,
             overtaken: Vec::new(),
         }
@@ -134,6 +137,10 @@ impl<'a> Run<'a> {
         loop {
             let (turn, upto, ended) = self.work(std::mem::take(&mut hand.record)).await?;
             if !turn.is_dirty() {
+                if hand.warm && self.hearsay {
+                    // Someone else took these, and may have died before it sent what they caused: only a load can tell.
+                    return Err(Halt::Fenced);
+                }
                 hand.record = turn.into_record();
                 self.next = upto;
                 self.release(hand).await?;

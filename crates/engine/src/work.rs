@@ -33,7 +33,7 @@ impl Run<'_> {
         };
         let (spec, rules) = (self.function.spec.clone(), self.engine.config.rules.clone());
         let mut turn = Turn::new(spec, rules, self.address.clone(), record, &first.envelope);
-        self.applied = 0;
+        (self.applied, self.hearsay) = (0, false);
         let mut ended = Ended::All;
         let mut upto = self.next;
         while let Some(delivered) = self.deliveries.get(upto) {
@@ -94,7 +94,7 @@ impl Run<'_> {
         Ok((turn, upto, ended))
     }
 
-    async fn verdict(&self, turn: &Turn, delivered: &Delivered) -> Result<Verdict, PortError> {
+    async fn verdict(&mut self, turn: &Turn, delivered: &Delivered) -> Result<Verdict, PortError> {
         let id = delivered.envelope.id;
         if turn.has_closed(id) && self.on(Safeguard::InlineLedger) {
             return Ok(Verdict::Duplicate);
@@ -102,7 +102,9 @@ impl Run<'_> {
         match self.engine.rules().protocol.classify(turn.record(), delivered, self.now()) {
             Verdict::Ask { since } => {
                 let found = self.engine.ports.store.spilled(self.address, &[id], since).await?;
-                Ok(if found.contains(&id) { Verdict::Duplicate } else { Verdict::New })
+                let known = found.contains(&id);
+                self.hearsay |= known;
+                Ok(if known { Verdict::Duplicate } else { Verdict::New })
             }
             verdict => Ok(verdict),
         }

@@ -3,6 +3,8 @@
 //! dead letters and redrive, clocks that differ, and handlers that fail in every way. An oracle that knows nothing of the engine
 //! judges what is left. `cargo xtask sim` runs it; `cargo xtask mutations` switches each safeguard off and sees it noticed.
 
+#[cfg(feature = "conformance")]
+mod conformance;
 mod executor;
 mod fifo;
 mod oracle;
@@ -11,6 +13,8 @@ mod trial;
 mod workload;
 mod world;
 
+#[cfg(feature = "conformance")]
+pub use conformance::conformance;
 pub use trial::{Report, trial};
 pub use world::Faults;
 
@@ -18,4 +22,28 @@ pub use world::Faults;
 #[must_use]
 pub fn replay_command(seed: u64) -> String {
     format!("cargo xtask sim --seed {seed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::Safeguards;
+
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_trace() {
+        for seed in 0..8 {
+            let (one, two) = (trial(seed, Safeguards::default(), false), trial(seed, Safeguards::default(), false));
+            assert_eq!((one.trace, one.commits, one.problems), (two.trace, two.commits, two.problems), "seed {seed}");
+        }
+        assert_ne!(trial(0, Safeguards::default(), false).trace, trial(1, Safeguards::default(), false).trace);
+    }
+
+    #[cfg(feature = "conformance")]
+    #[test]
+    fn the_simulated_ports_conform() {
+        for settles in [false, true] {
+            assert_eq!(conformance(Safeguards::default(), settles), Vec::<String>::new());
+        }
+    }
 }

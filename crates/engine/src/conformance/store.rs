@@ -1,0 +1,141 @@
+//! Rules of the instance store.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use statefun_core::{Address, Effect, Record, StoredValue, Timestamp, TypedValue};
+
+use super::{
+    Check, Finding, ensure,
+    sample::{NEVER, TYPE, address, commit, envelope, id},
+    works,
+};
+use crate::ports::{Acquired, Committed, InstanceStore};
+
+const START: Timestamp = Timestamp(1_700_000_000_000);
+
+fn after(seconds: u64) -> Timestamp {
+    START.plus(Duration::from_secs(seconds))
+}
+
+pub(super) async fn check(store: &dyn InstanceStore) -> Check {
+    leases(store).await?;
+    one_of_many(store).await?;
+    conditions(store).await?;
+    everything_comes_back(store).await?;
+    segments(store).await?;
+    big_values(store).await
+}
+
+async fn held(store: &dyn InstanceStore, address: &Address, now: Timestamp) -> Result<Record, Finding> {
+    match works("acquire", store.acquire(address, now, now.plus(Duration::from_secs(10))).await)? {
+        Acquired::Held(record) => Ok(*record),
+        Acquired::Busy => Err(format!("acquire: a free lease was refused at {now}")),
+    }
+}
+
+async fn leases(store: &dyn InstanceStore) -> Check {
+    let address = address("leases");
+    let first = held(store, &address, after(0)).await?;
+    ensure!(first.born == after(0), "acquire: a new record is not born now");
+    ensure!(first.epoch == 1 && first.lease_until == after(10), "acquire: the record returned lacks its own epoch and lease");
+    let again = works("acquire", store.acquire(&address, after(9), after(20)).await)?;
+    ensure!(again == Acquired::Busy, "acquire: a lease that is held was given to another");
+    let second = held(store, &address, after(10)).await?;
+    ensure!(second.epoch == 2, "acquire: an expired lease did not raise the epoch");
+    ensure!(second.born == first.born, "acquire: a record was born twice");
+    let finished = works("finish", store.finish(&address, second.held()).await)?;
+    ensure!(finished, "finish: the holder was refused");
+    let third = held(store, &address, after(11)).await?;
+    ensure!(third.epoch == 3, "finish: it did not free the lease");
+    Ok(())
+}
+
+async fn one_of_many(store: &dyn InstanceStore) -> Check {
+    let address = address("many");
+    let attempts = join_all((0..8).map(|_| store.acquire(&address, after(0), after(10)))).await;
+    let winners = attempts.into_iter().flatten().filter(|acquired| *acquired != Acquired::Busy).count();
+    ensure!(winners == 1, "acquire: {winners} of 8 at the same time got the lease");
+    Ok(())
+}
+
+async fn conditions(store: &dyn InstanceStore) -> Check {
+    let address = address("conditions");
+    let unknown = commit(&address, &Record::default(), after(0), Vec::new());
+    let committed = works("commit", store.commit(&unknown).await)?;
+    ensure!(committed == Committed::Fenced, "commit: a record that does not exist was written");
+    let old = held(store, &address, after(0)).await?;
+    let new = held(store, &address, after(20)).await?;
+    let late = commit(&address, &old, after(20), Vec::new());
+    ensure!(works("commit", store.commit(&late).await)? == Committed::Fenced, "commit: an old epoch was let through");
+    let good = commit(&address, &new, after(20), Vec::new());
+    ensure!(works("commit", store.commit(&good).await)? != Committed::Fenced, "commit: the holder was fenced");
+    ensure!(works("commit", store.commit(&good).await)? == Committed::Fenced, "commit: an old version was let through");
+    for stale in [NEVER, old.held(), new.held()] {
+        ensure!(!works("finish", store.finish(&address, stale).await)?, "finish: {stale:?} was let through");
+    }
+    let record = held(store, &address, after(40)).await?;
+    ensure!(record.version == good.record.version, "commit: a fenced one changed the record");
+    Ok(())
+}
+
+async fn everything_comes_back(store: &dyn InstanceStore) -> Check {
+    let address = address("everything / with \"odd\" id");
+    let base = held(store, &address, after(0)).await?;
+    let send = Effect::Send(envelope(&super::sample::address("outbox"), 7, after(0)));
+    let commit = commit(&address, &base, after(0), vec![send]);
+    let committed = works("commit", store.commit(&commit).await)?;
+    let found = held(store, &address, after(60)).await?;
+    let mut expected = Record { epoch: 2, lease_until: after(70), ..commit.record.clone() };
+    if committed == Committed::Settled {
+        expected.outbox.clear();
+    }
+    ensure!(found == expected, "commit: the record came back changed:\n{found:?}\ninstead of\n{expected:?}");
+    ensure!(works("finish", store.finish(&address, found.held()).await)?, "finish: the holder was refused");
+    let finished = held(store, &address, after(61)).await?;
+    ensure!(finished.outbox.is_empty(), "finish: the outbox is still there");
+    ensure!(finished.state == expected.state, "finish: it changed more than outbox and lease");
+    // A value that is removed is gone; the others stay.
+    let mut removal = super::sample::commit(&address, &finished, after(61), Vec::new());
+    removal.record.state.remove("text");
+    removal.record.state.insert("more".into(), StoredValue { value: TypedValue::present(TYPE, "x"), written_at: after(61) });
+    removal.changed = vec!["text".into(), "more".into()];
+    ensure!(works("commit", store.commit(&removal).await)? != Committed::Fenced, "commit: the holder was fenced");
+    let found = held(store, &address, after(80)).await?;
+    ensure!(found.state == removal.record.state, "commit: set and removed state values are not as committed");
+    Ok(())
+}
+
+async fn segments(store: &dyn InstanceStore) -> Check {
+    let (one, other) = (address("segments"), address("segments-other"));
+    let base = held(store, &one, after(0)).await?;
+    let commit = commit(&one, &base, after(0), Vec::new());
+    ensure!(works("commit", store.commit(&commit).await)? != Committed::Fenced, "commit: the holder was fenced");
+    let ids = [id(100), id(101), id(999)];
+    let found = works("spilled", store.spilled(&one, &ids, after(0)).await)?;
+    ensure!(found.len() == 2 && !found.contains(&id(999)), "spilled: {found:?} instead of the two that were");
+    let found = works("spilled", store.spilled(&other, &ids, Timestamp::ZERO).await)?;
+    ensure!(found.is_empty(), "spilled: another address's segments were found");
+    let mut fenced = commit.clone();
+    fenced.segment.as_mut().into_iter().for_each(|segment| (segment.number, segment.ids) = (9, vec![id(999)]));
+    ensure!(works("commit", store.commit(&fenced).await)? == Committed::Fenced, "commit: an old version was let through");
+    let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;
+    ensure!(!found.contains(&id(999)), "commit: a fenced one stored its segment");
+    Ok(())
+}
+
+async fn big_values(store: &dyn InstanceStore) -> Check {
+    let address = address("big");
+    let base = held(store, &address, after(0)).await?;
+    let mut commit = commit(&address, &base, after(0), Vec::new());
+    for name in ["one", "two"] {
+        let bytes: Vec<u8> = (0..statefun_core::limits::MAX_VALUE_BYTES).map(|index| (index % 251) as u8).collect();
+        let value = TypedValue::present(TYPE, bytes);
+        commit.record.state.insert(name.into(), StoredValue { value, written_at: after(0) });
+        commit.changed.push(name.into());
+    }
+    ensure!(works("commit", store.commit(&commit).await)? != Committed::Fenced, "commit: the holder was fenced");
+    let found = held(store, &address, after(60)).await?;
+    ensure!(found.state == commit.record.state, "commit: values of the largest size did not come back");
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The conformance kit on the simulated ports: the simulation judges engines by them, so they must be right themselves.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use statefun_core::{DeadLetter, EgressRecord, Safeguards, Timestamp, TypeName};
+use statefun_engine::{
+    conformance::{Backend, Finding, check},
+    ports::{DeadLetters, Delivery, DueTimers, Egress, EnvelopeQueue, InstanceStore, PortError, QueueConsumer, Receipt},
+};
+
+use crate::{
+    executor::{Executor, WORLD},
+    fifo::{Fifo, Received},
+    ports::{Connection, millis},
+    world::World,
+};
+
+/// Runs the conformance kit on a simulated world without faults.
+#[must_use]
+pub fn conformance(safeguards: Safeguards, settles: bool) -> Vec<Finding> {
+    let executor = Executor::default();
+    let queue = Fifo::new(30_000, 1_000);
+    let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queue, safeguards, false);
+    world.lock().settles = settles;
+    let connection = Connection { world, env: WORLD, skew: 0 };
+    let backend = Simulated { connection: Arc::new(connection), received: Arc::default() };
+    let findings: Arc<Mutex<Option<Vec<Finding>>>> = Arc::default();
+    let result = findings.clone();
+    executor.spawn(WORLD, async move {
+        let found = check(&backend).await;
+        *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    });
+    executor.run(3_600_000);
+    let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
+    findings.take().unwrap_or_else(|| vec!["the kit did not come to its end".to_owned()])
+}
+
+#[derive(Clone)]
+struct Simulated {
+    connection: Arc<Connection>,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Simulated {
+    fn with(&self, receipt: &Receipt, act: impl FnOnce(&mut Fifo, &Received, u64)) {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(message) = received.iter().find(|message| message.receipt.to_string() == receipt.0) {
+            let now = self.connection.world.executor.now();
+            act(&mut self.connection.world.lock().queue, message, now);
+        }
+    }
+}
+
+#[async_trait]
+impl QueueConsumer for Simulated {
+    async fn receive(&self, max: usize) -> Result<Vec<Delivery>, PortError> {
+        self.connection.world.executor.sleep(10).await;
+        let mut rng = fastrand::Rng::with_seed(self.connection.world.executor.now());
+        let now = self.connection.world.executor.now();
+        let messages = self.connection.world.lock().queue.receive(max, now, &mut rng);
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).extend(messages.clone());
+        let delivery = |message: Received| Delivery { delivered: message.delivered, receipt: Receipt(message.receipt.to_string()) };
+        Ok(messages.into_iter().map(delivery).collect())
+    }
+
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<(), PortError> {
+        self.with(receipt, |queue, message, now| queue.delete(message, now));
+        Ok(())
+    }
+
+    async fn give_back(&self, receipt: &Receipt, after: Duration) -> Result<(), PortError> {
+        self.with(receipt, |queue, message, now| queue.change_visibility(message, now, millis(after)));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Backend for Simulated {
+    fn store(&self) -> Arc<dyn InstanceStore> {
+        self.connection.clone()
+    }
+    fn queue(&self) -> Arc<dyn EnvelopeQueue> {
+        self.connection.clone()
+    }
+    fn consumer(&self) -> Arc<dyn QueueConsumer> {
+        Arc::new(self.clone())
+    }
+    fn timers(&self) -> Arc<dyn DueTimers> {
+        self.connection.clone()
+    }
+    fn egress(&self) -> Arc<dyn Egress> {
+        self.connection.clone()
+    }
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        self.connection.clone()
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp(self.connection.world.executor.now())
+    }
+    async fn emitted(&self, egress: &TypeName) -> Vec<EgressRecord> {
+        self.connection.world.lock().egress.iter().filter(|record| record.egress == *egress).cloned().collect()
+    }
+    async fn parked(&self) -> Vec<DeadLetter> {
+        self.connection.world.lock().letters.values().cloned().collect()
+    }
+}
