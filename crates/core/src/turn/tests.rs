@@ -1,1 +1,290 @@
-//! Tests of a turn.
+//! A turn, step by step, as the engine drives it.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::*;
+use crate::{
+    ContextError, Effect, TypeName, TypedValue, ValueSpec,
+    limits::*,
+    rules::{Budget, Targets},
+};
+
+const COUNT: ValueSpec<i64> = ValueSpec::new("count");
+const BRIEF: ValueSpec<String> = ValueSpec::new("brief").expire_after_write(Duration::from_millis(100));
+const IDLE: ValueSpec<String> = ValueSpec::new("idle").expire_after_invoke(Duration::from_millis(100));
+const FUNCTION: TypeName = TypeName::from_static("test/function");
+
+fn spec() -> Arc<FunctionSpec> {
+    let mut spec = FunctionSpec::new(FUNCTION);
+    for state in [COUNT.erase(), BRIEF.erase(), IDLE.erase()] {
+        spec.states.insert(state.name, state);
+    }
+    Arc::new(spec)
+}
+
+fn rules() -> Rules {
+    let known = BTreeSet::from([FUNCTION, TypeName::from_static("test/other")]);
+    let budget = Budget { envelope_messages: 3, ..Budget::default() };
+    Rules { targets: Targets::Known(known), max_hops: 5, budget, ..Rules::default() }
+}
+
+fn envelope(number: u8, hops: u32) -> Arc<Envelope> {
+    Arc::new(Envelope {
+        id: EnvelopeId([number; 16]),
+        to: Address::new(FUNCTION, "me").unwrap(),
+        from: Some(Address::new(FUNCTION, "you").unwrap()),
+        sent_at: Timestamp(900),
+        keyed: false,
+        hops,
+        trace: Some("trace".into()),
+        messages: vec![TypedValue::of(&1_i64).unwrap(), TypedValue::of(&2_i64).unwrap()],
+    })
+}
+
+fn turn_on(record: Record) -> Turn {
+    let first = envelope(1, 0);
+    let mut turn = Turn::new(spec(), Arc::new(rules()), first.to.clone(), record, &first);
+    turn.open(&first, 1);
+    turn.begin(0, Timestamp(1_000));
+    turn
+}
+
+fn turn() -> Turn {
+    turn_on(Record { epoch: 7, version: 3, ..Record::default() })
+}
+
+const SEQ: LastSeq = LastSeq { queue: 1, seq: 5 };
+
+/// Keeps the message, closes the envelope and commits.
+fn commit(mut turn: Turn) -> Commit {
+    turn.keep();
+    turn.close(SEQ);
+    turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp(9_000)))
+}
+
+#[test]
+fn a_commit_names_what_it_must_find_and_frees_the_lease() {
+    let mut turn = turn();
+    turn.context().set(&COUNT, 4).unwrap();
+    let commit = commit(turn);
+    assert_eq!(commit.expect, Held { epoch: 7, version: 3 });
+    assert_eq!((commit.record.version, commit.record.lease_until), (4, Timestamp::ZERO));
+    assert_eq!(commit.record.last_seq, Some(SEQ));
+    assert!(commit.record.ledger.holds(EnvelopeId([1; 16])));
+    assert_eq!(commit.record.state["count"].value.get::<i64>().unwrap(), Some(4));
+    assert_eq!(commit.changed, [Arc::from("count")]);
+}
+
+#[test]
+fn with_something_to_send_the_lease_is_kept() {
+    let mut turn = turn();
+    turn.context().send((FUNCTION, "x"), &1_i64).unwrap();
+    assert_eq!(commit(turn).record.lease_until, Timestamp(9_000));
+}
+
+#[test]
+fn a_failed_message_leaves_no_trace_and_the_others_of_its_envelope_do() {
+    let mut turn = turn();
+    turn.context().set(&COUNT, 1).unwrap();
+    turn.keep();
+    turn.begin(1, Timestamp(1_001));
+    let context = turn.context();
+    assert_eq!(context.get(&COUNT).unwrap(), Some(1), "the message before is visible");
+    context.set(&COUNT, 2).unwrap();
+    context.send((FUNCTION, "x"), &1_i64).unwrap();
+    turn.undo();
+    turn.park(1..2, Reason::Terminal, "no", 1, Timestamp(1_001));
+    turn.close(SEQ);
+    let record = turn.commit(Timestamp(1_001), LeaseAfter::Free).record;
+    assert_eq!(record.state["count"].value.get::<i64>().unwrap(), Some(1));
+    let [Effect::DeadLetter(letter)] = &record.outbox[..] else { panic!("{:?}", record.outbox) };
+    assert_eq!(letter.envelope.messages, [TypedValue::of(&2_i64).unwrap()]);
+}
+
+#[test]
+fn an_abandoned_envelope_leaves_only_the_note_of_its_failure() {
+    let mut turn = turn();
+    turn.context().set(&COUNT, 1).unwrap();
+    turn.keep();
+    turn.abandon(Trial { id: EnvelopeId([1; 16]), failures: 1, running: false });
+    assert!(turn.is_dirty());
+    let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
+    assert!(record.state.is_empty() && record.ledger.ring.is_empty() && record.last_seq.is_none());
+    assert_eq!(record.trial_of(EnvelopeId([1; 16])).failures, 1);
+    assert_eq!(commit(turn_on(record)).record.trial, None, "once it succeeds the note is gone");
+}
+
+#[test]
+fn an_envelope_left_half_done_goes_on_where_it_was_left() {
+    let mut turn = turn();
+    turn.keep();
+    turn.leave(1);
+    let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
+    assert_eq!(record.done_of(EnvelopeId([1; 16])), 1);
+    assert!(!record.ledger.holds(EnvelopeId([1; 16])));
+    let done = commit(turn_on(record)).record;
+    assert!(done.partial.is_empty() && done.ledger.holds(EnvelopeId([1; 16])));
+}
+
+#[test]
+fn duplicates_alone_are_not_worth_a_write() {
+    let mut turn = turn();
+    turn.pass(SEQ);
+    assert!(!turn.is_dirty());
+}
+
+#[test]
+fn state_must_be_declared_with_its_type() {
+    let mut turn = turn();
+    let context = turn.context();
+    let undeclared = ValueSpec::<i64>::new("other");
+    assert!(matches!(context.get(&undeclared), Err(ContextError::UndeclaredState { .. })));
+    assert!(matches!(context.set(&undeclared, 1), Err(ContextError::UndeclaredState { .. })));
+    let retyped = ValueSpec::<String>::new("count");
+    assert!(matches!(context.get(&retyped), Err(ContextError::StateType { .. })));
+    assert!(matches!(context.remove(&retyped), Err(ContextError::StateType { .. })));
+}
+
+#[test]
+fn values_expire_after_they_were_written() {
+    let mut turn = turn();
+    turn.context().set(&BRIEF, "x".to_owned()).unwrap();
+    turn.keep();
+    turn.begin(1, Timestamp(1_099));
+    assert!(turn.context().get(&BRIEF).unwrap().is_some());
+    turn.keep();
+    turn.begin(1, Timestamp(1_100));
+    assert!(turn.context().get(&BRIEF).unwrap().is_none());
+    turn.keep();
+    turn.close(SEQ);
+    let commit = turn.commit(Timestamp(1_100), LeaseAfter::Free);
+    assert!(commit.record.state.is_empty(), "what expired is not stored again");
+    assert!(commit.changed.contains(&Arc::from("brief")));
+}
+
+#[test]
+fn every_invocation_puts_off_what_expires_after_invocation() {
+    let mut turn = turn();
+    turn.context().set(&IDLE, "x".to_owned()).unwrap();
+    let record = commit(turn).record;
+    let at = |record: &Record, now| {
+        let mut turn = turn_on(record.clone());
+        turn.begin(0, Timestamp(now));
+        let visible = turn.context().get(&IDLE).unwrap().is_some();
+        turn.keep();
+        turn.close(SEQ);
+        (visible, turn.commit(Timestamp(now), LeaseAfter::Free).record)
+    };
+    let (visible, later) = at(&record, 1_090);
+    assert!(visible);
+    assert!(at(&later, 1_189).0);
+    assert!(!at(&record, 1_100).0);
+}
+
+#[test]
+fn messages_of_a_commit_to_one_address_travel_together_in_parts() {
+    let mut turn = turn();
+    for number in 0..4_i64 {
+        turn.context().send((FUNCTION, "x"), &number).unwrap();
+        turn.context().send((FUNCTION, "y"), &number).unwrap();
+    }
+    let record = commit(turn).record;
+    let sends: Vec<_> = record
+        .outbox
+        .iter()
+        .map(|effect| match effect {
+            Effect::Send(envelope) => (envelope.to.id(), envelope.messages.len(), envelope.hops, envelope.sent_at.0),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(sends, [("x", 3, 1, 1_000), ("y", 3, 1, 1_000), ("x", 1, 1, 1_000), ("y", 1, 1, 1_000)]);
+}
+
+#[test]
+fn ids_are_the_same_for_the_same_commit_and_differ_within_it() {
+    let outbox = || {
+        let mut turn = turn();
+        turn.context().send((FUNCTION, "x"), &1_i64).unwrap();
+        turn.context().egress("test/out", &1_i64).unwrap();
+        turn.context().send_after(Duration::ZERO, (FUNCTION, "x"), &1_i64, None).unwrap();
+        commit(turn).record.outbox
+    };
+    assert_eq!(outbox(), outbox());
+    let ids: BTreeSet<_> = outbox()
+        .iter()
+        .map(|effect| match effect {
+            Effect::Send(envelope) => envelope.id,
+            Effect::Egress(record) => record.id,
+            Effect::Schedule(timer) => timer.envelope.id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ids.len(), 3);
+}
+
+#[test]
+fn a_live_token_cannot_be_used_again_until_it_is_cancelled_or_due() {
+    let mut turn = turn();
+    let minute = Duration::from_secs(60);
+    let context = turn.context();
+    context.send_after(minute, (FUNCTION, "x"), &1_i64, "t").unwrap();
+    let again = context.send_after(minute, (FUNCTION, "x"), &1_i64, "t");
+    assert!(matches!(again, Err(ContextError::TokenInUse(_))));
+    context.cancel("t").unwrap();
+    context.send_after(minute, (FUNCTION, "x"), &2_i64, "t").unwrap();
+    context.cancel("unknown").unwrap();
+    assert!(matches!(context.cancel(""), Err(ContextError::Token(0))));
+    let record = commit(turn).record;
+    assert_eq!(record.outbox.len(), 3);
+    let mut turn = turn_on(record.clone());
+    assert!(matches!(turn.context().send_after(minute, (FUNCTION, "x"), &1_i64, "t"), Err(ContextError::TokenInUse(_))));
+    let mut turn = turn_on(record);
+    turn.begin(0, Timestamp(1_000).plus(minute));
+    turn.context().send_after(minute, (FUNCTION, "x"), &1_i64, "t").unwrap();
+}
+
+#[test]
+fn limits_are_errors_where_they_are_crossed() {
+    let mut turn = turn();
+    let context = turn.context();
+    let big = "x".repeat(2 << 20);
+    assert!(matches!(context.send((FUNCTION, "x"), &big), Err(ContextError::TooBig { what: "the message", .. })));
+    assert!(matches!(context.egress("test/out", &big), Err(ContextError::TooBig { .. })));
+    assert!(matches!(context.set(&BRIEF, &big), Err(ContextError::TooBig { .. })));
+    let large = "x".repeat(MAX_MESSAGE_BYTES - 8);
+    for _ in 0..3 {
+        context.send((FUNCTION, "x"), &large).unwrap();
+    }
+    assert!(matches!(context.send((FUNCTION, "x"), &large), Err(ContextError::CommitTooBig { .. })));
+    let unknown = context.send(("test/fonction", "x"), &1_i64).unwrap_err();
+    assert_eq!(unknown.to_string(), "no function `test/fonction` is known here; did you mean `test/function`?");
+    assert!(matches!(context.send(("nonsense", "x"), &1_i64), Err(ContextError::Address(_))));
+    let late = context.send_after(MAX_DELAY * 2, (FUNCTION, "x"), &1_i64, None);
+    assert!(matches!(late, Err(ContextError::DelayTooLong(_))));
+    assert!(turn.context().egress("nonsense", &1_i64).is_err());
+}
+
+#[test]
+fn a_full_commit_takes_no_more() {
+    let mut turn = turn();
+    let half = "x".repeat(MAX_MESSAGE_BYTES - 8);
+    turn.context().send((FUNCTION, "x"), &half).unwrap();
+    turn.keep();
+    assert!(!turn.is_full());
+    turn.begin(1, Timestamp(1_000));
+    turn.context().send((FUNCTION, "x"), &half).unwrap();
+    turn.keep();
+    assert!(turn.is_full());
+}
+
+#[test]
+fn hops_are_counted_and_a_delay_starts_them_anew() {
+    let far = envelope(9, 5);
+    let mut turn = Turn::new(spec(), Arc::new(rules()), far.to.clone(), Record::default(), &far);
+    turn.open(&far, 1);
+    turn.begin(0, Timestamp(1_000));
+    let context = turn.context();
+    assert!(matches!(context.send((FUNCTION, "x"), &1_i64), Err(ContextError::HopLimit { hops: 6, limit: 5 })));
+    assert!(context.send_after(Duration::ZERO, (FUNCTION, "x"), &1_i64, None).is_err());
+    context.send_after(HOPS_RESET_DELAY, (FUNCTION, "x"), &1_i64, None).unwrap();
+}
