@@ -79,12 +79,28 @@
 //! #     .on_failure(OnFailure::DeadLetter { max_attempts: 3 })).build().unwrap();
 //! ```
 //!
+//! # Running it
+//!
+//! ```no_run
+//! # use lambda_statefun::prelude::*;
+//! # async fn greet(_: &mut Context, _: String) -> Result<(), FunctionError> { Ok(()) }
+//! # fn application() -> Application { Application::new().function(Function::new("example/greeter", greet)) }
+//! #[tokio::main]
+//! async fn main() -> Result<(), lambda_statefun::Error> {
+//!     lambda_statefun::run(application()).await
+//! }
+//! ```
+//!
+//! On a laptop [`run`] hosts the application in one process: messages come by `POST /<namespace>/<name>/<id>` or from files, state
+//! is durable in a folder, and a `kill -9` at any moment loses and doubles nothing.
+//!
 //! # Tests
 //!
 //! [`TestContext`] runs a handler on an instance that lives in the test; state and effects can then be looked at.
 
 mod application;
 mod handler;
+mod run;
 mod test_context;
 
 pub use application::{Application, BuiltApplication, Function, InvalidApplication};
@@ -94,6 +110,7 @@ pub use statefun_core::{
     FromMessage, FunctionError, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf, Timestamp,
     ToAddress, TypeName, TypedValue, Value, ValueSpec, delay_from_millis, limits,
 };
+pub use run::{Error, run, run_with};
 pub use test_context::{Delayed, Effects, TestContext};
 
 /// What a program with functions imports.

@@ -83,7 +83,7 @@ impl Fifo {
             while group.first().is_some_and(may_die) {
                 self.dead.push(group.remove(0));
             }
-            for message in group.iter_mut().take(rng.usize(1..=max)) {
+            for message in group.iter_mut().take(rng.usize(1..=max).min(max - received.len())) {
                 self.receipts += 1;
                 message.receive_count += 1;
                 message.visible_at = now + self.visibility;
@@ -94,8 +94,6 @@ impl Fifo {
                 break;
             }
         }
-        // A batch holds ten; what was taken beyond stays invisible for its time, as after a lost batch.
-        received.truncate(max);
         received
     }
 

@@ -1,0 +1,102 @@
+//! `cargo xtask VERB`: everything the project does beside being a library, the same in CI and by hand.
+#![expect(clippy::print_stdout, reason = "a command line tool")]
+
+mod layers;
+mod licences;
+mod run;
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use run::{Step, cargo};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's verbs", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Everything that has to pass: format, lints, layers, licences, tests, documentation, simulation, mutations, kills
+    Test,
+    /// Simulate seeds, or replay one with its trace
+    Sim {
+        /// How many seeds
+        #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
+        seeds: u64,
+        /// The first of them
+        #[arg(long, default_value_t = 0, conflicts_with = "seed")]
+        from: u64,
+        /// Replay this one
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Switch each safeguard of the protocol off: the simulation has to miss it
+    Mutations {
+        /// Within this many seeds
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+    },
+    /// Kill a loaded process again and again, and count what it did
+    Kill {
+        /// How often
+        #[arg(long, default_value_t = 50)]
+        times: u32,
+    },
+    /// Measure; prints a table
+    Bench {
+        /// Writes the figures here too
+        #[arg(long)]
+        json: Option<std::path::PathBuf>,
+        /// Only scenarios whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Check that dependencies between our crates point down only
+    Layers,
+    /// Check the licences of all dependencies
+    Licences,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Test => tests::all(),
+        Verb::Sim { seed: Some(seed), .. } => sim(&["seed", &seed.to_string()]).run(),
+        Verb::Sim { seeds, from, .. } => sim(&["seeds", &from.to_string(), &seeds.to_string()]).run(),
+        Verb::Mutations { seeds } => mutations(seeds).run(),
+        Verb::Kill { times } => tests::kill(times),
+        Verb::Bench { json, only } => bench(json, only).run(),
+        Verb::Layers => layers::check(),
+        Verb::Licences => licences::check(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            println!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sim(args: &[&str]) -> Step {
+    cargo(&["run", "--quiet", "--release", "--package", "statefun-sim", "--"]).args(args)
+}
+
+fn mutations(seeds: u64) -> Step {
+    let args = ["run", "--quiet", "--release", "--package", "statefun-sim", "--features", "mutations", "--", "mutations"];
+    cargo(&args).args(&[&seeds.to_string()])
+}
+
+fn bench(json: Option<std::path::PathBuf>, only: Option<String>) -> Step {
+    let mut step = cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "bench", "--"]);
+    if let Some(path) = json {
+        step = step.args(&["--json", &path.display().to_string()]);
+    }
+    if let Some(only) = only {
+        step = step.args(&["--only", &only]);
+    }
+    step
+}

@@ -1,0 +1,39 @@
+//! The test command: one part after the other, the quick ones first.
+
+use crate::{
+    layers, licences, mutations,
+    run::{cargo, part},
+    sim,
+};
+
+/// Seeds that the test command runs.
+const SEEDS: &str = "400";
+/// Seeds within which a missing safeguard must be noticed.
+const MUTATION_SEEDS: u64 = 60;
+/// Kills of the test command; `cargo xtask kill` does more.
+const KILLS: u32 = 15;
+
+pub(crate) fn all() -> Result<(), String> {
+    part("format", || cargo(&["fmt", "--all", "--check"]).run())?;
+    part("layers", layers::check)?;
+    part("licences", licences::check)?;
+    part("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]).run())?;
+    part("tests", || cargo(&["test", "--workspace"]).run())?;
+    part("documentation", || {
+        cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run()
+    })?;
+    part("conformance of the simulated ports", || {
+        cargo(&["test", "--quiet", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
+    })?;
+    part("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
+    part("mutations", || mutations(MUTATION_SEEDS).run())?;
+    part("kills", || kill(KILLS))?;
+    println!("everything passed");
+    Ok(())
+}
+
+pub(crate) fn kill(times: u32) -> Result<(), String> {
+    let build = ["build", "--quiet", "--release", "--package", "statefun-tests", "--bins"];
+    cargo(&build).run()?;
+    cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "kill", "--"]).args(&["--times", &times.to_string()]).run()
+}
