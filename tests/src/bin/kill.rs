@@ -170,7 +170,7 @@ impl Trial {
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(own);
         command.arg("--victim").arg(&self.data).args(["--listen", &self.address]);
-        command.stdout(Stdio::null()).spawn().map_err(|error| error.to_string())
+        command.env("RUST_LOG", "warn").stdout(Stdio::null()).spawn().map_err(|error| error.to_string())
     }
 
     /// Kills and starts again, `times` times; the last process stays.
