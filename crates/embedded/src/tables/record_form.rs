@@ -1,0 +1,185 @@
+//! The protobuf form of a record, without what its row's head holds. Field numbers are frozen.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{Buf, Bytes};
+use prost::Message;
+use statefun_core::{
+    EnvelopeId, LastSeq, Ledger, LedgerEntry, LiveToken, Partial, Record, StoredValue, Timestamp, Trial, TypedValue,
+};
+
+use super::{
+    Unreadable,
+    effects::{EffectForm, of_effect, to_effect},
+    id, type_name,
+};
+
+#[derive(Clone, PartialEq, Message)]
+struct RecordForm {
+    #[prost(uint64, tag = "1")]
+    born: u64,
+    #[prost(message, optional, tag = "2")]
+    last_seq: Option<LastSeqForm>,
+    /// Ids (16 bytes) and times (8, big endian), oldest first.
+    #[prost(bytes = "bytes", tag = "3")]
+    ring: Bytes,
+    #[prost(uint64, tag = "4")]
+    floor: u64,
+    #[prost(uint64, tag = "5")]
+    next_segment: u64,
+    #[prost(message, repeated, tag = "6")]
+    state: Vec<StateForm>,
+    #[prost(uint64, tag = "7")]
+    invoked_at: u64,
+    #[prost(message, repeated, tag = "8")]
+    tokens: Vec<TokenForm>,
+    #[prost(message, repeated, tag = "9")]
+    partial: Vec<PartialForm>,
+    #[prost(message, optional, tag = "10")]
+    trial: Option<TrialForm>,
+    #[prost(message, repeated, tag = "11")]
+    outbox: Vec<EffectForm>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LastSeqForm {
+    #[prost(fixed64, tag = "1")]
+    queue: u64,
+    #[prost(uint64, tag = "2")]
+    low: u64,
+    #[prost(uint64, tag = "3")]
+    high: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StateForm {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    type_name: String,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    value: Option<Bytes>,
+    #[prost(uint64, tag = "4")]
+    written_at: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TokenForm {
+    #[prost(string, tag = "1")]
+    token: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    timer: Bytes,
+    #[prost(uint64, tag = "3")]
+    due: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PartialForm {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(uint32, tag = "2")]
+    done: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TrialForm {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(uint32, tag = "2")]
+    failures: u32,
+    #[prost(bool, tag = "3")]
+    running: bool,
+}
+
+const ENTRY_BYTES: usize = 24;
+
+pub(super) fn encode(record: &Record, outbox: bool, into: &mut Vec<u8>) {
+    let outbox = if outbox { &record.outbox[..] } else { &[] };
+    let form = RecordForm {
+        born: record.born.0,
+        last_seq: record.last_seq.map(of_last_seq),
+        ring: of_ring(&record.ledger.ring),
+        floor: record.ledger.floor.0,
+        next_segment: record.ledger.next_segment,
+        state: record.state.iter().map(of_state).collect(),
+        invoked_at: record.invoked_at.0,
+        tokens: record.tokens.iter().map(|(token, live)| of_token(token, live)).collect(),
+        partial: record.partial.iter().map(|partial| PartialForm { id: of_id(partial.id), done: partial.done }).collect(),
+        trial: record.trial.map(|Trial { id, failures, running }| TrialForm { id: of_id(id), failures, running }),
+        outbox: outbox.iter().map(of_effect).collect(),
+    };
+    into.reserve(form.encoded_len());
+    // A vector grows as needed, which is the only way in which this can fail.
+    let _ = form.encode(into);
+}
+
+pub(super) fn decode(bytes: Bytes) -> Result<Record, Unreadable> {
+    let form = RecordForm::decode(bytes)?;
+    Ok(Record {
+        born: Timestamp(form.born),
+        last_seq: form.last_seq.map(|form| LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }),
+        ledger: Ledger { ring: to_ring(form.ring)?, floor: Timestamp(form.floor), next_segment: form.next_segment },
+        state: form.state.into_iter().map(to_state).collect::<Result<_, _>>()?,
+        invoked_at: Timestamp(form.invoked_at),
+        tokens: form.tokens.into_iter().map(to_token).collect::<Result<_, _>>()?,
+        partial: form.partial.iter().map(|form| Ok(Partial { id: id(&form.id)?, done: form.done })).collect::<Result<_, Unreadable>>()?,
+        trial: form.trial.map(to_trial).transpose()?,
+        outbox: form.outbox.into_iter().map(to_effect).collect::<Result<_, _>>()?,
+        ..Record::default()
+    })
+}
+
+pub(super) fn of_id(id: EnvelopeId) -> Bytes {
+    Bytes::copy_from_slice(&id.0)
+}
+
+fn of_last_seq(last: LastSeq) -> LastSeqForm {
+    LastSeqForm { queue: last.queue, low: last.seq as u64, high: (last.seq >> 64) as u64 }
+}
+
+fn of_ring(ring: &VecDeque<LedgerEntry>) -> Bytes {
+    let mut bytes = Vec::with_capacity(ring.len() * ENTRY_BYTES);
+    for entry in ring {
+        bytes.extend_from_slice(&entry.id.0);
+        bytes.extend_from_slice(&entry.at.0.to_be_bytes());
+    }
+    bytes.into()
+}
+
+fn to_ring(mut bytes: Bytes) -> Result<VecDeque<LedgerEntry>, Unreadable> {
+    if !bytes.len().is_multiple_of(ENTRY_BYTES) {
+        return Err(Unreadable::Form("a ledger"));
+    }
+    let mut ring = VecDeque::with_capacity(bytes.len() / ENTRY_BYTES);
+    while bytes.has_remaining() {
+        let id = id(&bytes.split_to(16))?;
+        ring.push_back(LedgerEntry { id, at: Timestamp(bytes.get_u64()) });
+    }
+    Ok(ring)
+}
+
+fn of_state((name, stored): (&Arc<str>, &StoredValue)) -> StateForm {
+    StateForm {
+        name: name.to_string(),
+        type_name: stored.value.type_name.to_string(),
+        value: stored.value.value.clone(),
+        written_at: stored.written_at.0,
+    }
+}
+
+fn to_state(form: StateForm) -> Result<(Arc<str>, StoredValue), Unreadable> {
+    let value = TypedValue { type_name: type_name(&form.type_name)?, value: form.value };
+    Ok((form.name.into(), StoredValue { value, written_at: Timestamp(form.written_at) }))
+}
+
+fn of_token(token: &str, live: &LiveToken) -> TokenForm {
+    TokenForm { token: token.to_owned(), timer: of_id(live.timer), due: live.due.0 }
+}
+
+fn to_token(form: TokenForm) -> Result<(String, LiveToken), Unreadable> {
+    Ok((form.token, LiveToken { timer: id(&form.timer)?, due: Timestamp(form.due) }))
+}
+
+fn to_trial(form: TrialForm) -> Result<Trial, Unreadable> {
+    Ok(Trial { id: id(&form.id)?, failures: form.failures, running: form.running })
+}

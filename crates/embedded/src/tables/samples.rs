@@ -1,0 +1,87 @@
+//! Values for the tests of the tables, and the golden files.
+
+use std::{path::Path, sync::Arc};
+
+use statefun_core::*;
+
+/// The bytes of `golden/<name>.hex`, which are what was released and must be read for ever; what is written now has to be the
+/// same. Never change a file: a new form needs a new version and a new file. A missing one is made with `GOLDEN=write`.
+pub(crate) fn golden(name: &str, now: &[u8]) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.hex"));
+    let hex: String = now.iter().map(|byte| format!("{byte:02x}")).collect();
+    if !path.exists() && std::env::var_os("GOLDEN").is_some() {
+        std::fs::write(&path, hex.as_bytes().chunks(120).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>()).unwrap();
+    }
+    let text: String = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).split_whitespace().collect();
+    assert_eq!(hex, text, "{name} is written in another form now: give it a new version");
+    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect()
+}
+
+pub(crate) fn envelope(number: u8) -> Envelope {
+    Envelope {
+        id: EnvelopeId([number; 16]),
+        to: Address::parse(&format!("example/greeter/{number}")).unwrap(),
+        from: (number.is_multiple_of(2)).then(|| Address::parse("example/user/\u{fc}/1").unwrap()),
+        sent_at: Timestamp(1_700_000_000_000 + u64::from(number)),
+        keyed: number.is_multiple_of(3),
+        hops: number.into(),
+        trace: (number % 2 == 1).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        messages: vec![typed(b"{\"name\":\"Bob\"}"), typed(b"\xff\x00"), TypedValue::absent(TypeName::from_static("example/none"))],
+    }
+}
+
+pub(crate) fn typed(bytes: &'static [u8]) -> TypedValue {
+    TypedValue::present(TypeName::from_static("example/greet"), bytes)
+}
+
+pub(crate) fn egress(number: u8) -> EgressRecord {
+    EgressRecord {
+        id: EnvelopeId([number; 16]),
+        egress: TypeName::from_static("example/greetings"),
+        from: Address::parse("example/greeter/bob").unwrap(),
+        at: Timestamp(number.into()),
+        value: if number.is_multiple_of(4) { TypedValue::absent(TypeName::from_static("example/none")) } else { typed(b"hello") },
+    }
+}
+
+pub(crate) fn letter(number: u8) -> DeadLetter {
+    DeadLetter {
+        id: EnvelopeId([number; 16]),
+        at: Timestamp(number.into()),
+        reason: Reason::Exhausted,
+        error: "no \"luck\"".into(),
+        attempts: 5,
+        envelope: envelope(number),
+    }
+}
+
+/// A record with `size` of everything.
+pub(crate) fn record(size: u8) -> Record {
+    let entry = |number: u8| LedgerEntry { id: EnvelopeId([number; 16]), at: Timestamp(u64::from(number) << 40) };
+    let stored = |number: u8| StoredValue {
+        value: if number % 3 == 1 { TypedValue::absent(TypeName::from_static("a/b")) } else { typed(b"") },
+        written_at: Timestamp(number.into()),
+    };
+    let token = |number: u8| LiveToken { timer: EnvelopeId([number; 16]), due: Timestamp(number.into()) };
+    let effect = |number: u8| match number % 5 {
+        0 => Effect::Send(envelope(number)),
+        1 => Effect::Schedule(Timer { due: Timestamp(number.into()), envelope: envelope(number) }),
+        2 => Effect::Cancel { timer: EnvelopeId([number; 16]), due: Timestamp(number.into()) },
+        3 => Effect::Egress(egress(number)),
+        _ => Effect::DeadLetter(Box::new(letter(number))),
+    };
+    Record {
+        born: Timestamp(1_700_000_000_000),
+        epoch: 7,
+        lease_until: Timestamp(u64::from(size) * 1_000),
+        version: u64::from(size),
+        last_seq: (size > 0).then(|| LastSeq { queue: u64::MAX - 1, seq: u128::MAX / u128::from(size) }),
+        ledger: Ledger { ring: (0..size).map(entry).collect(), floor: Timestamp(size.into()), next_segment: size.into() },
+        state: (0..size).map(|number| (Arc::from(format!("value-{number}")), stored(number))).collect(),
+        invoked_at: Timestamp(9),
+        tokens: (0..size).map(|number| (format!("token-{number}"), token(number))).collect(),
+        partial: (0..size).map(|number| Partial { id: EnvelopeId([number; 16]), done: number.into() }).collect(),
+        trial: (size > 1).then_some(Trial { id: EnvelopeId([size; 16]), failures: 3, running: true }),
+        outbox: (0..size).map(effect).collect(),
+    }
+}

@@ -1,0 +1,109 @@
+//! The store as its callers see it.
+
+mod bounds;
+mod conformance;
+mod crash;
+mod delivery;
+mod ingest;
+mod instances;
+mod opening;
+mod outlets;
+mod timers;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use statefun_core::*;
+use tempfile::TempDir;
+
+use crate::{Clock, Embedded, Options, tables::samples};
+
+/// A clock that stands still until it is told to go on.
+#[derive(Clone)]
+struct Hand(Arc<AtomicU64>);
+
+impl Hand {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(1_000_000)))
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Clock {
+        let hand = self.clone();
+        Arc::new(move || hand.now())
+    }
+}
+
+/// A store in a folder that goes away with it.
+struct Fixture {
+    dir: TempDir,
+    hand: Hand,
+    options: Options,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), hand: Hand::new(), options }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn open(&self) -> Embedded {
+        Embedded::open(self.path(), self.options.clone(), self.hand.clock()).unwrap()
+    }
+}
+
+fn address(id: impl std::fmt::Display) -> Address {
+    Address::parse(&format!("example/greeter/{id}")).unwrap()
+}
+
+/// The `number`-th envelope to an address.
+fn envelope(to: &Address, number: u32) -> Envelope {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    Envelope { id: EnvelopeId(id), to: to.clone(), from: None, trace: None, ..samples::envelope(1) }
+}
+
+/// The number of an envelope made by [`envelope`].
+fn number(envelope: &Envelope) -> u32 {
+    u32::from_be_bytes(envelope.id.0[..4].try_into().unwrap())
+}
+
+async fn put(store: &Embedded, to: &Address, numbers: impl IntoIterator<Item = u32>) -> crate::Op {
+    let envelopes = numbers.into_iter().map(|number| envelope(to, number)).collect();
+    store.ingest(envelopes, None, false).await.unwrap().op
+}
+
+/// Takes the next lane, receives up to `max` and settles them. `None` if nothing is ready.
+fn run_one(store: &Embedded, max: usize) -> Option<(Address, Vec<u32>)> {
+    let address = store.try_ready().unwrap()?;
+    let received = store.receive(&address, max, usize::MAX).unwrap();
+    let done: Vec<_> = received.iter().map(|delivered| delivered.seq.seq).collect();
+    store.settle(&address, &done, None).unwrap();
+    Some((address, received.iter().map(|delivered| number(&delivered.envelope)).collect()))
+}
+
+/// A commit on a record that was acquired, with these effects.
+fn commit(address: &Address, record: &Record, effects: Vec<Effect>) -> Commit {
+    let next = Record { version: record.version + 1, outbox: effects, ..record.clone() };
+    Commit { address: address.clone(), expect: record.held(), record: next, changed: Vec::new(), segment: None }
+}

@@ -1,0 +1,155 @@
+//! Folders that cannot be opened, and what is said about them.
+
+use std::fs;
+
+use super::*;
+use crate::OpenError;
+
+fn open(fixture: &Fixture) -> Result<Embedded, OpenError> {
+    Embedded::open(fixture.path(), fixture.options.clone(), fixture.hand.clock())
+}
+
+#[test]
+fn a_folder_in_use() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let error = open(&fixture).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+    assert!(error.to_string().contains("in use by process"));
+    drop(store);
+    fixture.open();
+}
+
+#[test]
+fn a_new_folder_with_parents() {
+    let fixture = Fixture::new();
+    let dir = fixture.path().join("a/b");
+    drop(Embedded::open(&dir, Options::default(), fixture.hand.clock()).unwrap());
+    let marker = fs::read_to_string(dir.join("statefun.json")).unwrap();
+    assert!(marker.contains("\"format\": 1"), "{marker}");
+    Embedded::open(&dir, Options::default(), fixture.hand.clock()).unwrap();
+}
+
+#[test]
+fn somebody_elses_folder_is_left_alone() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path().join("thesis.txt"), "precious").unwrap();
+    assert!(matches!(open(&fixture).unwrap_err(), OpenError::NotAStateFolder { .. }));
+    assert_eq!(fs::read_dir(fixture.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_is_no_folder() {
+    let fixture = Fixture::new();
+    let file = fixture.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let error = Embedded::open(&file, Options::default(), fixture.hand.clock()).unwrap_err();
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+}
+
+#[test]
+fn what_a_crash_left_while_it_was_made_is_no_obstacle() {
+    let fixture = Fixture::new();
+    for leftover in ["lock", "statefun.json.new"] {
+        fs::write(fixture.path().join(leftover), "half").unwrap();
+    }
+    drop(fixture.open());
+    fs::remove_file(fixture.path().join("data.redb")).unwrap();
+    fs::write(fixture.path().join("data.redb.new"), "half").unwrap();
+    fixture.open();
+    assert!(!fixture.path().join("data.redb.new").exists());
+}
+
+#[test]
+fn a_newer_format() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    fs::write(fixture.path().join("statefun.json"), "{\"what\":\"state\",\"format\":2,\"more\":true}").unwrap();
+    let error = open(&fixture).unwrap_err();
+    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_newer_format_inside() {
+    use crate::{
+        batch::{Batch, Table},
+        disk::Disk,
+        tables::meta,
+    };
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let disk = Disk::open(&fixture.path().join("data.redb"), 1 << 20, false).unwrap();
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, meta::FORMAT_KEY.into(), meta::encode_format(7), false);
+    disk.apply(&batch).unwrap();
+    drop(disk);
+    assert!(matches!(open(&fixture).unwrap_err(), OpenError::NewerFormat { found: 7, .. }));
+}
+
+#[tokio::test]
+async fn damaged_data_are_reported() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    put(&store, &address("a"), 0..5_000).await;
+    store.close().await.unwrap();
+    let path = fixture.path().join("data.redb");
+    let whole = fs::read(&path).unwrap();
+    let mut noticed = 0;
+    for part in 0..12 {
+        let mut bytes = whole.clone();
+        let at = bytes.len() * part / 12 + 500;
+        bytes[at..at + 16].iter_mut().for_each(|byte| *byte = !*byte);
+        fs::write(&path, bytes).unwrap();
+        match open(&fixture) {
+            Err(OpenError::Damaged { detail, .. }) => noticed += usize::from(!detail.is_empty()),
+            Err(other) => panic!("{other}"),
+            Ok(store) => assert_eq!(drain(&store).unwrap(), 5_000, "nothing that is used was hit"),
+        }
+    }
+    assert!(noticed > 3, "{noticed}");
+}
+
+/// Files too big to be verified when they are opened: damage shows where rows are read, as an error and not as a wrong value.
+#[tokio::test]
+async fn a_changed_row_is_never_returned() {
+    let fixture = Fixture::with(Options { verify_bytes: 0, ..Options::default() });
+    let store = fixture.open();
+    put(&store, &address("a"), 0..5_000).await;
+    store.close().await.unwrap();
+    let path = fixture.path().join("data.redb");
+    let whole = fs::read(&path).unwrap();
+    let mut noticed = 0;
+    for part in 0..12 {
+        let mut bytes = whole.clone();
+        let at = bytes.len() * part / 12 + 9_000;
+        bytes[at..at + 16].iter_mut().for_each(|byte| *byte = !*byte);
+        fs::write(&path, bytes).unwrap();
+        match open(&fixture).map(|store| drain(&store)) {
+            Ok(Ok(count)) => assert!(count <= 5_000),
+            Ok(Err(_)) | Err(OpenError::Damaged { .. }) => noticed += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(noticed > 3, "{noticed}");
+}
+
+#[test]
+fn not_our_file_and_no_marker() {
+    for (name, content) in [("data.redb", "this is not a database, but long enough to look like one"), ("statefun.json", "{")] {
+        let fixture = Fixture::new();
+        drop(fixture.open());
+        fs::write(fixture.path().join(name), content).unwrap();
+        let error = open(&fixture).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{name}: {error:?}");
+        assert!(error.to_string().contains("restore a copy"));
+    }
+}
+
+fn drain(store: &Embedded) -> Result<usize, statefun_engine::ports::PortError> {
+    let lane = store.try_ready()?.unwrap_or_else(|| address("a"));
+    let received = store.receive(&lane, usize::MAX, usize::MAX)?;
+    for delivered in &received {
+        assert_eq!(*delivered.envelope, envelope(&lane, number(&delivered.envelope)));
+    }
+    Ok(received.len())
+}
