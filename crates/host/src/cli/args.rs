@@ -1,0 +1,86 @@
+//! The command line. Values are texts here: what is wrong with them is found out together, in `settings`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs this application on this machine: messages come in over HTTP or from a file, everything is kept in one folder.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = true, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) serve: ServeArgs,
+    /// The folder that holds everything [env: STATEFUN_DATA] [default: .statefun]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) data: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct ServeArgs {
+    /// Listens for HTTP here: ADDRESS:PORT, a port alone, or `none` [env: STATEFUN_LISTEN] [default: 127.0.0.1:8080; with
+    /// --until-idle: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) listen: Option<String>,
+    /// Reads messages from this file, or from the standard input with `-`. A file goes on where an earlier run left it
+    #[arg(long, value_name = "FILE")]
+    pub(super) input: Option<PathBuf>,
+    /// How the input is written: csv or jsonl [default: by the file's ending]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<String>,
+    /// The function that rows of the input are sent to
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(super) to: Option<String>,
+    /// The field of a row that is the id it is sent to
+    #[arg(long, value_name = "FIELD")]
+    pub(super) id: Option<String>,
+    /// The message type that a row is [default: the function's only JSON type]
+    #[arg(long = "type", value_name = "NAMESPACE/NAME")]
+    pub(super) message_type: Option<String>,
+    /// Sends an egress's records to `stdout`, `file:PATH` or `http://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
+    #[arg(long, value_name = "NAME=SINK")]
+    pub(super) egress: Vec<String>,
+    /// Ends when the input is read and nothing waits any more
+    #[arg(long)]
+    pub(super) until_idle: bool,
+    /// Deletes the data folder first
+    #[arg(long)]
+    pub(super) fresh: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Messages that were given up, and rows that could not be read
+    DeadLetters {
+        #[command(subcommand)]
+        command: DeadLetters,
+    },
+    /// Shows the state of an instance
+    State {
+        /// namespace/name/id
+        address: String,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadLetters {
+    /// Lists them, oldest first
+    List {
+        /// One JSON object a line, with all there is, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sends messages again; they run when the application is next started
+    Replay {
+        /// All of them
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        /// Ids, as `dead-letters list` shows them
+        #[arg(value_name = "ID", required_unless_present = "all")]
+        ids: Vec<String>,
+    },
+}

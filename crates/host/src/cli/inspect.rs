@@ -1,0 +1,131 @@
+//! Commands that look into a folder while no host has it.
+
+use std::path::Path;
+
+use statefun_core::{Address, EnvelopeId};
+use statefun_embedded::{Embedded, Letter, OpenError, Options, Replayed};
+
+use super::{
+    args::DeadLetters,
+    output::{cell, print, table},
+    settings::Environment,
+};
+use crate::{
+    clock::SystemClock,
+    error::HostError,
+    letters,
+    views::{InstanceView, LetterView},
+};
+
+/// Characters of an error in a table.
+const ERROR_CHARS: usize = 80;
+
+pub(super) async fn dead_letters(command: DeadLetters, data: &Path, environment: &Environment) -> Result<(), HostError> {
+    match command {
+        DeadLetters::List { json } => {
+            let store = open(data, &format!("curl {}/_/dead-letters", environment.url()))?;
+            let listed = if json { list_json(&store) } else { list(&store) };
+            close(store, listed).await
+        }
+        DeadLetters::Replay { all, ids } => {
+            let ids = parse_ids(&ids)?;
+            let path = if all { "replay".to_owned() } else { "ID/replay".to_owned() };
+            let store = open(data, &format!("curl -X POST {}/_/dead-letters/{path}", environment.url()))?;
+            let replayed = if all { replay_all(&store).await } else { replay(&store, &ids).await };
+            close(store, replayed).await
+        }
+    }
+}
+
+pub(super) async fn state(address: &str, json: bool, data: &Path, environment: &Environment) -> Result<(), HostError> {
+    let address = Address::parse(address).map_err(|error| HostError::Config(vec![error.to_string()]))?;
+    let store = open(data, &format!("curl {}/_/state/{address}", environment.url()))?;
+    let shown = show(&store, &address, json);
+    close(store, shown).await
+}
+
+fn show(store: &Embedded, address: &Address, json: bool) -> Result<(), HostError> {
+    let Some(record) = store.record(address)? else {
+        return Err(HostError::Missing(format!("{address} has no state: it was never invoked")));
+    };
+    let view = InstanceView::new(address, &record);
+    if json {
+        return print(&line(&view));
+    }
+    let rows: Vec<_> = view.rows().collect();
+    print(&format!("{}\n{}", view.summary(), table(&rows)))
+}
+
+fn line(value: &impl serde::Serialize) -> String {
+    // Strings, numbers and maps with string keys: serde_json cannot fail on these.
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn list_json(store: &Embedded) -> Result<(), HostError> {
+    letters::for_each(store, |letter| print(&line(&LetterView::from(letter))))
+}
+
+fn list(store: &Embedded) -> Result<(), HostError> {
+    let mut rows = vec![["ID", "AT", "REASON", "TRIES", "WHERE", "ERROR"].map(str::to_owned)];
+    letters::for_each(store, |letter: &Letter| {
+        let LetterView { id, at, reason, error, attempts, to, source, position, .. } = LetterView::from(letter);
+        let place = to.unwrap_or_else(|| format!("{}, {}", source.unwrap_or_default(), position.unwrap_or_default()));
+        rows.push([id, at, reason, attempts.to_string(), cell(&place, ERROR_CHARS), cell(&error, ERROR_CHARS)]);
+        Ok::<(), HostError>(())
+    })?;
+    match rows.len() {
+        1 => print("no dead letters\n"),
+        _ => print(&table(&rows)),
+    }
+}
+
+fn parse_ids(ids: &[String]) -> Result<Vec<EnvelopeId>, HostError> {
+    let (mut good, mut problems) = (Vec::new(), Vec::new());
+    for text in ids {
+        match EnvelopeId::from_hex(text) {
+            Some(id) => good.push(id),
+            None => problems.push(format!("`{text}` is not the id of a dead letter: it has 32 hexadecimal digits")),
+        }
+    }
+    if problems.is_empty() { Ok(good) } else { Err(HostError::Config(problems)) }
+}
+
+async fn replay(store: &Embedded, ids: &[EnvelopeId]) -> Result<(), HostError> {
+    let (mut sent, mut problems) = (0, Vec::new());
+    for id in ids {
+        match letters::replay(store, *id).await? {
+            Replayed::Sent { .. } => sent += 1,
+            Replayed::Unknown => problems.push(format!("there is no dead letter {id}")),
+            Replayed::Malformed => {
+                problems.push(format!("{id} is a row that could not be read: mend the input and send it anew"))
+            }
+        }
+    }
+    print(&format!("{sent} sent again; they run when the application is next started\n"))?;
+    if problems.is_empty() { Ok(()) } else { Err(HostError::Config(problems)) }
+}
+
+async fn replay_all(store: &Embedded) -> Result<(), HostError> {
+    let all = letters::replay_all(store).await?;
+    let kept =
+        if all.malformed > 0 { format!(" {} rows that could not be read are kept.", all.malformed) } else { String::new() };
+    print(&format!("{} sent again; they run when the application is next started.{kept}\n", all.sent))
+}
+
+/// Opens a folder that must be there.
+fn open(data: &Path, advice: &str) -> Result<Embedded, HostError> {
+    if !data.exists() {
+        return Err(HostError::Missing(format!("there is no data folder {}: name it with --data", data.display())));
+    }
+    Embedded::open(data, Options::default(), std::sync::Arc::new(SystemClock::now)).map_err(|error| match error {
+        OpenError::Locked { pid, .. } => HostError::InUse { data: data.display().to_string(), pid, advice: advice.to_owned() },
+        other => other.into(),
+    })
+}
+
+async fn close(store: Embedded, result: Result<(), HostError>) -> Result<(), HostError> {
+    let closed = store.close().await;
+    result.and_then(|()| Ok(closed?))
+}

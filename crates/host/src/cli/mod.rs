@@ -1,0 +1,72 @@
+//! The command line of an application: what `run` of the SDK does outside of Lambda.
+
+mod args;
+mod inspect;
+mod output;
+mod serve;
+mod settings;
+
+use std::{env, ffi::OsString};
+
+use clap::{Parser, error::ErrorKind};
+use statefun_core::Rules;
+use statefun_engine::Functions;
+
+use crate::{error::HostError, input::Mapping, options::HostOptions};
+use args::{Cli, Command};
+use output::Terminal;
+use settings::{Environment, settings};
+
+/// An application to run.
+#[derive(Debug)]
+pub struct App {
+    /// Its functions.
+    pub functions: Functions,
+    /// What holds for every turn.
+    pub rules: Rules,
+    /// Settings that the command line does not have; the folder and the egress routes come from there.
+    pub options: HostOptions,
+    /// What rows of `--input` become, unless `--to` says it.
+    pub input: Option<Mapping>,
+}
+
+impl App {
+    /// An application of these functions, with defaults.
+    #[must_use]
+    pub fn new(functions: Functions) -> Self {
+        Self { functions, rules: Rules::default(), options: HostOptions::new(""), input: None }
+    }
+}
+
+/// Does what the arguments say (the program's name first), and returns when that is done.
+///
+/// # Errors
+/// [`HostError`]; [`HostError::report`] tells the user and gives the exit code.
+pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Result<(), HostError> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return output::print(&error.render().to_string());
+        }
+        Err(error) => return Err(HostError::Usage(error.render().to_string())),
+    };
+    let environment = Environment::read(|name| env::var_os(name)).map_err(HostError::Config)?;
+    let data = environment.data(cli.data.as_ref());
+    match cli.command {
+        Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data, &environment).await,
+        Some(Command::State { address, json }) => inspect::state(&address, json, &data, &environment).await,
+        None => {
+            let read = settings(&cli.serve, data, &environment, &app.functions, app.input.as_ref());
+            let (settings, log) = match (read, environment.log()) {
+                (Ok(settings), Ok(log)) => (settings, log),
+                (settings, log) => {
+                    let problems = settings.err().unwrap_or_default().into_iter().chain(log.err());
+                    return Err(HostError::Config(problems.collect()));
+                }
+            };
+            let terminal = Terminal::new();
+            terminal.log(log);
+            serve::serve(app, settings, &terminal).await
+        }
+    }
+}

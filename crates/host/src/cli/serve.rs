@@ -1,0 +1,123 @@
+//! Running an application until it is told to stop, or has nothing more to do.
+
+use std::{fs, io, net::SocketAddr, path::Path, process, sync::Arc};
+
+use statefun_embedded::{Embedded, OpenError, Options};
+use tokio::net::TcpListener;
+
+use super::{App, output::Terminal, settings::Settings};
+use crate::{
+    clock::SystemClock,
+    error::HostError,
+    host::Host,
+    http::listen,
+    input::{FileIngress, FileReport},
+};
+
+/// The exit code of a process that was interrupted (128 and SIGINT).
+const INTERRUPTED: i32 = 130;
+
+pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> Result<(), HostError> {
+    let Settings { data, listen: address, input, egress, until_idle, fresh } = settings;
+    let listener = match address {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    if fresh {
+        delete(&data).await?;
+    }
+    let mut options = app.options;
+    (options.data, options.egress) = (data, egress);
+    let host = Host::open(app.functions, app.rules, options)?;
+    host.start();
+    // A task of its own: requests that are on their way when the host stops are still answered.
+    let mut server = tokio::spawn(serve_http(host.clone(), listener));
+    let input = input.map(|input| input.on_progress(terminal.progress()));
+    let ended = tokio::select! {
+        () = interrupted() => {
+            tracing::info!("stopping: running handlers are awaited; once more Ctrl-C quits at once");
+            Ok(())
+        }
+        error = host.failed() => Err(error),
+        served = &mut server => served.unwrap_or_else(|error| Err(HostError::Stopped(error.to_string()))),
+        worked = work(&host, input, until_idle) => worked,
+    };
+    tokio::spawn(async {
+        interrupted().await;
+        process::exit(INTERRUPTED);
+    });
+    let letters = host.store().letter_count();
+    let stopped = host.shutdown().await;
+    if letters > 0 {
+        tracing::warn!(dead_letters = letters, "there are dead letters: `dead-letters list` shows them");
+    }
+    ended.and(stopped)
+}
+
+async fn serve_http(host: Host, listener: Option<TcpListener>) -> Result<(), HostError> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    match listener.local_addr() {
+        Ok(address) => say_where(address),
+        Err(error) => tracing::warn!(%error, "listening somewhere"),
+    }
+    host.serve(listener).await
+}
+
+fn say_where(address: SocketAddr) {
+    tracing::info!(
+        "POST http://{address}/<namespace>/<name>/<id> sends a message; GET http://{address}/_/health looks after the host"
+    );
+    if !address.ip().is_loopback() {
+        tracing::warn!("whoever reaches {address} can send messages and read state: there is no authentication here");
+    }
+}
+
+/// Reads the input. Without `until_idle` it then goes on for ever.
+async fn work(host: &Host, input: Option<FileIngress>, until_idle: bool) -> Result<(), HostError> {
+    if let Some(input) = input {
+        let FileReport { rows, rejected, resumed_at, .. } = host.run_file(input).await?;
+        match resumed_at {
+            Some(line) => tracing::info!(rows, rejected, line, "the input is read from where it was left"),
+            None => tracing::info!(rows, rejected, "the input is read"),
+        }
+    }
+    match until_idle {
+        true => host.idle().await,
+        false => std::future::pending().await,
+    }
+}
+
+/// Returns when the process is asked to stop.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Deletes a data folder, if it is one and nobody has it.
+async fn delete(data: &Path) -> Result<(), HostError> {
+    if !data.exists() {
+        return Ok(());
+    }
+    match Embedded::open(data, Options::default(), Arc::new(SystemClock::now)) {
+        Ok(store) => store.close().await?,
+        // Ours, and to be gone: whether it could be read does not matter.
+        Err(OpenError::Damaged { .. } | OpenError::NewerFormat { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match fs::remove_dir_all(data) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HostError::Io { what: format!("cannot delete {}", data.display()), source })
+        }
+        _ => Ok(()),
+    }
+}

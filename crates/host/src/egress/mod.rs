@@ -1,0 +1,208 @@
+//! The way out: one pump per egress, which hands its records to a sink in order. A sink that fails holds up its own egress only.
+
+mod file;
+mod http;
+mod line;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use statefun_core::{EgressRecord, TypeName};
+use statefun_embedded::{EgressBatch, Embedded};
+use statefun_engine::ports::PortError;
+use tokio::task::JoinSet;
+
+use crate::{
+    error::chain,
+    host::Inner,
+    options::{HostOptions, SinkSpec},
+};
+use file::FileSink;
+use http::HttpSink;
+
+/// Records handed to a sink at a time.
+const BATCH_RECORDS: usize = 1_000;
+
+/// While egresses are busy, how long it may take until a further one is noticed.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How far a sink got with a batch.
+struct Written {
+    /// Records, from the first on, that need not be given again.
+    count: usize,
+    /// What to remember in the same step.
+    cursor: Option<(String, Vec<u8>)>,
+    /// Why it did not get further.
+    error: Option<SinkError>,
+}
+
+/// Why a sink did not take a record.
+#[derive(Debug, thiserror::Error)]
+enum SinkError {
+    #[error("cannot write {what}")]
+    Io { what: String, source: std::io::Error },
+    /// Nobody reads any more, and nobody will.
+    #[error("the standard output was closed")]
+    Closed,
+    #[error("no answer")]
+    Request(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("answered with {0}")]
+    Status(axum::http::StatusCode),
+    #[error(transparent)]
+    Store(#[from] PortError),
+}
+
+enum Sink {
+    Stdout,
+    File(FileSink),
+    Http(HttpSink),
+}
+
+impl Sink {
+    fn new(options: &HostOptions, egress: &TypeName) -> Self {
+        match options.egress.named.get(egress) {
+            Some(SinkSpec::Stdout) => Self::Stdout,
+            Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone())),
+            Some(SinkSpec::Http(url)) => Self::Http(HttpSink::new(url.clone())),
+            None => Self::File(FileSink::new(egress, default_path(options, egress))),
+        }
+    }
+
+    async fn write(&mut self, store: &Embedded, records: Vec<Arc<EgressRecord>>) -> Written {
+        match self {
+            Self::Stdout => line::to_stdout(records).await,
+            Self::File(sink) => sink.write(store, records).await,
+            Self::Http(sink) => sink.write(&records).await,
+        }
+    }
+}
+
+/// Where an egress goes that has no route of its own.
+fn default_path(options: &HostOptions, egress: &TypeName) -> PathBuf {
+    options.data.join("egress").join(egress.namespace()).join(format!("{}.jsonl", egress.name()))
+}
+
+/// Starts a pump for every egress that has records, until the host stops.
+pub(crate) async fn run(inner: Arc<Inner>) {
+    let mut idle: HashMap<TypeName, Box<Sink>> = HashMap::new();
+    let mut busy: HashSet<TypeName> = HashSet::new();
+    let mut pumps = JoinSet::new();
+    while let Some(event) = next(&inner, &mut pumps).await {
+        match event {
+            Event::Ended(egress, sink) => {
+                busy.remove(&egress);
+                idle.insert(egress, sink);
+            }
+            Event::Look => {
+                for egress in inner.store.egress_lanes() {
+                    if busy.insert(egress.clone()) {
+                        let sink = idle.remove(&egress).unwrap_or_else(|| Box::new(Sink::new(&inner.options, &egress)));
+                        pumps.spawn(pump(inner.clone(), egress, sink));
+                    }
+                }
+            }
+        }
+    }
+    while pumps.join_next().await.is_some() {}
+}
+
+enum Event {
+    /// An egress has no more records.
+    Ended(TypeName, Box<Sink>),
+    /// There may be egresses with records that nobody pumps.
+    Look,
+}
+
+/// Waits for something to do; `None` once the host stops.
+async fn next(inner: &Inner, pumps: &mut JoinSet<(TypeName, Box<Sink>)>) -> Option<Event> {
+    loop {
+        // While some egresses have records the store always says so: the others are then looked for now and then.
+        let look = async {
+            match pumps.is_empty() {
+                true => inner.store.egress_ready().await.map(drop),
+                false => {
+                    tokio::select! {
+                        ended = pumps.join_next() => return Ok(ended),
+                        () = tokio::time::sleep(LOOK_PAUSE) => Ok(()),
+                    }
+                }
+            }
+            .map(|()| None)
+        };
+        let event = tokio::select! {
+            biased;
+            () = inner.stopped() => return None,
+            event = look => event,
+        };
+        match event {
+            Ok(Some(Ok((egress, sink)))) => return Some(Event::Ended(egress, sink)),
+            Ok(Some(Err(error))) => {
+                tracing::error!(%error, "the pump of an egress panicked, its records wait for the next start: please report this")
+            }
+            Ok(None) => return Some(Event::Look),
+            Err(error) => {
+                let error: PortError = error;
+                inner.fail(&error);
+                return None;
+            }
+        }
+    }
+}
+
+/// Hands an egress's records on until there are none, or the host stops.
+async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (TypeName, Box<Sink>) {
+    let mut failures = 0;
+    loop {
+        match step(&inner, &egress, &mut sink).await {
+            Ok(0) => break,
+            Ok(_) => failures = 0,
+            Err(error) => {
+                if matches!(error, SinkError::Closed | SinkError::Store(_)) {
+                    inner.fail(&error);
+                    std::future::pending::<()>().await;
+                }
+                failures += 1;
+                let pause = inner.options.backoff.after(failures);
+                tracing::warn!(%egress, error = chain(&error), ?pause, "an egress failed; its records wait");
+                tokio::select! {
+                    () = inner.stopped() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+        if inner.is_stopping() {
+            break;
+        }
+    }
+    (egress, sink)
+}
+
+/// One batch; returns how many records there were.
+async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink) -> Result<usize, SinkError> {
+    let EgressBatch { records, op } = inner.store.egress_batch(egress, BATCH_RECORDS)?;
+    if records.is_empty() {
+        return Ok(0);
+    }
+    // What the outside sees must not be forgotten here.
+    inner.store.durable(op).await?;
+    let count = records.len();
+    let written = tokio::select! {
+        written = sink.write(&inner.store, records) => written,
+        // A request that hangs is given up; it is sent again at the next start, under the same key.
+        () = given_up(inner) => return Ok(0),
+    };
+    if written.count > 0 {
+        inner.store.egress_done(egress, written.count, written.cursor)?;
+    }
+    written.error.map_or(Ok(count), Err)
+}
+
+/// Returns when the host has been stopping for as long as it may.
+async fn given_up(inner: &Inner) {
+    inner.stopped().await;
+    tokio::time::sleep(inner.options.stop_timeout).await;
+}

@@ -1,0 +1,247 @@
+//! The host: one application in one process, over one folder.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use statefun_core::{Rules, Targets, TypeName};
+use statefun_embedded::{Embedded, Options};
+use statefun_engine::{Config, Engine, Functions, Ports, metrics::Metrics};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    background,
+    clock::SystemClock,
+    dispatch, egress,
+    error::{HostError, InputError, chain},
+    http,
+    input::{self, FileIngress, FileReport},
+    options::HostOptions,
+};
+
+/// What all parts of a host share.
+pub(crate) struct Inner {
+    pub(crate) store: Embedded,
+    pub(crate) engine: Engine,
+    pub(crate) options: HostOptions,
+    pub(crate) requests: http::Requests,
+    /// Functions that the application lacks and messages wait for.
+    unknown: Mutex<BTreeSet<TypeName>>,
+    stop: watch::Sender<bool>,
+    failure: watch::Sender<Option<String>>,
+    /// Servers and inputs at work.
+    ingresses: watch::Sender<usize>,
+}
+
+/// A server or an input at work.
+pub(crate) struct Busy<'a>(&'a Inner);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.ingresses.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Inner {
+    /// Keeps a stop waiting until the guard is dropped.
+    pub(crate) fn busy(&self) -> Busy<'_> {
+        self.ingresses.send_modify(|count| *count += 1);
+        Busy(self)
+    }
+
+    /// Returns once the host is to stop.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Whether the host is to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Says once that messages wait for a function that the application lacks.
+    pub(crate) fn warn_of_unknown(&self, function: &TypeName) {
+        if self.unknown.lock().unwrap_or_else(PoisonError::into_inner).insert(function.clone()) {
+            tracing::warn!(%function, "messages wait for a function that this application lacks; they are kept until one with it is started");
+        }
+    }
+
+    /// Notes that the host cannot go on.
+    pub(crate) fn fail(&self, error: &dyn std::error::Error) {
+        let reason = chain(error);
+        let first = self.failure.send_if_modified(|failure| match failure {
+            None => {
+                *failure = Some(reason.clone());
+                true
+            }
+            Some(_) => false,
+        });
+        if first {
+            tracing::error!(reason, "the host cannot go on");
+        }
+    }
+}
+
+/// Ends the tasks of a host when its last handle is gone, as a crash would.
+struct Tasks {
+    stop: watch::Sender<bool>,
+    set: Mutex<JoinSet<()>>,
+}
+
+impl Tasks {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A local host. Cheap to clone; all clones are one host. When the last one is dropped without [`shutdown`](Self::shutdown), the
+/// host ends as after a crash: nothing is lost, and what was running runs again at the next start.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+    tasks: Arc<Tasks>,
+}
+
+impl Host {
+    /// Opens the data folder (and makes it, if there is none) for an application of these functions. Nothing runs before
+    /// [`start`](Self::start).
+    ///
+    /// # Errors
+    /// If the folder cannot be opened: another process has it, it is of a newer version, it is damaged, or it is not a data folder.
+    pub fn open(functions: Functions, rules: Rules, options: HostOptions) -> Result<Self, HostError> {
+        let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
+        let rules = Rules { targets: Targets::Known(known), ..rules };
+        let settings =
+            Options { retention: rules.protocol.horizon, dedup_window: rules.protocol.dedup_window, ..Options::default() };
+        let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
+        let config = Config {
+            rules: Arc::new(rules),
+            // A commit takes microseconds here: handlers may use all of their time.
+            reserve: std::time::Duration::ZERO,
+            backoff: options.backoff,
+            ..Config::default()
+        };
+        let engine = Engine::new(functions, ports(&store), config);
+        let stop = watch::Sender::new(false);
+        let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default() });
+        let unknown = Mutex::default();
+        let inner = Inner {
+            store,
+            engine,
+            options,
+            requests: http::Requests::default(),
+            unknown,
+            stop,
+            failure: watch::Sender::new(None),
+            ingresses: watch::Sender::new(0),
+        };
+        Ok(Self { inner: Arc::new(inner), tasks })
+    }
+
+    /// Starts to run functions, timers and egresses, as tasks of the current tokio runtime. Call it once.
+    pub fn start(&self) {
+        self.tasks.spawn(dispatch::run(self.inner.clone()));
+        self.tasks.spawn(background::timers(self.inner.clone()));
+        self.tasks.spawn(background::sweeper(self.inner.clone()));
+        self.tasks.spawn(egress::run(self.inner.clone()));
+    }
+
+    /// Serves the HTTP ingress until the host stops.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve(&self, listener: TcpListener) -> Result<(), HostError> {
+        http::serve(self.inner.clone(), listener).await
+    }
+
+    /// Reads an input to its end, or until the host stops. A file goes on where it was left by an earlier run.
+    ///
+    /// # Errors
+    /// [`InputError`] if it cannot be read. Single bad rows go to the dead letters.
+    pub async fn run_file(&self, input: FileIngress) -> Result<FileReport, InputError> {
+        input::run(&self.inner, input).await
+    }
+
+    /// Returns once nothing waits or runs, egress included. Delayed messages that are not yet due do not count.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub async fn idle(&self) -> Result<(), HostError> {
+        Ok(self.inner.store.idle().await?)
+    }
+
+    /// Returns what keeps the host from going on, when that happens.
+    pub async fn failed(&self) -> HostError {
+        let mut failure = self.inner.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => HostError::Stopped(reason.clone().unwrap_or_default()),
+            // The sender lives as long as `self`.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops: ingress first, then running handlers are awaited (up to `stop_timeout`), then everything is flushed and the folder
+    /// closed.
+    ///
+    /// # Errors
+    /// If the last flush fails. What was acknowledged to others is durable all the same.
+    pub async fn shutdown(self) -> Result<(), HostError> {
+        self.inner.stop.send_replace(true);
+        let mut ingresses = self.inner.ingresses.subscribe();
+        let _ = tokio::time::timeout(self.inner.options.stop_timeout, ingresses.wait_for(|count| *count == 0)).await;
+        let mut set = std::mem::take(&mut *self.tasks.set.lock().unwrap_or_else(PoisonError::into_inner));
+        while set.join_next().await.is_some() {}
+        self.inner.engine.settle().await;
+        self.inner.store.clone().close().await?;
+        Ok(())
+    }
+
+    /// What the engine counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.inner.engine.metrics()
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> &PathBuf {
+        &self.inner.options.data
+    }
+
+    /// The store beneath, to look at state and dead letters.
+    #[must_use]
+    pub fn store(&self) -> &Embedded {
+        &self.inner.store
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+fn ports(store: &Embedded) -> Ports {
+    Ports {
+        store: Arc::new(store.clone()),
+        queue: Arc::new(store.clone()),
+        timers: Arc::new(store.clone()),
+        egress: Arc::new(store.clone()),
+        dead_letters: Arc::new(store.clone()),
+        clock: Arc::new(SystemClock),
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("data", &self.inner.options.data).finish_non_exhaustive()
+    }
+}

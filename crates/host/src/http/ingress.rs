@@ -1,0 +1,189 @@
+//! `POST /<namespace>/<name>/<id>`: one message to one address.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, Bytes, HttpBody as _},
+    extract::State,
+    http::{HeaderMap, Method, Request, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use statefun_core::{Address, FunctionSpec, TypeName, TypedValue, limits::MAX_MESSAGE_BYTES};
+
+use super::problem::{Problem, json};
+use crate::{
+    accept::{Form, find, message},
+    error::Refusal,
+    host::Inner,
+    ingress::Message,
+};
+
+/// Bytes of an idempotency key.
+const MAX_KEY_BYTES: usize = 512;
+
+#[derive(Serialize)]
+struct Accepted {
+    id: String,
+    /// Sent with an idempotency key that was used before: nothing was taken in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+pub(super) async fn post(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Response {
+    let response = match take(&inner, request).await {
+        Ok(accepted) => json(StatusCode::ACCEPTED, &accepted),
+        Err(problem) => problem.into_response(),
+    };
+    inner.requests.count(response.status());
+    response
+}
+
+async fn take(inner: &Inner, request: Request<Body>) -> Result<Accepted, Problem> {
+    let (head, body) = request.into_parts();
+    let path = path(head.uri.path())?;
+    let function = find(inner.engine.functions(), &path.function)?;
+    if head.method != Method::POST {
+        let state = format!("the state of this address is at /_/state{}", head.uri.path());
+        return Err(Problem::method("POST").hint(state));
+    }
+    let to = Address::new(function.spec.name.clone(), &path.id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let key = key(&head.headers)?;
+    let content = content_type(&head.headers, &function.spec)?;
+    if inner.is_stopping() {
+        return Err(Problem::busy("the host is shutting down"));
+    }
+    let waiting = inner.store.waiting().messages;
+    if waiting >= inner.options.max_waiting {
+        return Err(Problem::busy(format!("{waiting} messages wait, more are not taken in")));
+    }
+    let value = read(&function.spec, &content, body).await?;
+    let message = Message { to, value, key, trace: trace(&head.headers) };
+    let submitted = inner.take_in(vec![message]).await?;
+    // Nothing is said before it is true: the reply waits for the disk.
+    inner.store.durable(submitted.op).await.map_err(|error| Problem::failed(&error))?;
+    let id = submitted.ids.first().map(ToString::to_string).unwrap_or_default();
+    Ok(Accepted { id, duplicate: submitted.accepted.first() == Some(&false) })
+}
+
+struct Path {
+    function: String,
+    id: String,
+}
+
+/// The parts of a path: what comes after the second part is the id, whatever is in it.
+fn path(path: &str) -> Result<Path, Problem> {
+    let mut parts = path.strip_prefix('/').unwrap_or(path).splitn(3, '/');
+    let (Some(namespace), Some(name), Some(id)) = (parts.next(), parts.next(), parts.next().filter(|id| !id.is_empty())) else {
+        return Err(Problem::not_found("there is nothing here").hint("send messages to POST /<namespace>/<name>/<id>"));
+    };
+    let decode = |text: &str| match percent_decode_str(text).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(Problem::bad_request("the path is not percent-encoded UTF-8")),
+    };
+    Ok(Path { function: format!("{}/{}", decode(namespace)?, decode(name)?), id: decode(id)? })
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    match key.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(key.to_owned())),
+        _ => Err(Problem::bad_request(format!("an Idempotency-Key has 1 to {MAX_KEY_BYTES} ASCII characters"))),
+    }
+}
+
+/// W3C `traceparent`, if it is one: `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
+fn trace(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let mut part = |length: usize| {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        parts.next().filter(|part| part.len() == length && part.bytes().all(hex))
+    };
+    let is_zero = |id: &str| id.bytes().all(|byte| byte == b'0');
+    let (version, trace, span, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+    (version == "00" && !is_zero(trace) && !is_zero(span) && parts.next().is_none()).then(|| text.to_owned())
+}
+
+/// How the body was given.
+enum Content {
+    Type(TypeName),
+    Json,
+    Text,
+}
+
+fn content_type(headers: &HeaderMap, spec: &FunctionSpec) -> Result<Content, Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(Content::Json);
+    }
+    if essence.eq_ignore_ascii_case("text/plain") {
+        return Ok(Content::Text);
+    }
+    const VENDOR: &str = "application/vnd.";
+    if essence.get(..VENDOR.len()).is_some_and(|start| start.eq_ignore_ascii_case(VENDOR)) {
+        let name = TypeName::parse(&essence[VENDOR.len()..]);
+        return name.map(Content::Type).map_err(|error| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()));
+    }
+    let given = match essence {
+        "" => "a body without Content-Type".to_owned(),
+        other => format!("`{other}`"),
+    };
+    let accepted = spec.accepts.iter().map(|accepted| accepted.type_name.clone()).collect();
+    Err(Refusal::Type { function: spec.name.clone(), given, accepted }.into())
+}
+
+/// Reads the body, never more of it than a message may have.
+async fn read(spec: &FunctionSpec, content: &Content, body: Body) -> Result<TypedValue, Problem> {
+    let too_large = || Problem::too_large(format!("a message has {MAX_MESSAGE_BYTES} bytes at most"));
+    if body.size_hint().lower() > MAX_MESSAGE_BYTES as u64 {
+        return Err(too_large());
+    }
+    let bytes: Bytes = match Limited::new(body, MAX_MESSAGE_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Err(error) => return Err(Problem::bad_request(format!("the body did not arrive whole: {error}"))),
+    };
+    let form = match content {
+        Content::Type(name) => Form::Type(name),
+        Content::Json => Form::Json,
+        Content::Text => Form::Text,
+    };
+    Ok(message(spec, form, bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let ok = |text| path(text).map(|path| (path.function, path.id)).unwrap();
+        assert_eq!(ok("/a/b/c"), ("a/b".into(), "c".into()));
+        assert_eq!(ok("/a/b/c/d%2Fe%20f/"), ("a/b".into(), "c/d/e f/".into()));
+        for bad in ["", "/", "/a", "/a/b", "/a/b/"] {
+            assert_eq!(path(bad).err().map(|problem| problem.status), Some(StatusCode::NOT_FOUND), "{bad}");
+        }
+        assert_eq!(path("/a/b/%ff").err().map(|problem| problem.status), Some(StatusCode::BAD_REQUEST));
+    }
+
+    #[test]
+    fn traces() {
+        let given = |text: &str| trace(&HeaderMap::from_iter([("traceparent".parse().unwrap(), text.parse().unwrap())]));
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(given(good).as_deref(), Some(good));
+        for bad in [
+            "",
+            "x",
+            &good[..54],
+            &good.to_uppercase(),
+            &good.replace("b7ad6b7169203331", "0000000000000000"),
+            &format!("{good}-x"),
+        ] {
+            assert_eq!(given(bad), None, "{bad}");
+        }
+    }
+}

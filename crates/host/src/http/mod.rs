@@ -1,0 +1,83 @@
+//! The HTTP side of a host: an ingress for messages, and routes under `/_/` to look at it and to mend it.
+//!
+//! There is no authentication: it listens on this machine only, unless told otherwise.
+
+mod admin;
+mod ingress;
+mod metrics;
+mod problem;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    http::StatusCode,
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use tokio::net::TcpListener;
+
+use crate::{error::HostError, host::Inner};
+
+/// Requests to the ingress by status.
+#[derive(Debug, Default)]
+pub(crate) struct Requests(Mutex<BTreeMap<u16, u64>>);
+
+impl Requests {
+    fn count(&self, status: StatusCode) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(status.as_u16()).or_default() += 1;
+    }
+
+    fn read(&self) -> BTreeMap<u16, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Takes the address to listen on.
+///
+/// # Errors
+/// [`HostError::Listen`], which says what to do.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, HostError> {
+    TcpListener::bind(address).await.map_err(|source| HostError::Listen {
+        address,
+        advice: match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program has this port; choose one with `--listen 127.0.0.1:PORT` (port 0 takes a free one), or STATEFUN_LISTEN"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need permission; choose one with `--listen 127.0.0.1:PORT`",
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with `--listen ADDRESS:PORT`",
+            _ => "choose another with `--listen ADDRESS:PORT`",
+        },
+        source,
+    })
+}
+
+pub(crate) async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), HostError> {
+    let _busy = inner.busy();
+    // Replies are small and awaited: they must not wait for more to send.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let stop = inner.clone();
+    let stopped = async move { stop.stopped().await };
+    let served = axum::serve(listener, router(inner.clone())).with_graceful_shutdown(stopped);
+    served.await.map_err(|source| HostError::Io { what: "the HTTP ingress failed".to_owned(), source })
+}
+
+fn router(inner: Arc<Inner>) -> Router {
+    let admin = Router::new()
+        .route("/health", get(admin::health))
+        .route("/metrics", get(metrics::get))
+        .route("/dead-letters", get(admin::dead_letters))
+        .route("/dead-letters/replay", post(admin::replay_all))
+        .route("/dead-letters/{id}/replay", post(admin::replay))
+        .route("/state/{*address}", get(admin::state))
+        .fallback(admin::unknown)
+        .method_not_allowed_fallback(admin::wrong_method);
+    Router::new().nest("/_", admin).fallback(ingress::post).with_state(inner)
+}

@@ -1,0 +1,237 @@
+//! A row of an input, as a mapping sees it.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+
+use super::split::{Format, RawRow};
+
+/// A row of an input that a mapping makes messages of.
+#[derive(Debug)]
+pub struct Row<'a> {
+    line: u64,
+    fields: Fields<'a>,
+}
+
+#[derive(Debug)]
+enum Fields<'a> {
+    Csv { header: &'a csv::StringRecord, record: csv::StringRecord },
+    Json { text: &'a str, value: serde_json::Value },
+}
+
+impl Row<'_> {
+    /// The row's (first) line in the input, counted from 1.
+    #[must_use]
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// The field's text: of CSV as it stands there, of JSON a string's text or a number, `true` or `false`. `None` if there is
+    /// no such field, if it is `null`, or if it is an object or a list.
+    #[must_use]
+    pub fn get(&self, field: &str) -> Option<Cow<'_, str>> {
+        match &self.fields {
+            Fields::Csv { header, record } => {
+                let index = header.iter().position(|name| name == field)?;
+                record.get(index).map(Cow::Borrowed)
+            }
+            Fields::Json { value, .. } => match value.get(field)? {
+                serde_json::Value::String(text) => Some(Cow::Borrowed(text)),
+                value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => Some(Cow::Owned(value.to_string())),
+                _ => None,
+            },
+        }
+    }
+
+    /// The row as a type of serde's.
+    ///
+    /// # Errors
+    /// What does not fit, in words.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, String> {
+        match &self.fields {
+            Fields::Csv { header, record } => record.deserialize(Some(header)).map_err(|error| match error.kind() {
+                // Without the place: it would be the place within this row.
+                csv::ErrorKind::Deserialize { err, .. } => match err.field().and_then(|index| header.get(index as usize)) {
+                    Some(field) => format!("the field `{field}`: {}", err.kind()),
+                    None => err.kind().to_string(),
+                },
+                _ => error.to_string(),
+            }),
+            Fields::Json { text, .. } => serde_json::from_str(text).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The row as JSON text. Of CSV an object: a field that is exactly a JSON number, `true` or `false` becomes that, an empty
+    /// one `null`, any other a string.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match &self.fields {
+            Fields::Csv { header, record } => csv_as_json(header, record),
+            Fields::Json { text, .. } => (*text).to_owned(),
+        }
+    }
+}
+
+/// Reads raw rows of one format.
+#[derive(Debug)]
+pub(super) struct RowReader {
+    format: Format,
+    core: csv_core::Reader,
+    output: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl RowReader {
+    pub(super) fn new(format: Format) -> Self {
+        // Rows come one by one and without their line ends.
+        let core = csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
+        Self { format, core, output: vec![0; 1 << 12], ends: vec![0; 64] }
+    }
+
+    pub(super) fn needs_header(&self) -> bool {
+        self.format == Format::Csv
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(super) fn read<'a>(&mut self, raw: RawRow<'a>, header: &'a csv::StringRecord) -> Result<Row<'a>, String> {
+        if raw.too_long {
+            return Err(format!("the row has more than {} bytes; is a quote not closed?", super::split::MAX_ROW_BYTES));
+        }
+        let fields = match self.format {
+            Format::Csv => {
+                let record = self.csv(raw.bytes)?;
+                if record.len() != header.len() {
+                    return Err(format!("the row has {} fields, the header has {}", record.len(), header.len()));
+                }
+                Fields::Csv { header, record }
+            }
+            Format::JsonLines => {
+                let text = std::str::from_utf8(raw.bytes).map_err(not_utf8)?.trim();
+                let value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+                Fields::Json { text, value }
+            }
+        };
+        Ok(Row { line: raw.place.line, fields })
+    }
+
+    /// Reads the fields of one CSV row.
+    pub(super) fn csv(&mut self, row: &[u8]) -> Result<csv::StringRecord, String> {
+        // No field is longer than the row, and none has no byte of its own but the first.
+        if self.output.len() < row.len() {
+            self.output.resize(row.len(), 0);
+        }
+        self.core.reset();
+        let (mut input, mut output, mut ends) = (row, 0, 0);
+        loop {
+            let (result, read, written, ended) = self.core.read_record(input, &mut self.output[output..], &mut self.ends[ends..]);
+            (input, output, ends) = (&input[read..], output + written, ends + ended);
+            match result {
+                // The next call, without input, says that this was all.
+                csv_core::ReadRecordResult::InputEmpty => input = &[],
+                csv_core::ReadRecordResult::OutputFull => self.output.resize(self.output.len() * 2, 0),
+                csv_core::ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                csv_core::ReadRecordResult::Record | csv_core::ReadRecordResult::End => break,
+            }
+        }
+        let mut record = csv::StringRecord::with_capacity(output, ends);
+        let mut start = 0;
+        for end in &self.ends[..ends] {
+            record.push_field(std::str::from_utf8(&self.output[start..*end]).map_err(not_utf8)?);
+            start = *end;
+        }
+        Ok(record)
+    }
+}
+
+fn not_utf8(error: std::str::Utf8Error) -> String {
+    format!("not UTF-8: {error}")
+}
+
+fn csv_as_json(header: &csv::StringRecord, record: &csv::StringRecord) -> String {
+    let mut text = String::with_capacity(record.as_slice().len() + 16 * record.len());
+    for (index, (name, field)) in header.iter().zip(record).enumerate() {
+        text.push(if index == 0 { '{' } else { ',' });
+        push_string(&mut text, name);
+        text.push(':');
+        match field {
+            "" => text.push_str("null"),
+            "true" | "false" => text.push_str(field),
+            number if is_json_number(number) => text.push_str(number),
+            other => push_string(&mut text, other),
+        }
+    }
+    text.push('}');
+    text
+}
+
+fn push_string(text: &mut String, value: &str) {
+    // A string can always be written as JSON.
+    text.push_str(&serde_json::to_string(value).unwrap_or_default());
+}
+
+/// Whether the text is a number as JSON writes it: `-0.5e3` is, `+1`, `01`, `.5` and `1.` are not. Kept digit for digit.
+fn is_json_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (mantissa, None),
+    };
+    digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::split::Place;
+
+    fn raw(bytes: &[u8]) -> RawRow<'_> {
+        RawRow { place: Place { offset: 9, line: 3 }, bytes, too_long: false }
+    }
+
+    #[test]
+    fn csv_fields_become_json() {
+        let mut reader = RowReader::new(Format::Csv);
+        let header = reader.csv(b"id,n,flag,none,text").unwrap();
+        let row = reader.read(raw(b"007,-1.50e2,true,,\"a \"\"b\"\"\nc\""), &header).unwrap();
+        assert_eq!(row.to_json(), r#"{"id":"007","n":-1.50e2,"flag":true,"none":null,"text":"a \"b\"\nc"}"#);
+        assert_eq!((row.line(), row.get("id").as_deref(), row.get("nope")), (3, Some("007"), None));
+        let wide = "x,".repeat(5_000);
+        assert_eq!(reader.csv(wide.as_bytes()).unwrap().len(), 5_001);
+        assert_eq!(reader.csv(b",").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn numbers_as_json_has_them() {
+        assert!(["0", "-0.5e3", "12", "1E+9", "1.0"].into_iter().all(is_json_number));
+        assert!(!["", "-", "+1", "01", ".5", "1.", "1e", "0x1", "NaN", "1 "].into_iter().any(is_json_number));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Typed {
+            #[expect(dead_code, reason = "only read")]
+            n: u8,
+        }
+        let mut csv = RowReader::new(Format::Csv);
+        let header = csv.csv(b"id,n").unwrap();
+        assert_eq!(csv.read(raw(b"1"), &header).unwrap_err(), "the row has 1 fields, the header has 2");
+        assert!(csv.read(raw(b"1,\xff"), &header).unwrap_err().starts_with("not UTF-8"));
+        let error = csv.read(raw(b"1,x"), &header).unwrap().deserialize::<Typed>().unwrap_err();
+        assert_eq!(error, "the field `n`: invalid digit found in string");
+        let mut json = RowReader::new(Format::JsonLines);
+        assert!(json.read(raw(b"{"), &header).unwrap_err().starts_with("not JSON"));
+        assert_eq!(json.read(raw(b"{\"id\":7}"), &header).unwrap().get("id").as_deref(), Some("7"));
+    }
+}

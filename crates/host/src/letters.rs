@@ -1,0 +1,82 @@
+//! Dead letters: pages of them, and sending them again.
+
+use statefun_core::{EnvelopeId, Timestamp};
+use statefun_embedded::{Embedded, Letter, Replayed};
+use statefun_engine::ports::PortError;
+
+use crate::clock::SystemClock;
+
+/// Letters read at a time; each may hold a megabyte.
+const PAGE: usize = 100;
+
+/// The place after a letter, as it stands in a request for the next page.
+pub(crate) fn place_after(letter: &Letter) -> String {
+    format!("{}-{}", letter.at().0, letter.id())
+}
+
+/// Reads what [`place_after`] wrote.
+pub(crate) fn parse_place(text: &str) -> Option<(Timestamp, EnvelopeId)> {
+    let (at, id) = text.split_once('-')?;
+    Some((Timestamp(at.parse().ok()?), EnvelopeId::from_hex(id)?))
+}
+
+/// Calls `each` for all letters, oldest first.
+pub(crate) fn for_each<E: From<PortError>>(store: &Embedded, mut each: impl FnMut(&Letter) -> Result<(), E>) -> Result<(), E> {
+    let mut after = None;
+    loop {
+        let page = store.letters(after, PAGE)?;
+        for letter in &page {
+            each(letter)?;
+        }
+        match page.last() {
+            Some(last) => after = Some((last.at(), last.id())),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What a replay of all letters did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AllReplayed {
+    pub(crate) sent: usize,
+    /// Records that never were a message.
+    pub(crate) malformed: usize,
+}
+
+/// Sends one letter again; durable when it returns.
+pub(crate) async fn replay(store: &Embedded, id: EnvelopeId) -> Result<Replayed, PortError> {
+    let replayed = store.replay(id).await?;
+    if let Replayed::Sent { op, .. } = replayed {
+        store.durable(op).await?;
+    }
+    Ok(replayed)
+}
+
+/// Sends all letters again that are there now; durable when it returns.
+pub(crate) async fn replay_all(store: &Embedded) -> Result<AllReplayed, PortError> {
+    // Those that fail again meanwhile come back with a later time: they are not taken twice.
+    let start = SystemClock::now();
+    let (mut all, mut after, mut last) = (AllReplayed::default(), None, None);
+    loop {
+        let page = store.letters(after, PAGE)?;
+        let Some(end) = page.last() else { break };
+        after = Some((end.at(), end.id()));
+        for letter in page.iter().filter(|letter| letter.at() <= start) {
+            match store.replay(letter.id()).await? {
+                Replayed::Sent { op, .. } => {
+                    all.sent += 1;
+                    last = Some(op);
+                }
+                Replayed::Malformed => all.malformed += 1,
+                Replayed::Unknown => {}
+            }
+        }
+        if end.at() > start {
+            break;
+        }
+    }
+    if let Some(op) = last {
+        store.durable(op).await?;
+    }
+    Ok(all)
+}

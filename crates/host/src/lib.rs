@@ -1,0 +1,42 @@
+//! The local host: a whole application in one process, over one folder, with the same engine as on Lambda.
+//!
+//! It survives `kill -9` at any moment with nothing lost or doubled, and is meant for development, for tests, and for one machine
+//! in production.
+//!
+//! | way in | |
+//! |---|---|
+//! | HTTP | `POST /<namespace>/<name>/<id>`, see [`Host::serve`] |
+//! | files and the standard input | rows of CSV or JSON lines, see [`FileIngress`] |
+//! | this process | [`Host::send`], [`Host::submit`] |
+//!
+//! | way out | delivered |
+//! |---|---|
+//! | `file:PATH` (the default, below the data folder) | exactly once |
+//! | `stdout` | at least once |
+//! | `http://URL` | at least once, in order, with a stable `Idempotency-Key` |
+//!
+//! Addresses run at the same time on tokio's threads, each in order. A handler that computes for long or waits in a blocking call
+//! holds up a thread that others need: such work belongs into `tokio::task::spawn_blocking`.
+
+mod accept;
+mod background;
+mod cli;
+mod clock;
+mod dispatch;
+mod egress;
+mod error;
+mod host;
+mod http;
+mod ingress;
+mod input;
+mod letters;
+mod options;
+mod views;
+
+pub use cli::{App, run_cli};
+pub use error::{ErrorKind, HostError, InputError, Refusal, SendError, UnknownFunction};
+pub use host::Host;
+pub use http::listen;
+pub use ingress::{Message, Submitted};
+pub use input::{FileIngress, FileProgress, FileReport, Format, Mapping, Row};
+pub use options::{EgressRoutes, HostOptions, SinkSpec};

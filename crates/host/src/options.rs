@@ -1,0 +1,113 @@
+//! What can be set about a host, in code.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use axum::http::Uri;
+use statefun_core::TypeName;
+use statefun_engine::Backoff;
+
+/// Settings of a host. The defaults suit one machine.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// The folder that holds everything.
+    pub data: PathBuf,
+    /// Where egress records go.
+    pub egress: EgressRoutes,
+    /// How long one address may work on a batch; a handler still running then is given up and tried again.
+    pub handler_timeout: Duration,
+    /// Waiting envelopes from which on ingress takes no more: HTTP answers 503, calls in the process wait.
+    pub max_waiting: u64,
+    /// Waiting envelopes from which on file inputs pause. Few are enough to keep the functions busy.
+    pub max_waiting_for_input: u64,
+    /// Addresses that work at the same time.
+    pub max_concurrent: usize,
+    /// How long running handlers may go on when the host stops.
+    pub stop_timeout: Duration,
+    /// Pauses between tries of a failing message.
+    pub backoff: Backoff,
+}
+
+impl HostOptions {
+    /// The defaults, in this folder.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            egress: EgressRoutes::default(),
+            handler_timeout: Duration::from_secs(30),
+            max_waiting: 1_000_000,
+            max_waiting_for_input: 20_000,
+            max_concurrent: 4_096,
+            stop_timeout: Duration::from_secs(10),
+            // Nobody else is slowed by a try: shorter than on AWS, where each is a call that costs.
+            backoff: Backoff {
+                first: Duration::from_millis(200),
+                longest: Duration::from_secs(60),
+                busy: Duration::from_millis(200),
+            },
+        }
+    }
+}
+
+/// Where egress records go, by the egress's name.
+#[derive(Debug, Clone, Default)]
+pub struct EgressRoutes {
+    /// Egresses with a sink of their own. Others write to `<data>/egress/<namespace>/<name>.jsonl`.
+    pub named: BTreeMap<TypeName, SinkSpec>,
+}
+
+/// Where the records of one egress go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkSpec {
+    /// One line of JSON per record to the standard output; a record may be repeated after a crash.
+    Stdout,
+    /// One line of JSON per record to this file; every record exactly once.
+    File(PathBuf),
+    /// One POST per record to this `http://` URL; repeated until it is answered with 2xx, with a stable `Idempotency-Key`.
+    Http(Uri),
+}
+
+impl SinkSpec {
+    /// Reads `stdout`, `file:PATH` or `http://…`.
+    ///
+    /// # Errors
+    /// What can be written, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "stdout" {
+            return Ok(Self::Stdout);
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            return match path.is_empty() {
+                true => Err("`file:` needs a path".to_owned()),
+                false => Ok(Self::File(path.into())),
+            };
+        }
+        if text.starts_with("https://") {
+            return Err(format!(
+                "`{text}`: only http:// is spoken here; put a proxy on this machine that speaks https to the outside"
+            ));
+        }
+        if !text.starts_with("http://") {
+            return Err(format!("`{text}` is no sink: write `stdout`, `file:PATH` or `http://URL`"));
+        }
+        match text.parse::<Uri>() {
+            Ok(url) if url.host().is_some_and(|host| !host.is_empty()) => Ok(Self::Http(url)),
+            _ => Err(format!("`{text}` is not a URL")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sinks_and_what_is_none() {
+        assert_eq!(SinkSpec::parse("stdout"), Ok(SinkSpec::Stdout));
+        assert_eq!(SinkSpec::parse("file:a/b.jsonl"), Ok(SinkSpec::File("a/b.jsonl".into())));
+        assert!(matches!(SinkSpec::parse("http://localhost:9000/x?y"), Ok(SinkSpec::Http(_))));
+        for bad in ["", "file:", "https://example.com/", "ftp://x", "http://", "stderr"] {
+            assert!(SinkSpec::parse(bad).is_err(), "{bad}");
+        }
+        assert!(SinkSpec::parse("https://x").unwrap_err().contains("proxy"));
+    }
+}

@@ -1,0 +1,113 @@
+//! The way out: exactly once into files, in order, and one failing sink in nobody's way.
+
+mod common;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use common::*;
+use statefun_core::{Context, TypeName, TypedValue};
+use statefun_host::{EgressRoutes, HostOptions, SinkSpec};
+use tokio::sync::Mutex;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_has_every_record_once_after_any_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut sent = 0;
+    for round in 0..8_u64 {
+        let host = open(&data);
+        host.start();
+        for _ in 0..200 {
+            host.send(("test/counter", "a"), &order("a", 1)).await.unwrap();
+            sent += 1;
+            if sent % 97 == 0 {
+                tokio::time::sleep(Duration::from_millis(round)).await;
+            }
+        }
+        if round % 2 == 0 {
+            tokio::time::sleep(Duration::from_millis(3 * round)).await;
+        }
+        crash(host);
+        // What a crash may leave behind the noted length.
+        if round == 3 {
+            use std::io::Write;
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(out_file(&data))
+                .unwrap_or_else(|error| panic!("{error}"));
+            file.write_all(b"{\"id\":\"half a li").unwrap();
+        }
+    }
+    let host = open(&data);
+    host.start();
+    host.idle().await.unwrap();
+    host.shutdown().await.unwrap();
+    let expected: Vec<_> = (1..=sent).map(|count| format!("a {count}")).collect();
+    assert_eq!(lines(&out_file(&data)), expected);
+}
+
+type Got = Arc<Mutex<Vec<(String, String, Vec<u8>)>>>;
+
+/// Takes POSTs; refuses the first `refuse` of them.
+async fn sink(refuse: usize) -> (std::net::SocketAddr, Got) {
+    let got = Got::default();
+    let left = Arc::new(std::sync::atomic::AtomicUsize::new(refuse));
+    let take = move |State(got): State<Got>, headers: HeaderMap, body: axum::body::Bytes| async move {
+        if left
+            .fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok()
+        {
+            return StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+        got.lock().await.push((header("content-type"), header("idempotency-key"), body.to_vec()));
+        StatusCode::NO_CONTENT
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/in", post(take)).with_state(got.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (address, got)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_gets_records_in_order_and_holds_up_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (good, got) = sink(3).await;
+    let (bad, _) = sink(usize::MAX).await;
+    let mut functions = functions();
+    let fan_out = Sync(|context: &mut Context, message: &TypedValue| {
+        context.egress_value("test/bad", message.clone())?;
+        context.egress_value("test/good", message.clone())?;
+        Ok(context.egress_value("test/out", message.clone())?)
+    });
+    functions.add(spec("test/fan-out", vec![]), Arc::new(fan_out));
+    let named = [("test/good", good), ("test/bad", bad)]
+        .map(|(name, to)| (TypeName::from_static(name), SinkSpec::parse(&format!("http://{to}/in")).unwrap()));
+    let host = open_with(functions, HostOptions { egress: EgressRoutes { named: BTreeMap::from(named) }, ..options(&data) });
+    host.start();
+    for count in 0..50 {
+        host.send(("test/fan-out", "a"), &format!("{count}")).await.unwrap();
+    }
+    while got.lock().await.len() < 50 || lines(&out_file(&data)).len() < 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let got = got.lock().await.clone();
+    let mut keys = std::collections::HashSet::new();
+    for (count, (content_type, key, body)) in got.into_iter().enumerate() {
+        assert_eq!(content_type, "application/vnd.io.statefun.types/string");
+        assert_eq!(<String as statefun_core::Value>::decode(&body).unwrap(), count.to_string());
+        assert!(keys.insert(key));
+    }
+    assert_eq!(host.store().waiting().egress, 50, "the bad one's");
+    // A sink that never answers well does not keep the host from stopping.
+    host.shutdown().await.unwrap();
+}

@@ -1,0 +1,223 @@
+//! The HTTP ingress: what it takes, what it refuses and how it says so.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::*;
+use statefun_core::Accepted;
+use statefun_engine::Functions;
+use statefun_host::{Host, HostError, HostOptions};
+use tokio::sync::{Notify, Semaphore};
+
+const JSON: &str = "application/json";
+
+async fn started() -> (tempfile::TempDir, Host, std::net::SocketAddr) {
+    let data = tempfile::tempdir().unwrap();
+    let host = open(data.path());
+    host.start();
+    let to = serve(&host).await;
+    (data, host, to)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_in_counts_once() {
+    let (_data, host, to) = started().await;
+    for (content_type, body) in [
+        (JSON, r#"{"id":"x"}"#),
+        ("application/json; charset=utf-8", r#"{"id":"x","n":3}"#),
+        ("text/plain", "hello"),
+        ("application/vnd.test/order", r#"{"id":"x"}"#),
+        ("application/vnd.io.statefun.types/string", "\u{a}\u{1}b"),
+    ] {
+        let reply = post(to, "/test/counter/a%2Fb/c", content_type, body).await;
+        assert_eq!(reply.status, 202, "{content_type}: {}", reply.body);
+        assert_eq!(reply.json()["id"].as_str().unwrap().len(), 32);
+    }
+    host.idle().await.unwrap();
+    assert_eq!(seen(&host, "test/counter/a/b/c"), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn misuse() {
+    let (_data, host, to) = started().await;
+    let long_id = format!("/test/counter/{}", "x".repeat(2_000));
+    let big = "x".repeat(800 * 1_024);
+    for (method, path, content_type, body, status, said) in [
+        ("POST", "/", JSON, "{}", 404, "POST /<namespace>/<name>/<id>"),
+        ("POST", "/test/counter", JSON, "{}", 404, "POST /<namespace>/<name>/<id>"),
+        ("POST", "/test/countr/a", JSON, "{}", 404, "did you mean `test/counter`?"),
+        ("POST", "/test/countr/a", JSON, "{}", 404, "this application has test/counter, test/silent"),
+        ("POST", "/x y/z/a", JSON, "{}", 400, ""),
+        ("GET", "/test/counter/a", JSON, "", 405, "/_/state/test/counter/a"),
+        ("PUT", "/test/counter/a", JSON, "{}", 405, "POST"),
+        ("POST", &long_id, JSON, "{}", 400, "1 to 1024 bytes"),
+        ("POST", "/test/counter/%ff", JSON, "{}", 400, "UTF-8"),
+        ("POST", "/test/counter/a", "", "{}", 415, "application/vnd.test/order, application/vnd.io.statefun.types/string"),
+        ("POST", "/test/counter/a", "application/xml", "<a/>", 415, "`application/xml`"),
+        ("POST", "/test/counter/a", "application/x-www-form-urlencoded", "{}", 415, "Content-Type"),
+        ("POST", "/test/counter/a", "application/vnd.test/other", "{}", 415, "`test/other`"),
+        ("POST", "/test/counter/a", "application/vnd.nonsense", "{}", 415, "not a type name"),
+        ("POST", "/test/silent/a", "text/plain", "hi", 415, "does not take plain text"),
+        ("POST", "/test/counter/a", JSON, "{\"id\":", 400, "cannot be read as `test/order`"),
+        ("POST", "/test/counter/a", JSON, "{\"n\":1}", 400, "missing field `id`"),
+        ("POST", "/test/counter/a", JSON, &big, 413, "object store"),
+        ("POST", "/_/nothing", JSON, "{}", 404, "GET /_/health"),
+        ("POST", "/_/health", JSON, "{}", 405, "GET /_/health"),
+        ("GET", "/_/state/test/counter", JSON, "", 400, "namespace/name/id"),
+        ("GET", "/_/state/test/counter/nobody", JSON, "", 404, "never invoked"),
+        ("GET", "/_/dead-letters?after=x", JSON, "", 400, "next"),
+        ("POST", "/_/dead-letters/xyz/replay", JSON, "", 400, "32 hexadecimal digits"),
+        ("POST", "/_/dead-letters/00000000000000000000000000000000/replay", JSON, "", 404, "there is no dead letter"),
+    ] {
+        let reply = request(to, method, path, &[("Content-Type", content_type)], body.as_bytes()).await;
+        assert_eq!(reply.status, status, "{method} {path} {content_type}: {}", reply.body);
+        if path != "/x y/z/a" {
+            let json = reply.json();
+            assert!(json["error"].is_string(), "{}", reply.body);
+            let text = format!("{} {}", json["error"].as_str().unwrap(), json["hint"].as_str().unwrap_or_default());
+            assert!(text.contains(said), "{method} {path}: {text}");
+        }
+    }
+    // A body that only says it is big is refused without being read.
+    let headers = [("Content-Type", JSON), ("Content-Length", "99999999999")];
+    assert_eq!(request(to, "POST", "/test/counter/a", &headers, b"{").await.status, 413);
+    assert_eq!(post(to, "/test/counter/a", JSON, "{\"id\":\"a\"}").await.status, 202, "after all that it still works");
+    host.idle().await.unwrap();
+    assert_eq!(seen(&host, "test/counter/a"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idempotency_key_counts_once_even_after_a_crash() {
+    let data = tempfile::tempdir().unwrap();
+    let mut ids = std::collections::HashSet::new();
+    for run in 0..2 {
+        let host = open(data.path());
+        host.start();
+        let to = serve(&host).await;
+        for repeat in 0..3 {
+            let headers = [("Content-Type", JSON), ("Idempotency-Key", "order-1")];
+            let reply = request(to, "POST", "/test/counter/a", &headers, b"{\"id\":\"a\"}").await;
+            assert_eq!((reply.status, reply.json()["duplicate"] == true), (202, run + repeat > 0));
+            ids.insert(reply.json()["id"].as_str().unwrap().to_owned());
+            // The same key for another instance is another message.
+            assert_eq!(request(to, "POST", "/test/counter/b", &headers, b"{\"id\":\"b\"}").await.status, 202);
+        }
+        let empty = [("Content-Type", JSON), ("Idempotency-Key", "")];
+        assert_eq!(request(to, "POST", "/test/counter/a", &empty, b"{\"id\":\"a\"}").await.status, 400);
+        if run == 0 {
+            crash(host);
+        } else {
+            host.idle().await.unwrap();
+            assert_eq!((seen(&host, "test/counter/a"), seen(&host, "test/counter/b"), ids.len()), (1, 1, 1));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_much_waiting_is_refused_until_it_is_worked_off() {
+    let data = tempfile::tempdir().unwrap();
+    let (entered, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let mut functions = Functions::default();
+    functions
+        .add(spec("test/slow", vec![Accepted::of::<Order>()]), Arc::new(Gated { entered: entered.clone(), gate: gate.clone() }));
+    let host = open_with(functions, HostOptions { max_waiting: 3, ..options(data.path()) });
+    host.start();
+    let to = serve(&host).await;
+    let send = || post(to, "/test/slow/a", JSON, "{\"id\":\"a\"}");
+    for _ in 0..3 {
+        assert_eq!(send().await.status, 202);
+    }
+    entered.notified().await;
+    let refused = send().await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("retry-after: 1") && refused.body.contains("3 messages wait"));
+    let waits = tokio::spawn({
+        let host = host.clone();
+        async move { host.send(("test/slow", "a"), &order("a", 1)).await }
+    });
+    gate.add_permits(100);
+    waits.await.unwrap().unwrap();
+    host.idle().await.unwrap();
+    assert_eq!(send().await.status, 202);
+    host.idle().await.unwrap();
+    assert_eq!(seen(&host, "test/slow/a"), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_after_a_host() {
+    let (_data, host, to) = started().await;
+    post(to, "/test/counter/a", JSON, "{\"id\":\"a\"}").await;
+    for _ in 0..3 {
+        post(to, "/test/counter/a", JSON, "{\"id\":\"a\",\"n\":-1}").await;
+    }
+    host.idle().await.unwrap();
+    let get = |path: &'static str| request(to, "GET", path, &[], b"");
+
+    let health = get("/_/health").await.json();
+    assert_eq!(
+        (health["status"].as_str(), health["waiting"].as_u64(), health["dead_letters"].as_u64()),
+        (Some("ok"), Some(0), Some(3))
+    );
+    let metrics = get("/_/metrics").await.body;
+    for line in [
+        "statefun_messages_in_total{function=\"test/counter\"} ",
+        "statefun_http_requests_total{status=\"202\"} 4",
+        "# TYPE statefun_backlog gauge\nstatefun_backlog 0",
+        "statefun_dead_letters 3",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let state = get("/_/state/test/counter/a").await.json();
+    assert_eq!(state["state"]["seen"]["json"], 1);
+    assert_eq!(state["state"]["seen"]["type"], "io.statefun.types/long");
+
+    let page = get("/_/dead-letters?limit=2").await.json();
+    let letter = &page["dead_letters"][0];
+    assert_eq!((letter["reason"].as_str(), letter["error"].as_str()), (Some("terminal"), Some("a bad order")));
+    assert_eq!(letter["envelope"]["messages"][0]["text"], "{\"id\":\"a\",\"n\":-1}");
+    let rest = request(to, "GET", &format!("/_/dead-letters?after={}", page["next"].as_str().unwrap()), &[], b"").await.json();
+    assert_eq!((page["dead_letters"].as_array().unwrap().len(), rest["dead_letters"].as_array().unwrap().len()), (2, 1));
+    assert!(rest["next"].is_null());
+
+    let one = format!("/_/dead-letters/{}/replay", letter["id"].as_str().unwrap());
+    assert_eq!(request(to, "POST", &one, &[], b"").await.json()["replayed"], 1);
+    assert_eq!(request(to, "POST", &one, &[], b"").await.status, 404);
+    host.idle().await.unwrap();
+    assert_eq!(request(to, "POST", "/_/dead-letters/replay", &[], b"").await.json()["replayed"], 3);
+    host.idle().await.unwrap();
+    assert_eq!(host.store().letter_count(), 3, "they fail again and are kept again");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_with_a_way_out() {
+    let taken = statefun_host::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let error = statefun_host::listen(taken.local_addr().unwrap()).await.unwrap_err();
+    assert!(matches!(error, HostError::Listen { .. }) && error.to_string().contains("--listen"), "{error}");
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopping_host_finishes_what_runs_and_takes_no_more() {
+    let data = tempfile::tempdir().unwrap();
+    let (entered, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let mut functions = functions();
+    functions
+        .add(spec("test/slow", vec![Accepted::of::<Order>()]), Arc::new(Gated { entered: entered.clone(), gate: gate.clone() }));
+    let host = open_with(functions.clone(), options(data.path()));
+    host.start();
+    let to = serve(&host).await;
+    host.send(("test/slow", "a"), &order("a", 1)).await.unwrap();
+    entered.notified().await;
+    let other = host.clone();
+    let stopping = tokio::spawn(host.shutdown());
+    while tokio::net::TcpStream::connect(to).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(other.send(("test/slow", "a"), &order("a", 1)).await.is_err());
+    gate.add_permits(1);
+    stopping.await.unwrap().unwrap();
+    drop(other);
+    let host = open_with(functions, options(data.path()));
+    assert_eq!((seen(&host, "test/slow/a"), host.store().waiting().messages), (1, 0));
+}

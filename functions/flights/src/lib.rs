@@ -1,0 +1,54 @@
+//! A week of departures, kept per aircraft, airport and route.
+//!
+//! ```text
+//!  row with a tail number ────► flights/aircraft ──┬──► flights/airport (origin, destination)
+//!                                    │             └──► flights/route
+//!                                    └──► flights/alerts
+//!  row without ──► flights/airport (origin) ──┬──► flights/airport (destination)
+//!                                             └──► flights/route
+//! ```
+//!
+//! [`read_row`] makes a [`Flight`] of a row; [`Report`] is what all instances know in the end.
+
+mod aircraft;
+mod airport;
+pub mod local;
+mod messages;
+mod report;
+mod route;
+mod row;
+
+pub use aircraft::{AIRCRAFT, ALERT_MINUTES, Aircraft, DAYS, Day, Days, LATE_MINUTES, aircraft};
+pub use airport::{AIRPORT, Airport, airport};
+pub use messages::{Alert, Flight, Leg, Movement};
+pub use report::{AircraftReport, AirportReport, Report, RouteReport, mean};
+pub use route::{ROUTE, Route, route};
+pub use row::{COLUMNS, Row, read_row};
+
+use lambda_statefun::Application;
+
+/// Keeps the numbers of one aircraft; its id is the tail number.
+pub const AIRCRAFT_FUNCTION: &str = "flights/aircraft";
+
+/// Keeps the numbers of one airport; its id is the airport's code.
+pub const AIRPORT_FUNCTION: &str = "flights/airport";
+
+/// Keeps the numbers of one route; its id is `EWR-IAH`.
+pub const ROUTE_FUNCTION: &str = "flights/route";
+
+/// Where alerts go.
+pub const ALERTS: &str = "flights/alerts";
+
+/// Everything that is deployed together.
+#[must_use]
+pub fn application() -> Application {
+    Application::new().function(aircraft()).function(airport()).function(route())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_application_builds() {
+        super::application().build().unwrap();
+    }
+}

@@ -1,0 +1,6 @@
+//! Serves Lambda where Lambda runs it, and hosts the same application in one process everywhere else.
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_statefun::Error> {
+    lambda_statefun::run(greeter::application()).await
+}
