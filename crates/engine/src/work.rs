@@ -53,7 +53,8 @@ impl Run<'_> {
                     continue;
                 }
                 Verdict::TooOld => {
-                    self.park_whole(&mut turn, delivered, Reason::TooOld, "older than what the ledger remembers");
+                    let attempts = turn.record().trial_of(delivered.envelope.id).failures;
+                    self.park_whole(&mut turn, delivered, Reason::TooOld, "older than what the ledger remembers", attempts);
                     upto += 1;
                     continue;
                 }
@@ -116,23 +117,25 @@ impl Run<'_> {
         self.function.spec.on_failure.max_attempts().is_some_and(|max| delivered.receive_count >= max)
     }
 
-    /// Notes in the record that the envelope is about to run alone. If that was noted before, that run died: the envelope is
-    /// given up unrun, and this returns `true`.
+    /// Notes in the record that the envelope is about to run alone. If that was noted before, that run died, which is a failure
+    /// like others; after as many as are allowed the envelope is given up unrun, and this returns `true`.
     fn announce(&mut self, turn: &mut Turn, delivered: &Delivered) -> bool {
         let trial = turn.record().trial_of(delivered.envelope.id);
-        if trial.running && self.on(Safeguard::ParkTheDying) {
-            self.park_whole(turn, delivered, Reason::Died, "the process died, or ran out of time, while it ran this message alone");
+        let failures = trial.failures + u32::from(trial.running);
+        let too_many = self.function.spec.on_failure.max_attempts().is_some_and(|max| failures >= max);
+        if trial.running && too_many && self.on(Safeguard::ParkTheDying) {
+            let error = "the process died, or ran out of time, while it ran this message alone";
+            self.park_whole(turn, delivered, Reason::Died, error, failures);
             return true;
         }
-        turn.open(&delivered.envelope, trial.failures + 1);
-        turn.abandon(Trial { running: true, ..trial });
+        turn.open(&delivered.envelope, failures + 1);
+        turn.abandon(Trial { id: delivered.envelope.id, failures, running: true });
         self.announced = Some(delivered.envelope.id);
         false
     }
 
-    fn park_whole(&self, turn: &mut Turn, delivered: &Delivered, reason: Reason, error: &str) {
+    fn park_whole(&self, turn: &mut Turn, delivered: &Delivered, reason: Reason, error: &str, attempts: u32) {
         let envelope = &delivered.envelope;
-        let attempts = turn.record().trial_of(envelope.id).failures + u32::from(reason == Reason::Died);
         turn.open(envelope, attempts);
         let done = self.done_of(turn, delivered);
         self.give_up(turn, done..envelope.messages.len(), reason, error, attempts);

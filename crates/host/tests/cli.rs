@@ -1,5 +1,7 @@
 //! The command line, within this process.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod common;
 
 use std::{ffi::OsString, path::Path};

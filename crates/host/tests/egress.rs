@@ -1,5 +1,7 @@
 //! The way out: exactly once into files, in order, and one failing sink in nobody's way.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod common;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

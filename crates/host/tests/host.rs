@@ -1,5 +1,7 @@
 //! The host itself: turns, order, and what it says about its folder.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! The HTTP ingress: what it takes, what it refuses and how it says so.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! Inputs: every row exactly once, whatever happens, and bad rows in nobody's way.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 mod common;
 
 use std::{
@@ -59,7 +61,7 @@ async fn a_run_that_is_killed_goes_on_exactly_where_it_was() {
                 resumed.extend(report.unwrap().resumed_at);
                 host.idle().await.unwrap();
                 let counts: Vec<_> = (0..10).map(|id| seen(&host, &format!("test/silent/a{id}"))).collect();
-                assert_eq!(counts, [ROWS / 10; 10]);
+                assert_eq!(counts, [ROWS / 10; 10], "{:?}", host.store().letters(None, 9));
                 assert_eq!(kill_at, u64::MAX);
             }
             _ = told.wait_for(|rows| *rows >= kill_at) => {}

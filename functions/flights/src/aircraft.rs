@@ -6,7 +6,7 @@ use lambda_statefun::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AIRCRAFT_FUNCTION, AIRPORT_FUNCTION, ALERTS,
+    AIRCRAFT_FUNCTION, AIRPORT_FUNCTION, ALERTS, ON_FAILURE,
     messages::{Alert, Flight},
 };
 
@@ -104,7 +104,7 @@ async fn handle(ctx: &mut Context, flight: Flight) -> Result<(), FunctionError> 
 /// The function `flights/aircraft`.
 #[must_use]
 pub fn aircraft() -> Function {
-    Function::new(AIRCRAFT_FUNCTION, handle).state(&AIRCRAFT).state(&DAYS)
+    Function::new(AIRCRAFT_FUNCTION, handle).state(&AIRCRAFT).state(&DAYS).on_failure(ON_FAILURE)
 }
 
 #[cfg(test)]

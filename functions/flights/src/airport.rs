@@ -5,7 +5,7 @@ use lambda_statefun::{ContextError, prelude::*};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AIRPORT_FUNCTION,
+    AIRPORT_FUNCTION, ON_FAILURE,
     messages::{Flight, Movement},
 };
 
@@ -83,7 +83,7 @@ async fn handle(ctx: &mut Context, message: Message) -> Result<(), FunctionError
 /// The function `flights/airport`.
 #[must_use]
 pub fn airport() -> Function {
-    Function::new(AIRPORT_FUNCTION, handle).state(&AIRPORT)
+    Function::new(AIRPORT_FUNCTION, handle).state(&AIRPORT).on_failure(ON_FAILURE)
 }
 
 #[cfg(test)]

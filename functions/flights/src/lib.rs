@@ -25,7 +25,7 @@ pub use report::{AircraftReport, AirportReport, Report, RouteReport, mean};
 pub use route::{ROUTE, Route, route};
 pub use row::{COLUMNS, Row, read_row};
 
-use lambda_statefun::Application;
+use lambda_statefun::{Application, OnFailure};
 
 /// Keeps the numbers of one aircraft; its id is the tail number.
 pub const AIRCRAFT_FUNCTION: &str = "flights/aircraft";
@@ -38,6 +38,10 @@ pub const ROUTE_FUNCTION: &str = "flights/route";
 
 /// Where alerts go.
 pub const ALERTS: &str = "flights/alerts";
+
+/// A message is never given up, however often the process dies while it is on its way: figures are right only if all of it counts.
+/// What could fail is kept out before, by [`read_row`].
+const ON_FAILURE: OnFailure = OnFailure::RetryForever;
 
 /// Everything that is deployed together.
 #[must_use]

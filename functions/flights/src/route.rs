@@ -3,7 +3,7 @@
 use lambda_statefun::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{ROUTE_FUNCTION, messages::Leg};
+use crate::{ON_FAILURE, ROUTE_FUNCTION, messages::Leg};
 
 /// The numbers of a route. Sums, so that means are exact.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ async fn handle(ctx: &mut Context, leg: Leg) -> Result<(), FunctionError> {
 /// The function `flights/route`.
 #[must_use]
 pub fn route() -> Function {
-    Function::new(ROUTE_FUNCTION, handle).state(&ROUTE)
+    Function::new(ROUTE_FUNCTION, handle).state(&ROUTE).on_failure(ON_FAILURE)
 }
 
 #[cfg(test)]
