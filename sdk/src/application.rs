@@ -194,7 +194,8 @@ mod tests {
             .function(Function::new("a/c", ignore))
             .function(Function::new("a/d", ignore).on_failure(OnFailure::Drop { max_attempts: 0 }));
         let problems = app.build().unwrap_err().problems;
-        let expected = ["`greeter` is not a type name", "`seen` twice", "`not a name` is not a state name", "`a/c` is there twice"];
+        let expected =
+            ["`greeter` is not a type name", "`seen` twice", "`not a name` is not a state name", "`a/c` is there twice"];
         for text in expected.iter().chain(&["1 at least"]) {
             assert!(problems.iter().any(|problem| problem.contains(text)), "{text} in {problems:?}");
         }

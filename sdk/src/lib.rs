@@ -105,12 +105,12 @@ mod test_context;
 
 pub use application::{Application, BuiltApplication, Function, InvalidApplication};
 pub use handler::{Borrowing, Handler};
+pub use run::{Error, run, run_with};
 pub use statefun_core::{
     Accepted, Address, Builtin, Codec, CodecError, Context, ContextError, DecodeError, EncodeError, EnvelopeId, Expiration,
     FromMessage, FunctionError, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf, Timestamp,
     ToAddress, TypeName, TypedValue, Value, ValueSpec, delay_from_millis, limits,
 };
-pub use run::{Error, run, run_with};
 pub use test_context::{Delayed, Effects, TestContext};
 
 /// What a program with functions imports.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use statefun_core::{
-    Address, Effect, Envelope, EnvelopeId, FunctionError, FunctionSpec, InvalidAddress, LastSeq, LeaseAfter, Record, Rules, Timestamp, ToAddress,
-    Turn, TypeName, TypedValue, Value, ValueSpec,
+    Address, Effect, Envelope, EnvelopeId, FunctionError, FunctionSpec, InvalidAddress, LastSeq, LeaseAfter, Record, Rules,
+    Timestamp, ToAddress, Turn, TypeName, TypedValue, Value, ValueSpec,
 };
 use statefun_engine::Invoke;
 

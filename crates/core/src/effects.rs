@@ -3,12 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::Address,
-    envelope::Envelope,
-    id::EnvelopeId,
-    time::Timestamp,
-    type_name::TypeName,
-    typed_value::TypedValue,
+    address::Address, envelope::Envelope, id::EnvelopeId, time::Timestamp, type_name::TypeName, typed_value::TypedValue,
 };
 
 /// One entry of an outbox. Entries are sent in their order; each has an id that stays the same when it is sent again.

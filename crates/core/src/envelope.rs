@@ -46,7 +46,9 @@ pub enum MalformedEnvelope {
     #[error("the envelope is not in its wire form: {0}")]
     Form(#[from] serde_json::Error),
     /// Written by a version of the runtime that this one does not know.
-    #[error("the envelope has wire version {0}, this runtime reads up to {WIRE_VERSION}: update the functions before their senders")]
+    #[error(
+        "the envelope has wire version {0}, this runtime reads up to {WIRE_VERSION}: update the functions before their senders"
+    )]
     Version(u32),
     /// The id is not 32 hexadecimal digits.
     #[error("the envelope's id is not 32 hexadecimal digits")]
@@ -89,9 +91,9 @@ impl Envelope {
     /// # Errors
     /// [`MalformedEnvelope`] says what is wrong with it.
     pub fn from_wire(text: &[u8]) -> Result<Self, MalformedEnvelope> {
-        let wire: Wire = serde_json::from_slice(text).or_else(|error| match serde_json::from_slice(text) {
-            Ok(WireVersion { v }) if v > WIRE_VERSION => Err(MalformedEnvelope::Version(v)),
-            _ => Err(error.into()),
+        let wire: Wire = serde_json::from_slice(text).map_err(|error| match serde_json::from_slice(text) {
+            Ok(WireVersion { v }) if v > WIRE_VERSION => MalformedEnvelope::Version(v),
+            _ => error.into(),
         })?;
         if wire.v != WIRE_VERSION {
             return Err(MalformedEnvelope::Version(wire.v));
@@ -230,10 +232,9 @@ mod tests {
         let full = sample(vec![text(b"{\"name\":\"Bob\"}"), text(b""), text(&[0, 159, 146, 150]), absent]);
         let mut plain = sample(vec![text(b"hi")]);
         (plain.from, plain.trace, plain.hops, plain.keyed) = (None, None, 0, true);
-        for (golden, envelope) in [
-            (include_str!("../golden/envelope-v1-full.json"), full),
-            (include_str!("../golden/envelope-v1-plain.json"), plain),
-        ] {
+        for (golden, envelope) in
+            [(include_str!("../golden/envelope-v1-full.json"), full), (include_str!("../golden/envelope-v1-plain.json"), plain)]
+        {
             assert_eq!(Envelope::from_wire(golden.as_bytes()).unwrap(), envelope);
             assert_eq!(envelope.to_wire(), golden.trim_end());
         }

@@ -71,13 +71,17 @@ pub enum ContextError {
         limit: usize,
     },
     /// One message wrote and sent too much.
-    #[error("this message writes and sends {bytes} bytes, at most {MAX_EFFECT_BYTES} fit one commit: spread the work over several messages")]
+    #[error(
+        "this message writes and sends {bytes} bytes, at most {MAX_EFFECT_BYTES} fit one commit: spread the work over several messages"
+    )]
     CommitTooBig {
         /// What it would come to.
         bytes: usize,
     },
     /// One message caused too many effects.
-    #[error("a message can cause {MAX_EFFECTS} messages, cancellations and egress records at most: spread the work over several messages")]
+    #[error(
+        "a message can cause {MAX_EFFECTS} messages, cancellations and egress records at most: spread the work over several messages"
+    )]
     TooManyEffects,
     /// A delay below zero.
     #[error("a delay cannot be negative, this one is {0} ms")]
@@ -92,7 +96,9 @@ pub enum ContextError {
     #[error("a cancellation token has 1 to {MAX_TOKEN_BYTES} bytes, this one has {0}")]
     Token(usize),
     /// Too many delayed messages with tokens.
-    #[error("an address can have {MAX_LIVE_TOKENS} cancellable messages waiting, and has: use one token for several, or leave it out")]
+    #[error(
+        "an address can have {MAX_LIVE_TOKENS} cancellable messages waiting, and has: use one token for several, or leave it out"
+    )]
     TooManyTokens,
     /// Messages cause messages without end.
     #[error("this message is {hops} hops away from what caused it, {limit} are allowed: functions send to each other in a loop")]

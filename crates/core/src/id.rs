@@ -41,13 +41,16 @@ impl EnvelopeId {
     /// and must not repeat ids that its receivers remember.
     #[must_use]
     pub fn of_commit(kind: IdKind, sender: &Address, born: Timestamp, version: u64, index: usize) -> Self {
-        Self::hash(kind.tag(), &[
-            sender.function().as_str().as_bytes(),
-            sender.id().as_bytes(),
-            &born.0.to_be_bytes(),
-            &version.to_be_bytes(),
-            &(index as u64).to_be_bytes(),
-        ])
+        Self::hash(
+            kind.tag(),
+            &[
+                sender.function().as_str().as_bytes(),
+                sender.id().as_bytes(),
+                &born.0.to_be_bytes(),
+                &version.to_be_bytes(),
+                &(index as u64).to_be_bytes(),
+            ],
+        )
     }
 
     /// The id of what an ingress record causes at one target: the ingress's name, the record's own identity there, the target.

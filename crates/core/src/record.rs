@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{
-    effects::Effect,
-    id::EnvelopeId,
-    ledger::Ledger,
-    time::Timestamp,
-    typed_value::TypedValue,
-};
+use crate::{effects::Effect, id::EnvelopeId, ledger::Ledger, time::Timestamp, typed_value::TypedValue};
 
 /// The durable record of one address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -34,11 +34,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self {
-            envelope_messages: MAX_ENVELOPE_MESSAGES,
-            commit_bytes: COMMIT_SOFT_BYTES,
-            commit_effects: COMMIT_SOFT_EFFECTS,
-        }
+        Self { envelope_messages: MAX_ENVELOPE_MESSAGES, commit_bytes: COMMIT_SOFT_BYTES, commit_effects: COMMIT_SOFT_EFFECTS }
     }
 }
 
@@ -53,11 +49,6 @@ pub enum Targets {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self {
-            protocol: Protocol::default(),
-            max_hops: DEFAULT_MAX_HOPS,
-            targets: Targets::Any,
-            budget: Budget::default(),
-        }
+        Self { protocol: Protocol::default(), max_hops: DEFAULT_MAX_HOPS, targets: Targets::Any, budget: Budget::default() }
     }
 }

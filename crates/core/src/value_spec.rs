@@ -2,13 +2,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use crate::{
-    limits::MAX_STATE_NAME_BYTES,
-    record::StoredValue,
-    time::Timestamp,
-    type_name::TypeName,
-    types::Value,
-};
+use crate::{limits::MAX_STATE_NAME_BYTES, record::StoredValue, time::Timestamp, type_name::TypeName, types::Value};
 
 /// When a state value goes away by itself (StateFun's `Expiration`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

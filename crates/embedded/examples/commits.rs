@@ -46,7 +46,8 @@ async fn main() -> Result<(), Failure> {
 async fn commits(store: &Embedded, workers: u64, durable: bool) -> Result<(), Failure> {
     let time = Duration::from_secs(3);
     let begin = start();
-    let tasks: Vec<_> = (0..workers).map(|worker| tokio::spawn(worker_commits(store.clone(), worker, begin.0 + time, durable))).collect();
+    let tasks: Vec<_> =
+        (0..workers).map(|worker| tokio::spawn(worker_commits(store.clone(), worker, begin.0 + time, durable))).collect();
     let mut done = 0;
     for task in tasks {
         done += task.await??;
@@ -94,7 +95,10 @@ fn envelope(id: EnvelopeId, to: &str, from: Option<&Address>) -> Result<Envelope
         keyed: false,
         hops: 1,
         trace: None,
-        messages: vec![TypedValue::present(MESSAGE, r#"{"name":"somebody","amount":17,"note":"a message of a hundred bytes or so"}"#)],
+        messages: vec![TypedValue::present(
+            MESSAGE,
+            r#"{"name":"somebody","amount":17,"note":"a message of a hundred bytes or so"}"#,
+        )],
     })
 }
 
@@ -134,7 +138,11 @@ fn report(what: &str, count: u64, (begin, used): (Instant, f64)) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default().trim();
     let rate = count as f64 / time;
-    println!("{what}: {count} in {time:.1} s, {rate:.0}/s, {:.2} µs each, {:.2} µs processor; resident {memory}", per(time), per(used));
+    println!(
+        "{what}: {count} in {time:.1} s, {rate:.0}/s, {:.2} µs each, {:.2} µs processor; resident {memory}",
+        per(time),
+        per(used)
+    );
 }
 
 fn start() -> (Instant, f64) {

@@ -125,9 +125,9 @@ impl Batch {
 
     /// All changes in the order of table and key.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (Table, &Key, &Change)> {
-        Table::ALL.into_iter().flat_map(|table| {
-            self.tables[table as usize].iter().map(move |(key, slot)| (table, key, &slot.change))
-        })
+        Table::ALL
+            .into_iter()
+            .flat_map(|table| self.tables[table as usize].iter().map(move |(key, slot)| (table, key, &slot.change)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -183,15 +183,20 @@ mod tests {
     #[test]
     fn one_write_per_key_in_order() {
         let mut batch = Batch::default();
-        for (table, name, text) in [(Table::Cursors, "a", "1"), (Table::Meta, "b", "2"), (Table::Meta, "a", "3"), (Table::Meta, "b", "4")] {
+        for (table, name, text) in
+            [(Table::Cursors, "a", "1"), (Table::Meta, "b", "2"), (Table::Meta, "a", "3"), (Table::Meta, "b", "4")]
+        {
             batch.put(table, key(name), value(text), false);
         }
         let all: Vec<_> = batch.changes().map(|(table, key, change)| (table, key.to_vec(), change.clone())).collect();
-        assert_eq!(all, [
-            (Table::Meta, b"a".to_vec(), Change::Put(value("3"))),
-            (Table::Meta, b"b".to_vec(), Change::Put(value("4"))),
-            (Table::Cursors, b"a".to_vec(), Change::Put(value("1"))),
-        ]);
+        assert_eq!(
+            all,
+            [
+                (Table::Meta, b"a".to_vec(), Change::Put(value("3"))),
+                (Table::Meta, b"b".to_vec(), Change::Put(value("4"))),
+                (Table::Cursors, b"a".to_vec(), Change::Put(value("1"))),
+            ]
+        );
         assert_eq!(batch.range(Table::Meta, b"b", Bound::Unbounded).count(), 1);
         assert_eq!(batch.range(Table::Meta, b"b", Bound::Excluded(b"a")).count(), 0);
     }

@@ -11,8 +11,8 @@ use crate::{
     lanes::{Entry, Found, Held},
     shared::{Shared, State, refused},
     tables::{
-        lanes::{FUNCTIONS, LaneName, Queued, decode_key, decode_queued, function_prefix, key, past, seq_of},
         Unreadable,
+        lanes::{FUNCTIONS, LaneName, Queued, decode_key, decode_queued, function_prefix, key, past, seq_of},
     },
 };
 
@@ -120,7 +120,8 @@ impl Embedded {
             let (prefix, from) = (function_prefix(address), lane.last + 1);
             drop(state);
             let (from, to) = (key(prefix.clone(), from), key(prefix, u64::MAX));
-            let (state, scan) = shared.scan("receive", Table::Lanes, &from, Bound::Included(&to), limit.saturating_sub(held).max(1))?;
+            let (state, scan) =
+                shared.scan("receive", Table::Lanes, &from, Bound::Included(&to), limit.saturating_sub(held).max(1))?;
             drop(state);
             let crashes = shared.life.crashes;
             let entries = scan.rows.iter().map(|(key, value)| {

@@ -108,7 +108,14 @@ impl Disk {
     }
 
     /// Rows from `from` on and before `to`, until there are `limit` rows or `max_bytes` bytes.
-    pub(crate) fn scan(&self, table: Table, from: &[u8], to: Bound<&[u8]>, limit: usize, max_bytes: usize) -> Result<Rows, DiskError> {
+    pub(crate) fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Bound<&[u8]>,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Rows, DiskError> {
         let (mut low, mut high) = (Vec::new(), Vec::new());
         full(table, from, &mut low);
         let high = match to {

@@ -171,7 +171,8 @@ pub(crate) fn newer(dir: &Path, found: u32) -> OpenError {
 }
 
 fn write_marker(dir: &Path) -> io::Result<()> {
-    let marker = Marker { what: "state of stateful functions (lambda-statefun); do not change it by hand".into(), format: FORMAT };
+    let marker =
+        Marker { what: "state of stateful functions (lambda-statefun); do not change it by hand".into(), format: FORMAT };
     let mut file = File::create(dir.join(NEW_MARKER))?;
     file.write_all(&serde_json::to_vec_pretty(&marker)?)?;
     file.sync_all()?;

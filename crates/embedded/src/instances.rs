@@ -134,7 +134,11 @@ fn finish(shared: &Shared, address: &Address, expect: Held) -> Result<bool, Port
 }
 
 /// The record's head, with the state locked. Rarely a read of the disk.
-fn with_head<'a>(shared: &'a Shared, call: &'static str, key: &Key) -> Result<(std::sync::MutexGuard<'a, State>, Option<Head>), PortError> {
+fn with_head<'a>(
+    shared: &'a Shared,
+    call: &'static str,
+    key: &Key,
+) -> Result<(std::sync::MutexGuard<'a, State>, Option<Head>), PortError> {
     let state = shared.lock(call)?;
     if let Some(head) = state.heads.get(key) {
         return Ok((state, Some(head)));

@@ -200,7 +200,11 @@ impl Shared {
     }
 
     /// The current values of `keys`, with the state locked: what is done under this lock sees them as they are.
-    pub(crate) fn rows(&self, call: &'static str, keys: &[(Table, &[u8])]) -> Result<(MutexGuard<'_, State>, Vec<Option<Bytes>>), PortError> {
+    pub(crate) fn rows(
+        &self,
+        call: &'static str,
+        keys: &[(Table, &[u8])],
+    ) -> Result<(MutexGuard<'_, State>, Vec<Option<Bytes>>), PortError> {
         let look = |state: &State| -> Vec<_> { keys.iter().map(|(table, key)| state.log.look(*table, key)).collect() };
         loop {
             let state = self.lock(call)?;

@@ -97,7 +97,8 @@ fn fire(shared: &Shared, now: Timestamp, limit: usize) -> Result<usize, PortErro
     let enqueued_at = shared.now();
     let due = due(shared, "fire_due", now, limit)?;
     let read = due.len();
-    let new = due.into_iter().map(|(key, timer)| (key, NewEnvelope::new(Arc::new(timer.envelope), enqueued_at, shared.life.crashes)));
+    let new =
+        due.into_iter().map(|(key, timer)| (key, NewEnvelope::new(Arc::new(timer.envelope), enqueued_at, shared.life.crashes)));
     let new: Vec<_> = new.collect();
     let keys: Vec<(Table, &[u8])> = new.iter().map(|(key, _)| (Table::Timers, &key[..])).collect();
     let (mut guard, known) = shared.rows("fire_due", &keys)?;

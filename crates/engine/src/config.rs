@@ -50,11 +50,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(300),
-            busy: Duration::from_secs(2),
-        }
+        Self { first: Duration::from_secs(1), longest: Duration::from_secs(300), busy: Duration::from_secs(2) }
     }
 }
 

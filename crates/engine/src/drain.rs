@@ -14,7 +14,8 @@ impl Engine {
     /// Sends all entries; on an error some may be sent, and all have to be sent again, with the same ids.
     pub(crate) async fn drain(&self, outbox: &[Effect]) -> Result<(), PortError> {
         let (sends, timers, records, letters) =
-            join4(self.drain_sends(outbox), self.drain_timers(outbox), self.drain_egress(outbox), self.drain_letters(outbox)).await;
+            join4(self.drain_sends(outbox), self.drain_timers(outbox), self.drain_egress(outbox), self.drain_letters(outbox))
+                .await;
         sends.and(timers).and(records).and(letters)
     }
 

@@ -6,7 +6,9 @@ use futures_util::{
     FutureExt,
     future::{Either, select},
 };
-use statefun_core::{Delivered, FunctionError, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict};
+use statefun_core::{
+    Delivered, FunctionError, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
+};
 
 use crate::{
     metrics::FunctionCounters,

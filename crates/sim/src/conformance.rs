@@ -63,7 +63,8 @@ impl QueueConsumer for Simulated {
         let now = self.connection.world.executor.now();
         let messages = self.connection.world.lock().queue.receive(max, now, &mut rng);
         self.received.lock().unwrap_or_else(PoisonError::into_inner).extend(messages.clone());
-        let delivery = |message: Received| Delivery { delivered: message.delivered, receipt: Receipt(message.receipt.to_string()) };
+        let delivery =
+            |message: Received| Delivery { delivered: message.delivered, receipt: Receipt(message.receipt.to_string()) };
         Ok(messages.into_iter().map(delivery).collect())
     }
 

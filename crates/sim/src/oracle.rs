@@ -67,9 +67,8 @@ impl Judge<'_> {
     /// Messages of a sender that a receiver gave up: how often, by distinct letter. `true` for those that may be applied too.
     fn given_up(&self, at: char, sender: char) -> BTreeMap<Message, (u32, bool)> {
         let mut given_up: BTreeMap<Message, (u32, bool)> = BTreeMap::new();
-        let matches = |letter_: &&DeadLetter| {
-            letter_.envelope.to == address(at) && letter(letter_.envelope.from.as_ref()) == sender
-        };
+        let matches =
+            |letter_: &&DeadLetter| letter_.envelope.to == address(at) && letter(letter_.envelope.from.as_ref()) == sender;
         for parked in self.world.letters.values().filter(matches) {
             for message in &parked.envelope.messages {
                 if let Ok(Some(payload)) = message.get::<Payload>() {
@@ -155,7 +154,8 @@ impl Judge<'_> {
         let cancelled = |message: &Message| kind(&(message.0 + 1, 0)) == Some(Kind::Cancels);
         let delayed = |message: &&Message| matches!(kind(message), Some(Kind::Delays | Kind::DelaysWithToken));
         let sent: Vec<Message> = sent_by_a.iter().filter(delayed).copied().collect();
-        let sure: Vec<Message> = sent.iter().filter(|message| kind(message) == Some(Kind::Delays) || !cancelled(message)).copied().collect();
+        let sure: Vec<Message> =
+            sent.iter().filter(|message| kind(message) == Some(Kind::Delays) || !cancelled(message)).copied().collect();
         let maybe: HashSet<Message> = sent.iter().filter(|message| !sure.contains(message)).copied().collect();
         let applied: Vec<Message> = at_t.iter().filter(|message| !maybe.contains(message)).copied().collect();
         self.once('T', 'A', &sure, &applied, false);
@@ -171,7 +171,8 @@ impl Judge<'_> {
 
     /// A loop ends at the hop limit, as a dead letter. (Copies that came too late are dead letters beside that.)
     fn loops(&mut self, input: &Input, log: &Log) {
-        let ends: Vec<_> = [self.given_up('L', 'L'), self.given_up('L', '-')].into_iter().flat_map(BTreeMap::into_values).collect();
+        let ends: Vec<_> =
+            [self.given_up('L', 'L'), self.given_up('L', '-')].into_iter().flat_map(BTreeMap::into_values).collect();
         let ended = ends.iter().filter(|(parked, _)| *parked > 0).count();
         let longest = input.loops * (MAX_HOPS as usize + 1);
         if log.0.len() > longest || ended > input.loops || ends.len() < input.loops {

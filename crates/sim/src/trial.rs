@@ -174,7 +174,8 @@ impl Trial {
 
     /// A stand-in for the router: at least once, whole batches again, and late.
     fn route(&self, input: &Input, rng: &SharedRng) {
-        let mut envelopes: Vec<_> = input.records.iter().enumerate().map(|(index, record)| ingress(index, record, self.keys, &mut lock(rng))).collect();
+        let mut envelopes: Vec<_> =
+            input.records.iter().enumerate().map(|(index, record)| ingress(index, record, self.keys, &mut lock(rng))).collect();
         for index in 0..input.loops {
             let payload = Payload { number: index as u32, part: 0, kind: Kind::Plain, at: 'L' };
             envelopes.push(ingress(1_000 + index, &('L', vec![payload]), false, &mut lock(rng)));
@@ -276,7 +277,11 @@ impl Trial {
         if envs.get(index).is_none() || retire {
             let env = self.new_environment();
             let index = index.min(envs.len());
-            if index < envs.len() { envs[index] = env.clone() } else { envs.push(env.clone()) }
+            if index < envs.len() {
+                envs[index] = env.clone()
+            } else {
+                envs.push(env.clone())
+            }
             return env;
         }
         envs[index].clone()

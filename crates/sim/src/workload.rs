@@ -8,9 +8,7 @@ use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use statefun_core::{
-    Address, Context, FunctionError, FunctionSpec, Json, OnFailure, TypeName, TypedValue, Value, ValueSpec,
-};
+use statefun_core::{Address, Context, FunctionError, FunctionSpec, Json, OnFailure, TypeName, TypedValue, Value, ValueSpec};
 use statefun_engine::{Functions, Invoke};
 
 use crate::{executor::EnvId, world::World};

@@ -21,7 +21,10 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     ("aws-sdk-", &["statefun-aws"]),
     ("redb", &["statefun-embedded"]),
-    ("tokio", &["statefun-embedded", "statefun-host", "lambda-statefun", "greeter", "shopping-cart", "flights", "statefun-tests"]),
+    (
+        "tokio",
+        &["statefun-embedded", "statefun-host", "lambda-statefun", "greeter", "shopping-cart", "flights", "statefun-tests"],
+    ),
 ];
 
 pub(crate) fn check() -> Result<(), String> {

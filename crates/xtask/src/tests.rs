@@ -19,9 +19,7 @@ pub(crate) fn all() -> Result<(), String> {
     part("licences", licences::check)?;
     part("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]).run())?;
     part("tests", || cargo(&["test", "--workspace"]).run())?;
-    part("documentation", || {
-        cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run()
-    })?;
+    part("documentation", || cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run())?;
     part("conformance of the simulated ports", || {
         cargo(&["test", "--quiet", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
     })?;
@@ -35,5 +33,7 @@ pub(crate) fn all() -> Result<(), String> {
 pub(crate) fn kill(times: u32) -> Result<(), String> {
     let build = ["build", "--quiet", "--release", "--package", "statefun-tests", "--bins"];
     cargo(&build).run()?;
-    cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "kill", "--"]).args(&["--times", &times.to_string()]).run()
+    cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "kill", "--"])
+        .args(&["--times", &times.to_string()])
+        .run()
 }

@@ -103,8 +103,7 @@ mod tests {
         }
         newark.invoke(&Movement::Cancelled).unwrap();
         newark.invoke(&Movement::Arrived).unwrap();
-        let expected =
-            Airport { departures: 3, cancelled: 1, arrivals: 1, delays: 2, delay_minutes: 15, worst_delay: Some(20) };
+        let expected = Airport { departures: 3, cancelled: 1, arrivals: 1, delays: 2, delay_minutes: 15, worst_delay: Some(20) };
         assert_eq!(newark.get(&AIRPORT), Some(expected));
     }
 

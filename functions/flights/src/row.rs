@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use crate::{AIRCRAFT_FUNCTION, AIRPORT_FUNCTION, messages::Flight};
 
 /// The columns that are needed. Others may be there, in any order.
-pub const COLUMNS: [&str; 11] = [
-    "year", "month", "day", "dep_time", "dep_delay", "arr_time", "arr_delay", "tailnum", "origin", "dest", "air_time",
-];
+pub const COLUMNS: [&str; 11] =
+    ["year", "month", "day", "dep_time", "dep_delay", "arr_time", "arr_delay", "tailnum", "origin", "dest", "air_time"];
 
 /// Bytes of a tail number or an airport's code at most. Real ones have 6 and 4; what is far longer is some other text.
 const MAX_NAME_BYTES: usize = 64;

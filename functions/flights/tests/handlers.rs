@@ -1,4 +1,5 @@
 //! The week of departures through the handlers alone: instances in the test, and one queue between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 
@@ -8,7 +9,8 @@ use std::{
 };
 
 use flights::{
-    AIRCRAFT, AIRCRAFT_FUNCTION, AIRPORT, AIRPORT_FUNCTION, ALERTS, ROUTE, ROUTE_FUNCTION, Report, aircraft, airport, read_row, route,
+    AIRCRAFT, AIRCRAFT_FUNCTION, AIRPORT, AIRPORT_FUNCTION, ALERTS, ROUTE, ROUTE_FUNCTION, Report, aircraft, airport, read_row,
+    route,
 };
 use lambda_statefun::{Address, TestContext, ToAddress, TypedValue};
 

@@ -1,4 +1,5 @@
 //! The command itself, killed again and again: in the end every number is right.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 

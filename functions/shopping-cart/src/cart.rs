@@ -66,7 +66,11 @@ async fn handle(ctx: &mut Context, message: CartMessage) -> Result<(), FunctionE
     if cart.checking_out && cart.lines.values().all(|line| line.awaited == 0) {
         buy(ctx, std::mem::take(&mut cart))?;
     }
-    if cart == Cart::default() { ctx.remove(&CART)? } else { ctx.set(&CART, cart)? }
+    if cart == Cart::default() {
+        ctx.remove(&CART)?
+    } else {
+        ctx.set(&CART, cart)?
+    }
     Ok(())
 }
 

@@ -120,12 +120,7 @@ impl FromMessage for StockMessage {
     }
 
     fn from_message(message: &TypedValue) -> Result<Self, ContextError> {
-        MatchType::new(message)
-            .case(Self::Restock)?
-            .case(Self::Reserve)?
-            .case(Self::Release)?
-            .case(Self::Confirm)?
-            .finish()
+        MatchType::new(message).case(Self::Restock)?.case(Self::Reserve)?.case(Self::Release)?.case(Self::Confirm)?.finish()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Stocks and carts are wired together by queues, one per sender and receiver. Which queue delivers next is drawn at random,
 //! and so is when delayed messages become due and when they arrive.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
 mod shop;
 
@@ -11,14 +12,30 @@ use shop::{ITEMS, Shop, USERS};
 /// What users, the warehouse and time do.
 #[derive(Debug, Clone)]
 enum Step {
-    Restock { item: usize, quantity: u32 },
-    Add { user: usize, item: usize, quantity: u32 },
-    Remove { user: usize, item: usize },
-    Checkout { user: usize },
+    Restock {
+        item: usize,
+        quantity: u32,
+    },
+    Add {
+        user: usize,
+        item: usize,
+        quantity: u32,
+    },
+    Remove {
+        user: usize,
+        item: usize,
+    },
+    Checkout {
+        user: usize,
+    },
     /// One of the waiting queues delivers one message.
-    Deliver { choice: usize },
+    Deliver {
+        choice: usize,
+    },
     /// Time passes.
-    Advance { minutes: u64 },
+    Advance {
+        minutes: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Step> {

@@ -78,7 +78,7 @@ async fn source(ctx: &mut Context, tick: Tick) -> Result<(), FunctionError> {
     note(ctx, tick)?;
     ctx.send(("kill/sink", (tick.source % SINKS).to_string()), &tick)?;
     ctx.egress("kill/out", &tick)?;
-    if tick.number % 5 == 0 {
+    if tick.number.is_multiple_of(5) {
         ctx.send_after(Duration::from_millis(20 + tick.number % 400), ("kill/late", tick.source.to_string()), &tick, None)?;
     }
     Ok(())
@@ -255,7 +255,11 @@ impl Trial {
         let seen: Seen = serde_json::from_value(seen).map_err(|error| format!("{url}: {error} in {text}"))?;
         let same = match ordered {
             true => seen.counts == expected && seen.out_of_order == 0,
-            false => seen.counts.iter().map(|(source, (count, _))| (*source, *count)).eq(expected.iter().map(|(source, (count, _))| (*source, *count)).filter(|(_, count)| *count > 0)),
+            false => seen
+                .counts
+                .iter()
+                .map(|(source, (count, _))| (*source, *count))
+                .eq(expected.iter().map(|(source, (count, _))| (*source, *count)).filter(|(_, count)| *count > 0)),
         };
         if same { Ok(()) } else { Err(format!("kill/{function}/{id} has {seen:?} instead of {expected:?}")) }
     }

@@ -158,7 +158,8 @@ impl Turn {
 
     /// A duplicate: nothing to do but to move the mark on.
     pub fn pass(&mut self, seq: LastSeq) {
-        let moves = self.last_seq.or(self.context.record.last_seq).is_none_or(|last| last.queue != seq.queue || last.seq < seq.seq);
+        let moves =
+            self.last_seq.or(self.context.record.last_seq).is_none_or(|last| last.queue != seq.queue || last.seq < seq.seq);
         if moves {
             self.last_seq = Some(seq);
         }
@@ -185,8 +186,7 @@ impl Turn {
     pub fn is_full(&self) -> bool {
         let Context { turn, envelope, .. } = &self.context;
         let budget = &self.context.rules.budget;
-        turn.bytes + envelope.bytes >= budget.commit_bytes
-            || turn.effects.len() + envelope.effects.len() >= budget.commit_effects
+        turn.bytes + envelope.bytes >= budget.commit_bytes || turn.effects.len() + envelope.effects.len() >= budget.commit_effects
     }
 
     /// Whether there is anything to commit. Passing duplicates alone is not worth a write.

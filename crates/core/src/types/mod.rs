@@ -42,8 +42,7 @@ pub trait Value: Sized {
     /// # Errors
     /// [`EncodeError`] if the codec cannot write it.
     fn encode(&self) -> Result<Bytes, EncodeError> {
-        <Self::Codec as Codec<Self>>::encode(self)
-            .map_err(|source| EncodeError { type_name: Self::TYPE_NAME.clone(), source })
+        <Self::Codec as Codec<Self>>::encode(self).map_err(|source| EncodeError { type_name: Self::TYPE_NAME.clone(), source })
     }
 
     /// The value these bytes stand for.
@@ -51,8 +50,7 @@ pub trait Value: Sized {
     /// # Errors
     /// [`DecodeError`] if the codec cannot read them.
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        <Self::Codec as Codec<Self>>::decode(bytes)
-            .map_err(|source| DecodeError { type_name: Self::TYPE_NAME.clone(), source })
+        <Self::Codec as Codec<Self>>::decode(bytes).map_err(|source| DecodeError { type_name: Self::TYPE_NAME.clone(), source })
     }
 }
 

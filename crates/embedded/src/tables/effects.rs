@@ -75,7 +75,9 @@ pub(super) fn of_effect(effect: &Effect) -> EffectForm {
 pub(super) fn to_effect(form: EffectForm) -> Result<Effect, Unreadable> {
     Ok(match form.kind.ok_or(Unreadable::Form("an effect"))? {
         Kind::Send(wire) => Effect::Send(Envelope::from_wire(&wire)?),
-        Kind::Schedule(form) => Effect::Schedule(Timer { due: Timestamp(form.due), envelope: Envelope::from_wire(&form.envelope)? }),
+        Kind::Schedule(form) => {
+            Effect::Schedule(Timer { due: Timestamp(form.due), envelope: Envelope::from_wire(&form.envelope)? })
+        }
         Kind::Cancel(form) => Effect::Cancel { timer: id(&form.timer)?, due: Timestamp(form.due) },
         Kind::Egress(form) => Effect::Egress(to_egress(form)?),
         Kind::DeadLetter(row) => match letters::decode(&row)? {

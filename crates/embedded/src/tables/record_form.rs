@@ -117,12 +117,18 @@ pub(super) fn decode(bytes: Bytes) -> Result<Record, Unreadable> {
     let form = RecordForm::decode(bytes)?;
     Ok(Record {
         born: Timestamp(form.born),
-        last_seq: form.last_seq.map(|form| LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }),
+        last_seq: form
+            .last_seq
+            .map(|form| LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }),
         ledger: Ledger { ring: to_ring(form.ring)?, floor: Timestamp(form.floor), next_segment: form.next_segment },
         state: form.state.into_iter().map(to_state).collect::<Result<_, _>>()?,
         invoked_at: Timestamp(form.invoked_at),
         tokens: form.tokens.into_iter().map(to_token).collect::<Result<_, _>>()?,
-        partial: form.partial.iter().map(|form| Ok(Partial { id: id(&form.id)?, done: form.done })).collect::<Result<_, Unreadable>>()?,
+        partial: form
+            .partial
+            .iter()
+            .map(|form| Ok(Partial { id: id(&form.id)?, done: form.done }))
+            .collect::<Result<_, Unreadable>>()?,
         trial: form.trial.map(to_trial).transpose()?,
         outbox: form.outbox.into_iter().map(to_effect).collect::<Result<_, _>>()?,
         ..Record::default()

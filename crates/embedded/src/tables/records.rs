@@ -3,8 +3,6 @@
 //!
 //! What the conditions look at stands at a fixed place, so that taking a lease or checking a commit decodes nothing.
 
-
-
 use bytes::Bytes;
 use statefun_core::{Address, Held, Record, Timestamp, TypeName};
 
@@ -42,7 +40,6 @@ pub(crate) fn instances(function: &TypeName, id: Option<&str>) -> (Key, Key) {
     };
     (first.into(), [name, &[1]].concat().into())
 }
-
 
 /// The row of a record. Without `outbox` it is left out, and the lease is free.
 pub(crate) fn encode(record: &Record, start: u64, outbox: bool) -> (Bytes, Head) {

@@ -10,9 +10,11 @@ pub(crate) fn golden(name: &str, now: &[u8]) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.hex"));
     let hex: String = now.iter().map(|byte| format!("{byte:02x}")).collect();
     if !path.exists() && std::env::var_os("GOLDEN").is_some() {
-        std::fs::write(&path, hex.as_bytes().chunks(120).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>()).unwrap();
+        std::fs::write(&path, hex.as_bytes().chunks(120).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>())
+            .unwrap();
     }
-    let text: String = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).split_whitespace().collect();
+    let text: String =
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).split_whitespace().collect();
     assert_eq!(hex, text, "{name} is written in another form now: give it a new version");
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect()
 }
@@ -26,7 +28,11 @@ pub(crate) fn envelope(number: u8) -> Envelope {
         keyed: number.is_multiple_of(3),
         hops: number.into(),
         trace: (number % 2 == 1).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
-        messages: vec![typed(b"{\"name\":\"Bob\"}"), typed(b"\xff\x00"), TypedValue::absent(TypeName::from_static("example/none"))],
+        messages: vec![
+            typed(b"{\"name\":\"Bob\"}"),
+            typed(b"\xff\x00"),
+            TypedValue::absent(TypeName::from_static("example/none")),
+        ],
     }
 }
 

@@ -99,7 +99,10 @@ async fn giving_back(backend: &dyn Backend) -> Check {
     send(backend, &to, 400).await?;
     send(backend, &to, 401).await?;
     let first = receive(&*consumer).await?;
-    ensure!(first.iter().all(|delivery| delivery.delivered.receive_count == 1), "receive: the first delivery is not counted as 1");
+    ensure!(
+        first.iter().all(|delivery| delivery.delivered.receive_count == 1),
+        "receive: the first delivery is not counted as 1"
+    );
     // In the order of the queue: nothing later may overtake.
     for delivery in &first {
         works("give back", consumer.give_back(&delivery.receipt, Duration::ZERO).await)?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use statefun_core::{
-    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LedgerEntry, LiveToken, Partial,
-    Reason, Record, Segment, StoredValue, Timer, Timestamp, Trial, TypeName, TypedValue,
+    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LedgerEntry, LiveToken,
+    Partial, Reason, Record, Segment, StoredValue, Timer, Timestamp, Trial, TypeName, TypedValue,
 };
 
 pub(super) const TYPE: TypeName = TypeName::from_static("conformance/value");

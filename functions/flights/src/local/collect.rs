@@ -26,14 +26,25 @@ pub fn report(host: &Host) -> Result<Report, JobError> {
     let mut report = Report { dead_letters: host.store().letter_count(), ..Report::default() };
     let alerts = alerts_file(host.data());
     report.alerts = lines(&alerts).map_err(|source| JobError::Alerts { path: alerts, source })?;
-    each(host, AIRCRAFT_FUNCTION, &AIRCRAFT, |id, numbers| drop(report.aircraft.insert(id, numbers)))?;
-    each(host, AIRPORT_FUNCTION, &AIRPORT, |id, numbers| drop(report.airports.insert(id, numbers.into())))?;
-    each(host, ROUTE_FUNCTION, &ROUTE, |id, numbers| drop(report.routes.insert(id, numbers.into())))?;
+    each(host, AIRCRAFT_FUNCTION, &AIRCRAFT, |id, numbers| {
+        report.aircraft.insert(id, numbers);
+    })?;
+    each(host, AIRPORT_FUNCTION, &AIRPORT, |id, numbers| {
+        report.airports.insert(id, numbers.into());
+    })?;
+    each(host, ROUTE_FUNCTION, &ROUTE, |id, numbers| {
+        report.routes.insert(id, numbers.into());
+    })?;
     Ok(report)
 }
 
 /// The state value of every instance of a function that has it.
-fn each<T: Value>(host: &Host, function: &'static str, spec: &ValueSpec<T>, mut take: impl FnMut(String, T)) -> Result<(), JobError> {
+fn each<T: Value>(
+    host: &Host,
+    function: &'static str,
+    spec: &ValueSpec<T>,
+    mut take: impl FnMut(String, T),
+) -> Result<(), JobError> {
     for instance in host.store().instances(&TypeName::from_static(function), None) {
         let (address, record) = instance.map_err(HostError::from)?;
         let value = record.state.get(spec.name()).map(|stored| stored.value.get::<T>()).transpose();

@@ -171,7 +171,8 @@ pub async fn remove(data: &Path) -> Result<(), JobError> {
         return Ok(());
     }
     open(data)?.shutdown().await?;
-    std::fs::remove_dir_all(data).map_err(|source| HostError::Io { what: format!("cannot remove `{}`", data.display()), source })?;
+    std::fs::remove_dir_all(data)
+        .map_err(|source| HostError::Io { what: format!("cannot remove `{}`", data.display()), source })?;
     Ok(())
 }
 
@@ -234,7 +235,7 @@ async fn read(host: &Host, job: &Job, mut progress: impl FnMut(&Progress)) -> Re
     });
     let mut work = pin!(async {
         let read = host.run_file(file).await?;
-        host.idle().await.map_err(HostError::from)?;
+        host.idle().await?;
         Ok(read)
     });
     let mut ticks = interval(SHOW_EVERY);

@@ -22,7 +22,9 @@ impl Note {
     pub(super) async fn take(host: &Host, job: &Job) -> Result<Self, JobError> {
         let open = |source| JobError::Open { path: job.input.clone(), source };
         let input = job.input.canonicalize().map_err(open)?.display().to_string();
-        let Some(note) = host.store().cursor(KEY).map_err(HostError::from)?.and_then(|note| serde_json::from_slice::<Self>(&note).ok()) else {
+        let Some(note) =
+            host.store().cursor(KEY).map_err(HostError::from)?.and_then(|note| serde_json::from_slice::<Self>(&note).ok())
+        else {
             let note = Self { input, finished: false };
             note.write(host).await?;
             return Ok(note);

@@ -8,7 +8,8 @@ use std::{
 
 use lambda_statefun::{Address, Delayed, Effects, TestContext, ToAddress, TypedValue, Value};
 use shopping_cart::{
-    AddToCart, CART, CART_FUNCTION, Checkout, RECEIPTS, Receipt, RemoveFromCart, Restock, SHELF, STOCK_FUNCTION, Shelf, cart, stock,
+    AddToCart, CART, CART_FUNCTION, Checkout, RECEIPTS, Receipt, RemoveFromCart, Restock, SHELF, STOCK_FUNCTION, Shelf, cart,
+    stock,
 };
 
 pub(crate) const ITEMS: [&str; 2] = ["book", "lamp"];

@@ -18,7 +18,10 @@ impl Client {
 
     /// Posts a body and returns the status.
     pub(crate) async fn post(&mut self, path: &str, body: &[u8]) -> std::io::Result<u16> {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         let request = [head.as_bytes(), body].concat();
         self.stream.get_mut().write_all(&request).await?;
         let (mut line, mut status, mut length) = (String::new(), 0, 0);

@@ -31,7 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = args.folder.unwrap_or_else(|| PathBuf::from("target/bench"));
     std::fs::create_dir_all(&folder)?;
     let floor = measure::durable_appends(&folder)?;
-    println!("floor: one durable append of 300 bytes per message, one after the other: {:.0} messages/s, p50 {:.3} ms", floor.per_second(), floor.p50());
+    println!(
+        "floor: one durable append of 300 bytes per message, one after the other: {:.0} messages/s, p50 {:.3} ms",
+        floor.per_second(),
+        floor.p50()
+    );
     println!();
     println!("{}", Figures::header());
     let mut all = vec![floor.clone()];
@@ -43,7 +47,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!();
-    println!("latency of a message: from the call until its handler runs (chain: per hop; egress: until the record is durable in its file)");
+    println!(
+        "latency of a message: from the call until its handler runs (chain: per hop; egress: until the record is durable in its file)"
+    );
     if let Some(path) = args.json {
         let json: Vec<_> = all.iter().map(|figures| figures.json(&floor)).collect();
         std::fs::write(&path, serde_json::to_string_pretty(&json)?)?;

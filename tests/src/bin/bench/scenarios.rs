@@ -56,7 +56,12 @@ fn message(function: &str, id: &str, order: &Order) -> Result<Message, Problem> 
 }
 
 /// Sends one message after the other without waiting for each, at most this many not yet durable.
-async fn pipelined(host: &Host, messages: u64, window: usize, make: impl Fn(u64) -> Result<Message, Problem>) -> Result<(), Problem> {
+async fn pipelined(
+    host: &Host,
+    messages: u64,
+    window: usize,
+    make: impl Fn(u64) -> Result<Message, Problem>,
+) -> Result<(), Problem> {
     let permits = Arc::new(Semaphore::new(window));
     let mut waiting = JoinSet::new();
     for number in 0..messages {
@@ -82,7 +87,8 @@ async fn one_way(folder: PathBuf, name: &str, addresses: u64) -> Result<Figures,
     const MESSAGES: u64 = 300_000;
     let host = open(&folder)?;
     let meter = Meter::start();
-    pipelined(&host, MESSAGES, 1_024, |number| message("bench/sink", &(number % addresses).to_string(), &Order::new(number))).await?;
+    pipelined(&host, MESSAGES, 1_024, |number| message("bench/sink", &(number % addresses).to_string(), &Order::new(number)))
+        .await?;
     handled(MESSAGES).await;
     host.idle().await?;
     let figures = Figures::new(name, MESSAGES, meter, take_latencies());
@@ -99,11 +105,19 @@ async fn beside(folder: PathBuf) -> Result<Figures, Problem> {
         async move {
             let mut number = 0;
             loop {
-                let slow = host.submit(vec![Message::new(("bench/slow", (number % 100).to_string()).to_address().ok()?, TypedValue::of(&Order::new(number)).ok()?)]).await.ok()?;
+                let slow = host
+                    .submit(vec![Message::new(
+                        ("bench/slow", (number % 100).to_string()).to_address().ok()?,
+                        TypedValue::of(&Order::new(number)).ok()?,
+                    )])
+                    .await
+                    .ok()?;
                 for _ in 0..20 {
                     let mut order = Order::new(number);
                     order.hops_left = 0;
-                    host.submit(vec![Message::new(("bench/emit", "hot").to_address().ok()?, TypedValue::of(&order).ok()?)]).await.ok()?;
+                    host.submit(vec![Message::new(("bench/emit", "hot").to_address().ok()?, TypedValue::of(&order).ok()?)])
+                        .await
+                        .ok()?;
                 }
                 host.durable(&slow).await.ok()?;
                 number += 1;
