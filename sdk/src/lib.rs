@@ -113,6 +113,11 @@ pub use statefun_core::{
 };
 pub use test_context::{Delayed, Effects, TestContext};
 
+/// The local host as a library: for programs that read an input to its end, look at state afterwards, or embed functions.
+pub mod local {
+    pub use statefun_host::*;
+}
+
 /// What a program with functions imports.
 pub mod prelude {
     pub use crate::{

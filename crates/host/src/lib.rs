@@ -40,3 +40,5 @@ pub use http::listen;
 pub use ingress::{Message, Submitted};
 pub use input::{FileIngress, FileProgress, FileReport, Format, Mapping, Row};
 pub use options::{EgressRoutes, HostOptions, SinkSpec};
+/// The store beneath a host, as [`Host::store`] gives it.
+pub use statefun_embedded as store;

@@ -51,7 +51,7 @@ fn line(progress: &Progress, took: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use statefun_host::FileProgress;
+    use lambda_statefun::local::FileProgress;
 
     use super::*;
 

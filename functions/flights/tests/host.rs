@@ -11,8 +11,8 @@ use std::{
 };
 
 use flights::local::{self, Job, JobError, Start};
+use lambda_statefun::local::{FileIngress, Format, Host};
 use serde_json::Value;
-use statefun_host::{FileIngress, Format, Host};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, time::sleep};
 

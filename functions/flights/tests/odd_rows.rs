@@ -6,7 +6,7 @@ mod common;
 use std::{collections::BTreeMap, fs, future::pending};
 
 use flights::local::{self, Job};
-use statefun_embedded::Letter;
+use lambda_statefun::local::store::Letter;
 use tempfile::TempDir;
 
 /// What is put before some of the week's rows, and why it cannot be read. Two good rows in other clothes are among them.

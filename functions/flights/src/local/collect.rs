@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use lambda_statefun::local::{Host, HostError};
 use lambda_statefun::{TypeName, Value, ValueSpec};
-use statefun_host::{Host, HostError};
 
 use super::JobError;
 use crate::{AIRCRAFT, AIRCRAFT_FUNCTION, AIRPORT, AIRPORT_FUNCTION, ALERTS, ROUTE, ROUTE_FUNCTION, Report};

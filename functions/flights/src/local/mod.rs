@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lambda_statefun::local::{FileIngress, FileProgress, FileReport, Format, Host, HostError, HostOptions, InputError, Mapping};
 use lambda_statefun::{InvalidApplication, ToAddress, TypedValue};
-use statefun_host::{FileIngress, FileProgress, FileReport, Format, Host, HostError, HostOptions, InputError, Mapping};
 use tokio::{sync::watch, time::interval};
 
 pub use collect::{alerts_file, report};

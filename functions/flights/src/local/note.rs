@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use lambda_statefun::local::{Host, HostError};
 use serde::{Deserialize, Serialize};
-use statefun_host::{Host, HostError};
 
 use super::{Job, JobError};
 
