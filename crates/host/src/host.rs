@@ -124,6 +124,7 @@ impl Host {
         let settings =
             Options { retention: rules.protocol.horizon, dedup_window: rules.protocol.dedup_window, ..Options::default() };
         let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
+        http::note_address(&options.data, None);
         let config = Config {
             rules: Arc::new(rules),
             // A commit takes microseconds here: handlers may use all of their time.

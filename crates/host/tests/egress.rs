@@ -109,7 +109,10 @@ async fn http_gets_records_in_order_and_holds_up_nobody_else() {
         assert_eq!(<String as statefun_core::Value>::decode(&body).unwrap(), count.to_string());
         assert!(keys.insert(key));
     }
-    assert_eq!(host.store().waiting().egress, 50, "the bad one's");
+    // What is left are the bad one's.
+    while host.store().waiting().egress != 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     // A sink that never answers well does not keep the host from stopping.
     host.shutdown().await.unwrap();
 }

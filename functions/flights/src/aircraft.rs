@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AIRCRAFT_FUNCTION, AIRPORT_FUNCTION, ALERTS, ON_FAILURE,
+    date::Date,
     messages::{Alert, Flight},
 };
 
@@ -31,7 +32,7 @@ pub struct Aircraft {
 
 /// What an aircraft must remember of its flights, by date: rows of one date need not stand together in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Days(pub BTreeMap<String, Day>);
+pub struct Days(pub BTreeMap<Date, Day>);
 
 /// What an aircraft must remember of a date. An alert was given if `delay_minutes` is over [`ALERT_MINUTES`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,13 +87,13 @@ fn is_late(delay: Option<i32>) -> bool {
 async fn handle(ctx: &mut Context, flight: Flight) -> Result<(), FunctionError> {
     let mut numbers = ctx.get(&AIRCRAFT)?.unwrap_or_default();
     let mut days = ctx.get(&DAYS)?.unwrap_or_default();
-    let day = days.0.entry(flight.date.clone()).or_default();
+    let day = days.0.entry(flight.date).or_default();
     let before = day.delay_minutes;
     numbers.count(day, &flight);
     let after = day.delay_minutes;
     if before <= ALERT_MINUTES && after > ALERT_MINUTES {
         let tailnum = ctx.address().id().to_owned();
-        ctx.egress(ALERTS, &Alert { tailnum, date: flight.date.clone(), delay_minutes: after })?;
+        ctx.egress(ALERTS, &Alert { tailnum, date: flight.date, delay_minutes: after })?;
     }
     ctx.send((AIRPORT_FUNCTION, &flight.origin), &flight.departure())?;
     flight.tell_destination_and_route(ctx)?;
@@ -117,18 +118,22 @@ mod tests {
         messages::{Leg, Movement},
     };
 
-    const FIRST: &str = "2013-01-01";
-    const SECOND: &str = "2013-01-02";
+    const FIRST: u8 = 1;
+    const SECOND: u8 = 2;
 
-    fn flown(date: &str, dep_delay: i32, arr_delay: impl Into<Option<i32>>) -> Flight {
+    fn january(day: u8) -> Date {
+        Date::new(2013, 1, day).unwrap()
+    }
+
+    fn flown(day: u8, dep_delay: i32, arr_delay: impl Into<Option<i32>>) -> Flight {
         let arr_delay = arr_delay.into();
-        let (date, origin, dest) = (date.to_owned(), "EWR".to_owned(), "IAH".to_owned());
+        let (date, origin, dest) = (january(day), "EWR".to_owned(), "IAH".to_owned());
         let arrived = arr_delay.is_some();
         Flight { date, origin, dest, flown: true, arrived, dep_delay: Some(dep_delay), arr_delay, air_time: Some(227) }
     }
 
-    fn cancelled(date: &str) -> Flight {
-        Flight { flown: false, arrived: false, dep_delay: None, arr_delay: None, air_time: None, ..flown(date, 0, 0) }
+    fn cancelled(day: u8) -> Flight {
+        Flight { flown: false, arrived: false, dep_delay: None, arr_delay: None, air_time: None, ..flown(day, 0, 0) }
     }
 
     fn after(flights: &[Flight]) -> (Aircraft, Effects) {
@@ -193,7 +198,7 @@ mod tests {
             flown(FIRST, 400, 0),
             flown(SECOND, 1, 0),
         ];
-        let alert = |date: &str, delay_minutes| Alert { tailnum: "N14228".to_owned(), date: date.to_owned(), delay_minutes };
+        let alert = |day, delay_minutes| Alert { tailnum: "N14228".to_owned(), date: january(day), delay_minutes };
         assert_eq!(alerts(&flights), [alert(SECOND, 301), alert(FIRST, 301)]);
     }
 }

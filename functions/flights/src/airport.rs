@@ -89,7 +89,7 @@ pub fn airport() -> Function {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ROUTE_FUNCTION, messages::Leg};
+    use crate::{Date, ROUTE_FUNCTION, messages::Leg};
 
     fn newark() -> TestContext {
         TestContext::new(airport(), "EWR")
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn passes_on_what_has_no_tail_number() {
         let mut newark = newark();
-        let (date, origin, dest) = ("2013-01-01".to_owned(), "EWR".to_owned(), "IAH".to_owned());
+        let (date, origin, dest) = (Date::new(2013, 1, 1).unwrap(), "EWR".to_owned(), "IAH".to_owned());
         let flight = Flight {
             date,
             origin,

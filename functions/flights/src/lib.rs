@@ -12,6 +12,7 @@
 
 mod aircraft;
 mod airport;
+mod date;
 pub mod local;
 mod messages;
 mod report;
@@ -20,6 +21,7 @@ mod row;
 
 pub use aircraft::{AIRCRAFT, ALERT_MINUTES, Aircraft, DAYS, Day, Days, LATE_MINUTES, aircraft};
 pub use airport::{AIRPORT, Airport, airport};
+pub use date::{Date, InvalidDate};
 pub use messages::{Alert, Flight, Leg, Movement};
 pub use report::{AircraftReport, AirportReport, Report, RouteReport, mean};
 pub use route::{ROUTE, Route, route};

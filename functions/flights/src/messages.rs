@@ -3,13 +3,13 @@
 use lambda_statefun::{Context, FunctionError, Json, TypeName, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::{AIRPORT_FUNCTION, ROUTE_FUNCTION};
+use crate::{AIRPORT_FUNCTION, ROUTE_FUNCTION, date::Date};
 
 /// A departure, flown or cancelled: what a row says, as far as it is needed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
-    /// Its date, `2013-01-01`.
-    pub date: String,
+    /// Its date.
+    pub date: Date,
     /// The code of the airport it starts from.
     pub origin: String,
     /// The code of the airport it goes to.
@@ -99,7 +99,7 @@ pub struct Alert {
     /// The aircraft's tail number.
     pub tailnum: String,
     /// The date.
-    pub date: String,
+    pub date: Date,
     /// The delays of that date so far.
     pub delay_minutes: u64,
 }

@@ -120,7 +120,13 @@ fn open(data: &Path, advice: &str) -> Result<Embedded, HostError> {
         return Err(HostError::Missing(format!("there is no data folder {}: name it with --data", data.display())));
     }
     Embedded::open(data, Options::default(), std::sync::Arc::new(SystemClock::now)).map_err(|error| match error {
-        OpenError::Locked { pid, .. } => HostError::InUse { data: data.display().to_string(), pid, advice: advice.to_owned() },
+        OpenError::Locked { pid, .. } => {
+            let advice = match noted_address(data) {
+                Some(address) => format!("ask it with `{}{address}{path}`, or stop it", command.replace("URL", "http://")),
+                None => "it does not listen: wait for its end, or stop it".to_owned(),
+            };
+            HostError::InUse { data: data.display().to_string(), pid, advice }
+        }
         other => other.into(),
     })
 }

@@ -9,8 +9,9 @@ mod problem;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -57,8 +58,31 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, HostError> {
     })
 }
 
+/// Where the data folder says how its host is reached. Of use only while a host has the folder: it may be left by a crash.
+const ADDRESS_FILE: &str = "address";
+
+/// Notes for commands that find the folder in use where to ask instead.
+pub(crate) fn note_address(data: &Path, address: Option<SocketAddr>) {
+    let file = data.join(ADDRESS_FILE);
+    let noted = match address {
+        Some(address) => fs::write(file, address.to_string()),
+        None => fs::remove_file(file),
+    };
+    if let Err(error) = noted
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(%error, "the address is not noted");
+    }
+}
+
+/// The address noted by the host that has the folder, if it listens.
+pub(crate) fn noted_address(data: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(data.join(ADDRESS_FILE)).ok()?.parse().ok()
+}
+
 pub(crate) async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), HostError> {
     let _busy = inner.busy();
+    note_address(&inner.options.data, listener.local_addr().ok());
     // Replies are small and awaited: they must not wait for more to send.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
