@@ -24,13 +24,13 @@ pub enum HostError {
     #[error("{0}")]
     Missing(String),
     /// Another process has the data folder; the same can be asked of it.
-    #[error("{data} is in use{}: ask it with `{advice}`, or stop it", .pid.map_or_else(String::new, |pid| format!(" by process {pid}")))]
+    #[error("{data} is in use{}: {advice}", .pid.map_or_else(String::new, |pid| format!(" by process {pid}")))]
     InUse {
         /// The folder.
         data: String,
         /// Who has it.
         pid: Option<u32>,
-        /// How to ask.
+        /// What to do instead.
         advice: String,
     },
     /// The data folder cannot be opened.

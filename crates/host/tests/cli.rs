@@ -42,12 +42,18 @@ async fn a_file_is_worked_off_once_and_can_be_looked_at() {
 
     let host = open(&data);
     assert_eq!((host.store().waiting().messages, host.store().letter_count()), (1, 1));
+    match run(&data, "dead-letters list").await {
+        Err(error @ HostError::InUse { .. }) => assert!(error.to_string().contains("does not listen"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    let listening = serve(&host).await;
+    request(listening, "GET", "/_/health", &[], b"").await;
     for command in ["dead-letters list", "dead-letters replay --all", "state test/counter/a"] {
         match run(&data, command).await {
             Err(error @ HostError::InUse { .. }) => {
                 let text = error.to_string();
                 assert!(
-                    text.contains(&format!("process {}", std::process::id())) && text.contains("http://127.0.0.1:8080/_/"),
+                    text.contains(&format!("process {}", std::process::id())) && text.contains(&format!("http://{listening}/_/")),
                     "{text}"
                 );
             }

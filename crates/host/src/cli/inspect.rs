@@ -8,11 +8,11 @@ use statefun_embedded::{Embedded, Letter, OpenError, Options, Replayed};
 use super::{
     args::DeadLetters,
     output::{cell, print, table},
-    settings::Environment,
 };
 use crate::{
     clock::SystemClock,
     error::HostError,
+    http::noted_address,
     letters,
     views::{InstanceView, LetterView},
 };
@@ -20,26 +20,26 @@ use crate::{
 /// Characters of an error in a table.
 const ERROR_CHARS: usize = 80;
 
-pub(super) async fn dead_letters(command: DeadLetters, data: &Path, environment: &Environment) -> Result<(), HostError> {
+pub(super) async fn dead_letters(command: DeadLetters, data: &Path) -> Result<(), HostError> {
     match command {
         DeadLetters::List { json } => {
-            let store = open(data, &format!("curl {}/_/dead-letters", environment.url()))?;
+            let store = open(data, "curl", "dead-letters")?;
             let listed = if json { list_json(&store) } else { list(&store) };
             close(store, listed).await
         }
         DeadLetters::Replay { all, ids } => {
             let ids = parse_ids(&ids)?;
-            let path = if all { "replay".to_owned() } else { "ID/replay".to_owned() };
-            let store = open(data, &format!("curl -X POST {}/_/dead-letters/{path}", environment.url()))?;
+            let path = if all { "dead-letters/replay" } else { "dead-letters/ID/replay" };
+            let store = open(data, "curl -X POST", path)?;
             let replayed = if all { replay_all(&store).await } else { replay(&store, &ids).await };
             close(store, replayed).await
         }
     }
 }
 
-pub(super) async fn state(address: &str, json: bool, data: &Path, environment: &Environment) -> Result<(), HostError> {
+pub(super) async fn state(address: &str, json: bool, data: &Path) -> Result<(), HostError> {
     let address = Address::parse(address).map_err(|error| HostError::Config(vec![error.to_string()]))?;
-    let store = open(data, &format!("curl {}/_/state/{address}", environment.url()))?;
+    let store = open(data, "curl", &format!("state/{address}"))?;
     let shown = show(&store, &address, json);
     close(store, shown).await
 }
@@ -114,15 +114,15 @@ async fn replay_all(store: &Embedded) -> Result<(), HostError> {
     print(&format!("{} sent again; they run when the application is next started.{kept}\n", all.sent))
 }
 
-/// Opens a folder that must be there.
-fn open(data: &Path, advice: &str) -> Result<Embedded, HostError> {
+/// Opens a folder that must be there. If a host has it, `request` of its route says the same.
+fn open(data: &Path, request: &str, route: &str) -> Result<Embedded, HostError> {
     if !data.exists() {
         return Err(HostError::Missing(format!("there is no data folder {}: name it with --data", data.display())));
     }
     Embedded::open(data, Options::default(), std::sync::Arc::new(SystemClock::now)).map_err(|error| match error {
         OpenError::Locked { pid, .. } => {
             let advice = match noted_address(data) {
-                Some(address) => format!("ask it with `{}{address}{path}`, or stop it", command.replace("URL", "http://")),
+                Some(address) => format!("ask it with `{request} http://{address}/_/{route}`, or stop it"),
                 None => "it does not listen: wait for its end, or stop it".to_owned(),
             };
             HostError::InUse { data: data.display().to_string(), pid, advice }

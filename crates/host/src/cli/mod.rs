@@ -53,8 +53,8 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
     let environment = Environment::read(|name| env::var_os(name)).map_err(HostError::Config)?;
     let data = environment.data(cli.data.as_ref());
     match cli.command {
-        Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data, &environment).await,
-        Some(Command::State { address, json }) => inspect::state(&address, json, &data, &environment).await,
+        Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data).await,
+        Some(Command::State { address, json }) => inspect::state(&address, json, &data).await,
         None => {
             let read = settings(&cli.serve, data, &environment, &app.functions, app.input.as_ref());
             let (settings, log) = match (read, environment.log()) {

@@ -53,12 +53,6 @@ impl Environment {
         let text = self.log.as_deref().unwrap_or(DEFAULT_LOG);
         text.parse().map_err(|error| format!("RUST_LOG `{text}`: {error}"))
     }
-
-    /// Where a running host is probably reached.
-    pub(super) fn url(&self) -> String {
-        let address = self.listen.as_deref().and_then(|text| parse_listen(text).ok().flatten()).unwrap_or(default_listen());
-        format!("http://{address}")
-    }
 }
 
 /// What `serve` does.
