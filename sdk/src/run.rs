@@ -68,9 +68,16 @@ pub async fn run(app: Application) -> Result<(), Error> {
     match run_with(app, std::env::args_os()).await {
         Ok(()) => Ok(()),
         Err(error) => {
-            use std::io::Write;
-            // If even that is closed, nobody is there to be told.
-            let _ = writeln!(std::io::stderr(), "error: {error:?}");
+            match error.source.downcast_ref::<HostError>() {
+                Some(host) => {
+                    host.report();
+                }
+                None => {
+                    use std::io::Write;
+                    // If even that is closed, nobody is there to be told.
+                    let _ = writeln!(std::io::stderr(), "error: {error:?}");
+                }
+            }
             std::process::exit(error.exit_code().into())
         }
     }
