@@ -30,7 +30,8 @@ pub struct Aircraft {
     pub knock_on: u64,
 }
 
-/// What an aircraft must remember of its flights, by date: rows of one date need not stand together in the file.
+/// What an aircraft must remember of its flights, by date: rows of one date need not stand together in the file. A date of which
+/// there is nothing to remember is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Days(pub BTreeMap<Date, Day>);
 
@@ -87,13 +88,16 @@ fn is_late(delay: Option<i32>) -> bool {
 async fn handle(ctx: &mut Context, flight: Flight) -> Result<(), FunctionError> {
     let mut numbers = ctx.get(&AIRCRAFT)?.unwrap_or_default();
     let mut days = ctx.get(&DAYS)?.unwrap_or_default();
-    let day = days.0.entry(flight.date).or_default();
+    let mut day = days.0.remove(&flight.date).unwrap_or_default();
     let before = day.delay_minutes;
-    numbers.count(day, &flight);
+    numbers.count(&mut day, &flight);
     let after = day.delay_minutes;
     if before <= ALERT_MINUTES && after > ALERT_MINUTES {
         let tailnum = ctx.address().id().to_owned();
         ctx.egress(ALERTS, &Alert { tailnum, date: flight.date, delay_minutes: after })?;
+    }
+    if day != Day::default() {
+        days.0.insert(flight.date, day);
     }
     ctx.send((AIRPORT_FUNCTION, &flight.origin), &flight.departure())?;
     flight.tell_destination_and_route(ctx)?;

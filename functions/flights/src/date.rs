@@ -28,11 +28,20 @@ impl Date {
         };
         ((1..=9999).contains(&year) && (1..=days).contains(&day)).then_some(Self { year, month, day })
     }
+
+    /// As text. Written digit by digit, since an aircraft has hundreds of dates.
+    fn text(self) -> [u8; 10] {
+        let digit = |number: u16| b'0' + (number % 10) as u8;
+        let (year, month, day) = (self.year, u16::from(self.month), u16::from(self.day));
+        let [y, m, d] =
+            [year, month, day].map(|number| [digit(number / 1000), digit(number / 100), digit(number / 10), digit(number)]);
+        [y[0], y[1], y[2], y[3], b'-', m[2], m[3], b'-', d[2], d[3]]
+    }
 }
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+        f.write_str(str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -45,11 +54,14 @@ impl FromStr for Date {
     type Err = InvalidDate;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts: Option<(_, _, _)> = text.split_once('-').and_then(|(year, rest)| {
-            let (month, day) = rest.split_once('-')?;
-            Some((year.parse().ok()?, month.parse().ok()?, day.parse().ok()?))
-        });
-        parts.and_then(|(year, month, day)| Self::new(year, month, day)).ok_or(InvalidDate)
+        let &[a, b, c, d, b'-', e, f, b'-', g, h] = text.as_bytes() else { return Err(InvalidDate) };
+        let digits = [a, b, c, d, e, f, g, h];
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return Err(InvalidDate);
+        }
+        let [a, b, c, d, e, f, g, h] = digits.map(|digit| digit - b'0');
+        let year = [a, b, c, d].into_iter().fold(0, |year, digit| 10 * year + u16::from(digit));
+        Self::new(year, 10 * e + f, 10 * g + h).ok_or(InvalidDate)
     }
 }
 
@@ -61,7 +73,7 @@ impl Serialize for Date {
 
 impl<'de> Deserialize<'de> for Date {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// Reads the text where it stands: an aircraft has hundreds of dates.
+        /// Reads the text where it stands.
         struct Text;
 
         impl Visitor<'_> for Text {
@@ -105,7 +117,7 @@ mod tests {
         let json = serde_json::to_string(&dates).unwrap();
         assert_eq!(json, r#"{"2013-01-02":3}"#);
         assert_eq!(serde_json::from_str::<BTreeMap<Date, i32>>(&json).unwrap(), dates);
-        for bad in ["\"\"", "\"2013-01\"", "\"2013-02-30\"", "\"1-1-1-1\"", "20130101"] {
+        for bad in ["\"\"", "\"2013-01\"", "\"2013-02-30\"", "\"1-1-1-1\"", "\"2013-1-01\"", "\"2013-01-0a\"", "20130101"] {
             assert!(serde_json::from_str::<Date>(bad).is_err(), "{bad}");
         }
     }

@@ -11,6 +11,7 @@ use shopping_cart::{
     AddToCart, CART, CART_FUNCTION, Checkout, RECEIPTS, Receipt, RemoveFromCart, Restock, SHELF, STOCK_FUNCTION, Shelf, cart,
     stock,
 };
+use tokio::runtime::{Builder, Runtime};
 
 pub(crate) const ITEMS: [&str; 2] = ["book", "lamp"];
 pub(crate) const USERS: [&str; 3] = ["ann", "bob", "eve"];
@@ -26,6 +27,7 @@ struct Timer {
 }
 
 pub(crate) struct Shop {
+    runtime: Runtime,
     instances: BTreeMap<Address, TestContext>,
     lanes: BTreeMap<Lane, VecDeque<TypedValue>>,
     timers: Vec<Timer>,
@@ -39,6 +41,7 @@ impl Shop {
         let stocks = ITEMS.map(|item| (address(STOCK_FUNCTION, item), TestContext::new(stock(), item)));
         let carts = USERS.map(|user| (address(CART_FUNCTION, user), TestContext::new(cart(), user)));
         Self {
+            runtime: Builder::new_current_thread().build().unwrap(),
             instances: stocks.into_iter().chain(carts).collect(),
             lanes: BTreeMap::new(),
             timers: Vec::new(),
@@ -133,8 +136,7 @@ impl Shop {
         if let Some(from) = from {
             instance.set_caller(from).unwrap();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let effects = runtime.block_on(instance.invoke_value(value)).unwrap();
+        let effects = self.runtime.block_on(instance.invoke_value(value)).unwrap();
         self.apply(to, effects);
     }
 
