@@ -24,7 +24,8 @@ const SECOND: u64 = 1_000;
 const CALM: u64 = 12_000 * SECOND;
 /// From then on nothing may fail any more.
 const QUIET: u64 = CALM + 4_000 * SECOND;
-const END: u64 = QUIET + 2_000 * SECOND;
+/// Long enough for what kills its environment to be given up, by way of the queue's own dead letters if need be.
+const END: u64 = QUIET + 8_000 * SECOND;
 /// Environments that are alive at a time.
 const ENVS: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -56,7 +57,7 @@ pub struct Report {
 pub fn trial(seed: u64, safeguards: Safeguards, print: bool) -> Report {
     let mut rng = fastrand::Rng::with_seed(seed);
     let executor = Executor::default();
-    let max_receive = [4, 8, 1_000, 1_000][rng.usize(0..4)];
+    let max_receive = [8, 12, 1_000, 1_000][rng.usize(0..4)];
     let visibility = [35, 45, 90][rng.usize(0..3)] * SECOND;
     let queue = Fifo::new(visibility, max_receive);
     let world = World::new(executor.clone(), rng.fork(), queue, safeguards, print);
@@ -82,7 +83,7 @@ pub fn trial(seed: u64, safeguards: Safeguards, print: bool) -> Report {
 fn config(rng: &mut fastrand::Rng, safeguards: Safeguards) -> Config {
     let protocol = Protocol {
         margin: MARGIN,
-        horizon: Duration::from_secs([1_500, 20_000, 20_000][rng.usize(0..3)]),
+        horizon: Duration::from_secs([1_500, 30_000, 30_000][rng.usize(0..3)]),
         // Tiny on purpose: everything overflows all the time.
         ledger: LedgerShape { inline: 4, keep: rng.usize(0..4) },
         safeguards,
@@ -162,7 +163,7 @@ impl Trial {
         self.world.executor.spawn(WORLD, self.clone().fire());
         let (world, executor) = (self.world.clone(), self.world.executor.clone());
         self.world.executor.spawn(WORLD, async move {
-            while executor.now() < QUIET {
+            while executor.now() < END - 2_000 * SECOND {
                 executor.sleep(900 * SECOND).await;
                 world.lock().queue.redrive(executor.now());
                 if executor.now() >= CALM {
