@@ -8,8 +8,26 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("statefun-engine", &["statefun-core"], &[]),
     ("statefun-sim", &["statefun-core", "statefun-engine"], &[]),
     ("statefun-embedded", &["statefun-core", "statefun-engine"], &[]),
-    ("statefun-host", &["statefun-core", "statefun-engine", "statefun-embedded"], &[]),
-    ("lambda-statefun", &["statefun-core", "statefun-engine", "statefun-host"], &[]),
+    ("statefun-module", &["statefun-core"], &[]),
+    ("statefun-router", &["statefun-core", "statefun-engine", "statefun-module"], &[]),
+    ("statefun-aws", &["statefun-core", "statefun-engine"], &[]),
+    (
+        "statefun-host",
+        &["statefun-core", "statefun-engine", "statefun-embedded", "statefun-module", "statefun-router"],
+        &[],
+    ),
+    (
+        "statefun-lambda",
+        &["statefun-core", "statefun-engine", "statefun-aws", "statefun-module", "statefun-router"],
+        &[],
+    ),
+    (
+        "lambda-statefun",
+        &["statefun-core", "statefun-engine", "statefun-host", "statefun-lambda", "statefun-router"],
+        &[],
+    ),
+    ("router-lambda", &["lambda-statefun"], &[]),
+    ("statefun-e2e", &["statefun-core", "statefun-engine", "statefun-aws"], &[]),
     ("greeter", &["lambda-statefun"], &[]),
     ("shopping-cart", &["lambda-statefun"], &[]),
     ("flights", &["lambda-statefun"], &[]),
@@ -19,11 +37,23 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
 
 /// Dependencies that only some crates may have, by the beginning of their names.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("aws-sdk-", &["statefun-aws"]),
+    ("aws-sdk-", &["statefun-aws", "statefun-e2e"]),
     ("redb", &["statefun-embedded"]),
     (
         "tokio",
-        &["statefun-embedded", "statefun-host", "lambda-statefun", "greeter", "shopping-cart", "flights", "statefun-tests"],
+        &[
+            "statefun-aws",
+            "statefun-embedded",
+            "statefun-host",
+            "statefun-lambda",
+            "lambda-statefun",
+            "greeter",
+            "shopping-cart",
+            "flights",
+            "router-lambda",
+            "statefun-tests",
+            "statefun-e2e",
+        ],
     ),
 ];
 
