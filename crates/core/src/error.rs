@@ -60,6 +60,14 @@ pub enum ContextError {
         /// A known one with a similar name.
         nearest: Option<TypeName>,
     },
+    /// No egress of that name is declared.
+    #[error("no egress `{egress}` is known here{}", hint(.nearest))]
+    UnknownEgress {
+        /// The egress asked for.
+        egress: TypeName,
+        /// A known one with a similar name.
+        nearest: Option<TypeName>,
+    },
     /// A value is too big.
     #[error("{what} has {bytes} bytes, at most {limit} are possible: keep big data in an object store and pass its key")]
     TooBig {

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     address::{Address, ToAddress},
     envelope::Envelope,
-    error::{ContextError, nearest},
+    error::ContextError,
     function_spec::FunctionSpec,
     id::{EnvelopeId, IdKind},
     limits::*,
     record::{LiveToken, Record, StoredValue},
-    rules::{Rules, Targets},
+    rules::Rules,
     safeguard::Safeguard,
     time::Timestamp,
     type_name::TypeName,
@@ -220,8 +220,8 @@ impl Context {
     /// Sends a record to an egress. It carries a stable id, so that a consumer can tell a repeated one.
     ///
     /// # Errors
-    /// If the egress's name is not a type name, the value cannot be written or is over [`MAX_MESSAGE_BYTES`], or this message
-    /// causes too much.
+    /// If the egress's name is not a type name, no such egress is known, the value cannot be written or is over
+    /// [`MAX_MESSAGE_BYTES`] (or over what this egress takes), or this message causes too much.
     pub fn egress<T: Value>(&mut self, egress: &str, value: &T) -> Result<(), ContextError> {
         self.egress_value(egress, TypedValue::of(value)?)
     }
@@ -232,20 +232,14 @@ impl Context {
     /// As [`egress`](Self::egress).
     pub fn egress_value(&mut self, egress: &str, value: TypedValue) -> Result<(), ContextError> {
         let egress = TypeName::parse(egress)?;
-        check_size("the egress record", value.len(), MAX_MESSAGE_BYTES)?;
+        self.rules.egresses.check(&egress, value.len())?;
         self.take_bytes(value.len(), 0)?;
         self.stage(Staged::Egress { egress, value })
     }
 
     fn parcel(&mut self, to: impl ToAddress, value: TypedValue, delay: Duration) -> Result<Parcel, ContextError> {
         let to = to.to_address()?;
-        if let Targets::Known(known) = &self.rules.targets
-            && !known.contains(to.function())
-        {
-            let nearest = nearest(to.function().as_str(), known.iter().map(TypeName::as_str));
-            let nearest = nearest.and_then(|name| known.get(name)).cloned();
-            return Err(ContextError::UnknownFunction { function: to.function().clone(), nearest });
-        }
+        self.rules.targets.check(to.function())?;
         check_size("the message", value.len(), MAX_MESSAGE_BYTES)?;
         let hops = if delay >= HOPS_RESET_DELAY { 0 } else { self.current.envelope.hops + 1 };
         if hops > self.rules.max_hops && self.rules.protocol.safeguards.on(Safeguard::HopLimit) {

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use statefun_core::{Address, EgressRecord, Envelope, Timestamp, TypeName};
+use statefun_core::{Address, EgressRecord, Envelope, Timestamp, TypeName, stored};
 
-use super::{Unreadable, address, address_bytes, effects, number, prefixed, split_prefixed, text, time, type_name, versioned};
+use super::{Unreadable, address, address_bytes, number, prefixed, split_prefixed, text, time, type_name, versioned};
 use crate::batch::Key;
 
 const VERSION: u8 = 1;
@@ -102,13 +102,13 @@ pub(crate) fn decode_queued(value: &[u8]) -> Result<Queued, Unreadable> {
 
 pub(crate) fn encode_egress(record: &EgressRecord) -> Bytes {
     let mut bytes = vec![VERSION];
-    effects::encode_egress(record, &mut bytes);
+    stored::encode_egress(record, &mut bytes);
     bytes.into()
 }
 
 pub(crate) fn decode_egress(value: &Bytes) -> Result<Arc<EgressRecord>, Unreadable> {
     versioned(value, VERSION)?;
-    effects::decode_egress(value.slice(1..)).map(Arc::new)
+    stored::decode_egress(value.slice(1..)).map(Arc::new)
 }
 
 #[cfg(test)]

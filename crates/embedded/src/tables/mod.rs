@@ -2,48 +2,15 @@
 //! released versions must be read for ever (see the files in `golden/`). Numbers are big endian, so that keys sort by them.
 
 pub(crate) mod accepted;
-pub(crate) mod effects;
 pub(crate) mod lanes;
 pub(crate) mod letters;
 pub(crate) mod meta;
-pub(crate) mod record_form;
 pub(crate) mod records;
 pub(crate) mod segments;
 pub(crate) mod timers;
 
-use statefun_core::{Address, EnvelopeId, InvalidAddress, MalformedEnvelope, Timestamp, TypeName};
-
-/// A row that cannot be read. Checksums rule out a damaged disk, so another version or a bug wrote it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
-    #[error("a row has form {found}, this version reads up to {known}: open the folder with the newer version that wrote it")]
-    Newer { found: u8, known: u8 },
-    #[error("a row cannot be read ({0}): report this, with the state folder if you can")]
-    Form(&'static str),
-    #[error("a stored envelope cannot be read")]
-    Envelope(#[from] MalformedEnvelope),
-}
-
-impl From<InvalidAddress> for Unreadable {
-    fn from(_: InvalidAddress) -> Self {
-        Self::Form("an address")
-    }
-}
-
-impl From<prost::DecodeError> for Unreadable {
-    fn from(_: prost::DecodeError) -> Self {
-        Self::Form("a message")
-    }
-}
-
-/// What follows the version byte, if it is the version that this runtime writes.
-pub(crate) fn versioned(bytes: &[u8], known: u8) -> Result<&[u8], Unreadable> {
-    match bytes.split_first() {
-        Some((version, rest)) if *version == known => Ok(rest),
-        Some((found, _)) if *found > known => Err(Unreadable::Newer { found: *found, known }),
-        _ => Err(Unreadable::Form("no version")),
-    }
-}
+pub(crate) use statefun_core::stored::{Unreadable, id, type_name, versioned};
+use statefun_core::{Address, Timestamp};
 
 /// Splits a number off.
 pub(crate) fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Unreadable> {
@@ -56,17 +23,8 @@ pub(crate) fn time(bytes: &[u8]) -> Result<(Timestamp, &[u8]), Unreadable> {
     number(bytes).map(|(millis, rest)| (Timestamp(millis), rest))
 }
 
-/// The id that these bytes are.
-pub(crate) fn id(bytes: &[u8]) -> Result<EnvelopeId, Unreadable> {
-    bytes.try_into().map(EnvelopeId).map_err(|_| Unreadable::Form("an id"))
-}
-
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
     std::str::from_utf8(bytes).map_err(|_| Unreadable::Form("a text"))
-}
-
-pub(crate) fn type_name(text: &str) -> Result<TypeName, Unreadable> {
-    TypeName::parse(text).map_err(|_| Unreadable::Form("a type name"))
 }
 
 /// A function's name, a zero byte and an id: no name has a zero byte, so a function's instances share a prefix.

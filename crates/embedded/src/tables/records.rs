@@ -1,12 +1,16 @@
 //! Table `records`: one row per address. Key: the function's name, a zero byte, the id. Value: 1, epoch (8 bytes), version (8),
-//! lease_until (8), the start in which the lease was taken (8), the rest of the record as protobuf ([`record_form`]).
+//! lease_until (8), the start in which the lease was taken (8), the rest of the record as protobuf
+//! ([`statefun_core::stored`]).
 //!
 //! What the conditions look at stands at a fixed place, so that taking a lease or checking a commit decodes nothing.
 
 use bytes::Bytes;
-use statefun_core::{Address, Held, Record, Timestamp, TypeName};
+use statefun_core::{
+    Address, Held, Record, Timestamp, TypeName,
+    stored::{self, Parts},
+};
 
-use super::{Unreadable, address, address_bytes, number, record_form, time, versioned};
+use super::{Unreadable, address, address_bytes, number, time, versioned};
 use crate::batch::Key;
 
 const VERSION: u8 = 1;
@@ -48,13 +52,13 @@ pub(crate) fn encode(record: &Record, start: u64, outbox: bool) -> (Bytes, Head)
     let mut bytes = Vec::with_capacity(256);
     bytes.resize(HEAD_BYTES, 0);
     head.write(&mut bytes);
-    record_form::encode(record, outbox, &mut bytes);
+    stored::encode_record(record, Parts { state: true, outbox }, &mut bytes);
     (bytes.into(), head)
 }
 
 pub(crate) fn decode(value: &Bytes) -> Result<Record, Unreadable> {
     let head = Head::read(value)?;
-    let record = record_form::decode(value.slice(HEAD_BYTES..))?;
+    let record = stored::decode_record(value.slice(HEAD_BYTES..))?;
     Ok(Record { epoch: head.held.epoch, version: head.held.version, lease_until: head.lease_until, ..record })
 }
 

@@ -1,10 +1,24 @@
-//! The protobuf forms of effects: entries of a stored outbox, and records in an egress's lane. Field numbers are frozen.
+//! The protobuf forms of effects: entries of a stored outbox, and egress records.
 
 use bytes::Bytes;
 use prost::Message;
-use statefun_core::{Address, Effect, EgressRecord, Envelope, Timer, Timestamp, TypedValue};
 
-use super::{Unreadable, id, letters, record_form::of_id, type_name};
+use super::{
+    Unreadable, id,
+    letters::{Letter, letter_from_json, letter_to_json},
+    record::of_id,
+    type_name, versioned,
+};
+use crate::{
+    address::Address,
+    effects::{Effect, EgressRecord, Timer},
+    envelope::Envelope,
+    time::Timestamp,
+    typed_value::TypedValue,
+};
+
+/// Before the JSON of a dead letter.
+const LETTER_VERSION: u8 = 1;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct EffectForm {
@@ -23,7 +37,7 @@ enum Kind {
     Cancel(CancelForm),
     #[prost(message, tag = "4")]
     Egress(EgressForm),
-    /// A row of the dead letters.
+    /// 1, then the letter's JSON.
     #[prost(bytes = "bytes", tag = "5")]
     DeadLetter(Bytes),
 }
@@ -67,7 +81,7 @@ pub(super) fn of_effect(effect: &Effect) -> EffectForm {
         Effect::Schedule(timer) => Kind::Schedule(TimerForm { due: timer.due.0, envelope: timer.envelope.to_wire().into() }),
         Effect::Cancel { timer, due } => Kind::Cancel(CancelForm { timer: of_id(*timer), due: due.0 }),
         Effect::Egress(record) => Kind::Egress(of_egress(record)),
-        Effect::DeadLetter(letter) => Kind::DeadLetter(letters::encode_dead(letter)),
+        Effect::DeadLetter(letter) => Kind::DeadLetter([&[LETTER_VERSION], letter_to_json(letter).as_bytes()].concat().into()),
     };
     EffectForm { kind: Some(kind) }
 }
@@ -80,19 +94,44 @@ pub(super) fn to_effect(form: EffectForm) -> Result<Effect, Unreadable> {
         }
         Kind::Cancel(form) => Effect::Cancel { timer: id(&form.timer)?, due: Timestamp(form.due) },
         Kind::Egress(form) => Effect::Egress(to_egress(form)?),
-        Kind::DeadLetter(row) => match letters::decode(&row)? {
-            letters::Letter::Dead(letter) => Effect::DeadLetter(letter),
-            letters::Letter::Malformed(_) => return Err(Unreadable::Form("an effect")),
+        Kind::DeadLetter(row) => match letter_from_json(versioned(&row, LETTER_VERSION)?)? {
+            Letter::Dead(letter) => Effect::DeadLetter(letter),
+            Letter::Malformed(_) => return Err(Unreadable::Form("an effect")),
         },
     })
 }
 
-pub(super) fn encode_egress(record: &EgressRecord, into: &mut Vec<u8>) {
+#[derive(Clone, PartialEq, Message)]
+struct OutboxForm {
+    #[prost(message, repeated, tag = "1")]
+    entries: Vec<EffectForm>,
+}
+
+/// An outbox by itself.
+#[must_use]
+pub fn encode_outbox(outbox: &[Effect]) -> Vec<u8> {
+    OutboxForm { entries: outbox.iter().map(of_effect).collect() }.encode_to_vec()
+}
+
+/// Reads what [`encode_outbox`] wrote.
+///
+/// # Errors
+/// [`Unreadable`] if it is not in that form.
+pub fn decode_outbox(bytes: Bytes) -> Result<Vec<Effect>, Unreadable> {
+    OutboxForm::decode(bytes)?.entries.into_iter().map(to_effect).collect()
+}
+
+/// Appends an egress record.
+pub fn encode_egress(record: &EgressRecord, into: &mut Vec<u8>) {
     // A vector grows as needed, which is the only way in which this can fail.
     let _ = of_egress(record).encode(into);
 }
 
-pub(super) fn decode_egress(bytes: Bytes) -> Result<EgressRecord, Unreadable> {
+/// Reads what [`encode_egress`] wrote.
+///
+/// # Errors
+/// [`Unreadable`] if it is not in that form.
+pub fn decode_egress(bytes: Bytes) -> Result<EgressRecord, Unreadable> {
     to_egress(EgressForm::decode(bytes)?)
 }
 

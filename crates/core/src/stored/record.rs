@@ -1,18 +1,31 @@
-//! The protobuf form of a record, without what its row's head holds. Field numbers are frozen.
+//! The protobuf form of a record, without what conditions look at: epoch, version and lease are the backend's to place.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use prost::Message;
-use statefun_core::{
-    EnvelopeId, LastSeq, Ledger, LedgerEntry, LiveToken, Partial, Record, StoredValue, Timestamp, Trial, TypedValue,
-};
 
 use super::{
     Unreadable,
     effects::{EffectForm, of_effect, to_effect},
     id, type_name,
 };
+use crate::{
+    id::EnvelopeId,
+    ledger::{Ledger, LedgerEntry},
+    record::{LastSeq, LiveToken, Partial, Record, StoredValue, Trial},
+    time::Timestamp,
+    typed_value::TypedValue,
+};
+
+/// What [`encode_record`] includes beside the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    /// State values.
+    pub state: bool,
+    /// The outbox.
+    pub outbox: bool,
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct RecordForm {
@@ -93,15 +106,17 @@ struct TrialForm {
 
 const ENTRY_BYTES: usize = 24;
 
-pub(super) fn encode(record: &Record, outbox: bool, into: &mut Vec<u8>) {
-    let outbox = if outbox { &record.outbox[..] } else { &[] };
+/// Appends the record, without epoch, version and lease.
+pub fn encode_record(record: &Record, parts: Parts, into: &mut Vec<u8>) {
+    let outbox = if parts.outbox { &record.outbox[..] } else { &[] };
+    let state = if parts.state { Some(&record.state) } else { None };
     let form = RecordForm {
         born: record.born.0,
         last_seq: record.last_seq.map(of_last_seq),
         ring: of_ring(&record.ledger.ring),
         floor: record.ledger.floor.0,
         next_segment: record.ledger.next_segment,
-        state: record.state.iter().map(of_state).collect(),
+        state: state.into_iter().flatten().map(of_state).collect(),
         invoked_at: record.invoked_at.0,
         tokens: record.tokens.iter().map(|(token, live)| of_token(token, live)).collect(),
         partial: record.partial.iter().map(|partial| PartialForm { id: of_id(partial.id), done: partial.done }).collect(),
@@ -113,7 +128,11 @@ pub(super) fn encode(record: &Record, outbox: bool, into: &mut Vec<u8>) {
     let _ = form.encode(into);
 }
 
-pub(super) fn decode(bytes: Bytes) -> Result<Record, Unreadable> {
+/// Reads what [`encode_record`] wrote; what was left out is empty.
+///
+/// # Errors
+/// [`Unreadable`] if it is not in that form.
+pub fn decode_record(bytes: Bytes) -> Result<Record, Unreadable> {
     let form = RecordForm::decode(bytes)?;
     Ok(Record {
         born: Timestamp(form.born),
@@ -133,6 +152,20 @@ pub(super) fn decode(bytes: Bytes) -> Result<Record, Unreadable> {
         outbox: form.outbox.into_iter().map(to_effect).collect::<Result<_, _>>()?,
         ..Record::default()
     })
+}
+
+/// One state value, without its name.
+#[must_use]
+pub fn encode_value(stored: &StoredValue) -> Vec<u8> {
+    of_state((&Arc::default(), stored)).encode_to_vec()
+}
+
+/// Reads what [`encode_value`] wrote.
+///
+/// # Errors
+/// [`Unreadable`] if it is not in that form.
+pub fn decode_value(bytes: Bytes) -> Result<StoredValue, Unreadable> {
+    Ok(to_state(StateForm::decode(bytes)?)?.1)
 }
 
 pub(super) fn of_id(id: EnvelopeId) -> Bytes {
