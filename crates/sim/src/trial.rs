@@ -6,7 +6,7 @@ use std::{
 };
 
 use statefun_core::{
-    Address, Budget, Delivered, Envelope, EnvelopeId, LedgerShape, Protocol, Rules, Safeguards, Targets, Timestamp, TypedValue,
+    Address, Budget, Delivered, Envelope, EnvelopeId, LedgerShape, Protocol, Rules, Safeguards, Timestamp, TypedValue,
 };
 use statefun_engine::{Backoff, Config, Engine, Outcome, Ports};
 
@@ -91,7 +91,7 @@ fn config(rng: &mut fastrand::Rng, safeguards: Safeguards) -> Config {
     };
     let budget = Budget { envelope_messages: rng.usize(2..4), commit_effects: rng.usize(6..16), ..Budget::default() };
     Config {
-        rules: Arc::new(Rules { protocol, max_hops: MAX_HOPS, targets: Targets::Any, budget }),
+        rules: Arc::new(Rules { protocol, max_hops: MAX_HOPS, budget, ..Rules::default() }),
         lease_margin: Duration::from_secs(10),
         reserve: Duration::from_secs(2),
         backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(20), busy: Duration::from_secs(2) },
