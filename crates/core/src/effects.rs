@@ -83,6 +83,11 @@ pub enum Reason {
     Malformed,
 }
 
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Terminal, Self::Exhausted, Self::Died, Self::TooOld, Self::Malformed];
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -25,12 +25,15 @@ pub const MAX_ENVELOPE_MESSAGES: usize = 1_000;
 /// Bytes of one state value. Larger ones belong in an object store, with their key in the state.
 pub const MAX_VALUE_BYTES: usize = 1_024 * 1_024;
 
-/// Bytes that one message may write and send. A commit holds at most 4 MB (a DynamoDB transaction), and messages that were
+/// Bytes that one message may write and send; an effect counts its value, its receiver's address and [`EFFECT_BYTES`]. A commit holds at most 4 MB (a DynamoDB transaction), and messages that were
 /// handled before it in the same commit may already have taken [`COMMIT_SOFT_BYTES`].
 pub const MAX_EFFECT_BYTES: usize = 3_000_000;
 
 /// Bytes after which a commit takes no further message: with [`MAX_EFFECT_BYTES`] it stays within a transaction's 4 MB.
 pub const COMMIT_SOFT_BYTES: usize = 900_000;
+
+/// Bytes that an effect counts beside its value and its receiver's address: ids, times, trace and type names are stored with it.
+pub const EFFECT_BYTES: usize = 256;
 
 /// Messages that one message may send, delayed ones, cancellations and egress records included.
 pub const MAX_EFFECTS: usize = 10_000;

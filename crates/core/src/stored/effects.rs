@@ -101,26 +101,6 @@ pub(super) fn to_effect(form: EffectForm) -> Result<Effect, Unreadable> {
     })
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct OutboxForm {
-    #[prost(message, repeated, tag = "1")]
-    entries: Vec<EffectForm>,
-}
-
-/// An outbox by itself.
-#[must_use]
-pub fn encode_outbox(outbox: &[Effect]) -> Vec<u8> {
-    OutboxForm { entries: outbox.iter().map(of_effect).collect() }.encode_to_vec()
-}
-
-/// Reads what [`encode_outbox`] wrote.
-///
-/// # Errors
-/// [`Unreadable`] if it is not in that form.
-pub fn decode_outbox(bytes: Bytes) -> Result<Vec<Effect>, Unreadable> {
-    OutboxForm::decode(bytes)?.entries.into_iter().map(to_effect).collect()
-}
-
 /// Appends an egress record.
 pub fn encode_egress(record: &EgressRecord, into: &mut Vec<u8>) {
     // A vector grows as needed, which is the only way in which this can fail.

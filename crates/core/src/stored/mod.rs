@@ -3,10 +3,12 @@
 
 mod effects;
 mod letters;
+mod outbox;
 mod record;
 
-pub use effects::{decode_egress, decode_outbox, encode_egress, encode_outbox};
+pub use effects::{decode_egress, encode_egress};
 pub use letters::{Letter, MAX_RAW_BYTES, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json};
+pub use outbox::{decode_envelope, decode_outbox, encode_envelope, encode_outbox};
 pub use record::{Parts, decode_record, decode_value, encode_record, encode_value};
 
 use crate::{

@@ -233,7 +233,7 @@ impl Context {
     pub fn egress_value(&mut self, egress: &str, value: TypedValue) -> Result<(), ContextError> {
         let egress = TypeName::parse(egress)?;
         self.rules.egresses.check(&egress, value.len())?;
-        self.take_bytes(value.len(), 0)?;
+        self.take_bytes(value.len() + EFFECT_BYTES, 0)?;
         self.stage(Staged::Egress { egress, value })
     }
 
@@ -245,7 +245,7 @@ impl Context {
         if hops > self.rules.max_hops && self.rules.protocol.safeguards.on(Safeguard::HopLimit) {
             return Err(ContextError::HopLimit { hops, limit: self.rules.max_hops });
         }
-        self.take_bytes(value.len(), 0)?;
+        self.take_bytes(value.len() + EFFECT_BYTES + to.function().as_str().len() + to.id().len(), 0)?;
         Ok(Parcel { to, hops, trace: self.current.trace.clone(), value })
     }
 
