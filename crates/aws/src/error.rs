@@ -1,0 +1,119 @@
+//! What an error of an AWS service means: the one table that tells conflict, throttling and refusal apart.
+
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use statefun_engine::ports::{PortError, PortErrorKind};
+
+/// Error codes after which the call may be repeated more slowly; nothing took effect.
+const THROTTLED: &[&str] = &[
+    "KMSThrottlingException",
+    "KmsThrottled",
+    "LimitExceededException",
+    "OverLimit",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "Throttled",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    // Somebody else's transaction or write was on the same item: nothing of ours took effect.
+    "TransactionConflictException",
+    "TransactionConflict",
+];
+
+/// Error codes after which the call may or may not have taken effect.
+const UNAVAILABLE: &[&str] = &[
+    "InternalError",
+    "InternalErrorException",
+    "InternalFailure",
+    "InternalFailureException",
+    "InternalServerError",
+    "KMSInternalException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "TransactionInProgressException",
+];
+
+/// What to do about an error code. Codes that nobody knows are refusals if the caller is to blame for them.
+pub(crate) fn kind_of_code(code: &str, client_fault: bool) -> PortErrorKind {
+    // Query protocols put the service before the code, JSON protocols a namespace: `AWS.SimpleQueueService.X`, `com.amazonaws#X`.
+    let name = code.rsplit(['.', '#']).next().unwrap_or(code);
+    if THROTTLED.contains(&name) {
+        PortErrorKind::Throttled
+    } else if UNAVAILABLE.contains(&name) || !client_fault {
+        PortErrorKind::Unavailable
+    } else {
+        PortErrorKind::Refused
+    }
+}
+
+/// The port's error of a failed call.
+pub(crate) fn port_error<E>(call: &'static str, error: SdkError<E>) -> PortError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let kind = match &error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status();
+            kind_of_code(service.err().code().unwrap_or_default(), status.is_client_error())
+        }
+        // Our own request could not be made: no try will help. (Credentials that cannot be had come as dispatch failures.)
+        SdkError::ConstructionFailure(_) => PortErrorKind::Refused,
+        _ => PortErrorKind::Unavailable,
+    };
+    PortError::new(call, kind, Described::of(error))
+}
+
+/// An error of the SDK with its causes: its own text is but "service error".
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Described(String);
+
+impl Described {
+    fn of(error: impl std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self(text)
+    }
+}
+
+/// Something in the table or in a queue that cannot be read.
+pub(crate) fn unreadable(call: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> PortError {
+    PortError::new(call, PortErrorKind::Refused, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        use PortErrorKind::{Refused, Throttled, Unavailable};
+        for (code, client_fault, kind) in [
+            ("ProvisionedThroughputExceededException", true, Throttled),
+            ("com.amazonaws.dynamodb.v20120810#ThrottlingException", true, Throttled),
+            ("TransactionConflictException", true, Throttled),
+            ("RequestThrottled", true, Throttled),
+            ("InternalServerError", false, Unavailable),
+            ("ServiceUnavailable", false, Unavailable),
+            ("SomethingNew", false, Unavailable),
+            ("ResourceNotFoundException", true, Refused),
+            ("AWS.SimpleQueueService.NonExistentQueue", true, Refused),
+            ("AccessDeniedException", true, Refused),
+            ("ValidationException", true, Refused),
+            ("SomethingNew", true, Refused),
+        ] {
+            assert_eq!(kind_of_code(code, client_fault), kind, "{code}");
+        }
+    }
+}
