@@ -1,0 +1,263 @@
+//! The kinds of documents, and what holds between documents.
+
+use std::{collections::HashMap, hash::Hash, sync::Arc};
+
+use statefun_core::{TypeName, nearest};
+
+use crate::{
+    model::{Destination, Egress, FunctionPattern, FunctionQueues, Ingress, Module, Source, SourceKind},
+    problem::Place,
+    reader::{Map, Reader, Text, Value, Variables, suggest},
+    selector::Choice,
+    statefun_keys,
+    tree::{Data, Node},
+};
+
+const FUNCTIONS: &str = "io.statefun.lambda.v1/functions";
+const KINESIS_INGRESS: &str = "io.statefun.kinesis.v1/ingress";
+const SQS_INGRESS: &str = "io.statefun.sqs.v1/ingress";
+const KINESIS_EGRESS: &str = "io.statefun.kinesis.v1/egress";
+const SQS_EGRESS: &str = "io.statefun.sqs.v1/egress";
+const SNS_EGRESS: &str = "io.statefun.sns.v1/egress";
+
+const KINDS: &[&str] = &[FUNCTIONS, KINESIS_INGRESS, SQS_INGRESS, KINESIS_EGRESS, SQS_EGRESS, SNS_EGRESS];
+
+/// StateFun has these, and this runtime does not serve them.
+const NOT_YET: &[&str] = &[
+    "io.statefun.endpoints.v1/http",
+    "io.statefun.endpoints.v2/http",
+    "io.statefun.kafka.v1/ingress",
+    "io.statefun.kafka.v1/egress",
+    "io.statefun.playground.v1/ingress",
+    "io.statefun.playground.v1/egress",
+];
+
+/// Where things stand that must not stand twice.
+#[derive(Default)]
+struct Seen {
+    ingresses: HashMap<TypeName, Place>,
+    egresses: HashMap<TypeName, Place>,
+    patterns: HashMap<FunctionPattern, Place>,
+    sources: HashMap<(SourceKind, String), Place>,
+    targets: Vec<(TypeName, Place)>,
+}
+
+/// Reads all documents.
+pub(crate) fn module(reader: &mut Reader<'_>, documents: &[Arc<Node>]) -> Module {
+    let (mut module, mut seen) = (Module::default(), Seen::default());
+    for document in documents {
+        if !matches!(document.data, Data::Null) {
+            one_document(reader, document, &mut module, &mut seen);
+        }
+    }
+    check_targets(reader, &module, seen.targets);
+    module
+}
+
+fn one_document(reader: &mut Reader<'_>, document: &Node, module: &mut Module, seen: &mut Seen) -> Option<()> {
+    let whole = Value { node: document, key: document.place };
+    let map = reader.map(whole, "a document", &["kind", "spec"])?;
+    let (kind, spec) = (reader.required(&map, "kind"), reader.required(&map, "spec"));
+    let Text { text: kind, place, .. } = reader.text(kind?, "kind")?;
+    let spec = match &*kind {
+        _ if KINDS.contains(&kind.as_str()) => spec?,
+        _ if NOT_YET.contains(&kind.as_str()) => {
+            let help = format!("take this document out; there are {}", KINDS.join(", "));
+            reader.wrong(place, format!("`{kind}` is StateFun's, and not served here yet"), Some(help));
+            return None;
+        }
+        _ => {
+            let all: Vec<_> = KINDS.iter().chain(NOT_YET).copied().collect();
+            let help = nearest(&kind, all).map_or_else(|| suggest(&kind, KINDS), |near| format!("did you mean `{near}`?"));
+            reader.wrong(place, format!("`{kind}` is not a kind"), Some(help));
+            return None;
+        }
+    };
+    match &*kind {
+        FUNCTIONS => module.functions.extend(functions(reader, spec, seen)),
+        KINESIS_INGRESS => module.ingresses.extend(ingress(reader, spec, SourceKind::Kinesis, seen)),
+        SQS_INGRESS => module.ingresses.extend(ingress(reader, spec, SourceKind::Sqs, seen)),
+        _ => module.egresses.extend(egress(reader, spec, &kind, seen)),
+    }
+    Some(())
+}
+
+/// Notes a thing, or tells that it is there already.
+fn once<T: Eq + Hash>(reader: &mut Reader<'_>, seen: &mut HashMap<T, Place>, thing: T, place: Place, what: &str) {
+    match seen.get(&thing) {
+        None => drop(seen.insert(thing, place)),
+        Some(first) => reader.wrong(place, format!("{what} is declared twice"), Some(format!("first in line {}", first.line))),
+    }
+}
+
+fn id(reader: &mut Reader<'_>, spec: &Map<'_>, seen: &mut HashMap<TypeName, Place>, what: &str) -> Option<TypeName> {
+    let value = reader.required(spec, "id")?;
+    let (id, place) = reader.type_name(value, "id")?;
+    once(reader, seen, id.clone(), place, &format!("the {what} `{id}`"));
+    Some(id)
+}
+
+fn functions(reader: &mut Reader<'_>, spec: Value<'_>, seen: &mut Seen) -> Option<FunctionQueues> {
+    let spec = reader.map(spec, "`spec` of functions", &["functions", "queues"])?;
+    let (functions, queues) = (reader.required(&spec, "functions"), reader.required(&spec, "queues"));
+    let functions = functions.map(|value| reader.items(value, "functions")).unwrap_or_default();
+    let patterns = functions.into_iter().filter_map(|item| pattern(reader, item, seen)).collect();
+    let queues = queues.map(|value| reader.items(value, "queues")).unwrap_or_default();
+    let mut urls: Vec<String> = Vec::new();
+    for item in queues {
+        let Some(Text { text, place, resolved }) = reader.destination(item, "queue") else { continue };
+        let help = "an item of `queues` is the URL of a FIFO queue, which ends in `.fifo`";
+        let fits = !resolved || (is_url(&text) && text.ends_with(".fifo"));
+        reader.expect(fits, place, format!("`{text}` is not the URL of a FIFO queue"), help);
+        if urls.contains(&text) {
+            reader.wrong(place, "this queue is already one of the shards", None);
+        }
+        urls.push(text);
+    }
+    Some(FunctionQueues { patterns, queues: urls })
+}
+
+fn pattern(reader: &mut Reader<'_>, item: Value<'_>, seen: &mut Seen) -> Option<FunctionPattern> {
+    let Text { text, place, .. } = reader.text(item, "function")?;
+    // A namespace is whatever makes a name with something behind it.
+    let namespace = text.strip_suffix("/*").filter(|namespace| TypeName::parse(&format!("{namespace}/x")).is_ok());
+    let pattern = match (namespace, TypeName::parse(&text)) {
+        (Some(namespace), _) => FunctionPattern::Namespace(namespace.to_owned()),
+        (None, Ok(name)) => FunctionPattern::Exact(name),
+        (None, Err(_)) => {
+            let help = "write `namespace/name`, or `namespace/*` for all of a namespace";
+            reader.wrong(place, format!("`{text}` does not name functions"), Some(help.to_owned()));
+            return None;
+        }
+    };
+    once(reader, &mut seen.patterns, pattern.clone(), place, &format!("`{text}`"));
+    Some(pattern)
+}
+
+fn ingress(reader: &mut Reader<'_>, spec: Value<'_>, kind: SourceKind, seen: &mut Seen) -> Option<Ingress> {
+    let (what, list, statefun) = match kind {
+        SourceKind::Kinesis => ("`spec` of a Kinesis ingress", "streams", statefun_keys::INGRESS),
+        SourceKind::Sqs => ("`spec` of an SQS ingress", "queues", &[] as &[&str]),
+    };
+    let keys: Vec<_> = ["id", list].iter().chain(statefun).copied().collect();
+    let spec = reader.map(spec, what, &keys)?;
+    let id = id(reader, &spec, &mut seen.ingresses, "ingress");
+    reader.statefun_keys(&spec);
+    let sources = reader.required(&spec, list).map(|value| reader.items(value, list)).unwrap_or_default();
+    let sources: Vec<_> = sources.into_iter().filter_map(|item| source(reader, item, kind, seen)).collect();
+    Some(Ingress { id: id?, kind, sources })
+}
+
+fn source(reader: &mut Reader<'_>, item: Value<'_>, kind: SourceKind, seen: &mut Seen) -> Option<Source> {
+    let (what, key) = match kind {
+        SourceKind::Kinesis => ("a stream", "stream"),
+        SourceKind::Sqs => ("a queue", "queue"),
+    };
+    let map = reader.map(item, what, &[key, "valueType", "targets", "id", "deduplicationKey"])?;
+    let location = reader.required(&map, key).and_then(|value| location(reader, value, kind, seen));
+    let value_type = reader.required(&map, "valueType").and_then(|value| reader.value_type(value, kind));
+    let targets = reader.required(&map, "targets").map(|value| targets(reader, value, seen));
+    let selected = match (map.get("id"), kind) {
+        (None, SourceKind::Kinesis) => Some(crate::Selector::PartitionKey),
+        (Some(value), _) => reader.selector(value, "id", Choice::of_id(kind)),
+        (None, SourceKind::Sqs) => {
+            reader.required(&map, "id");
+            None
+        }
+    };
+    let deduplication_key = match map.get("deduplicationKey") {
+        Some(value) => Some(reader.selector(value, "deduplicationKey", Choice::of_deduplication_key(kind))?),
+        None => None,
+    };
+    Some(Source { location: location?, value_type: value_type?, targets: targets?, id: selected?, deduplication_key })
+}
+
+fn location(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, seen: &mut Seen) -> Option<String> {
+    let (key, service, help) = match kind {
+        SourceKind::Kinesis => ("stream", "kinesis", "write a stream's name or ARN"),
+        SourceKind::Sqs => ("queue", "sqs", "write a queue's URL, ARN or name"),
+    };
+    let Text { text, place, resolved } = reader.destination(value, key)?;
+    let fits = !resolved
+        || is_arn(&text, service)
+        || (kind == SourceKind::Sqs && is_url(&text))
+        || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    reader.expect(fits, place, format!("`{text}` does not name a {key}"), help)?;
+    let name = crate::source_name(&text).to_owned();
+    once(reader, &mut seen.sources, (kind, name.clone()), place, &format!("the {key} `{name}`"));
+    Some(text)
+}
+
+fn targets(reader: &mut Reader<'_>, value: Value<'_>, seen: &mut Seen) -> Vec<TypeName> {
+    let mut targets: Vec<TypeName> = Vec::new();
+    for item in reader.items(value, "targets") {
+        let Some((target, place)) = reader.type_name(item, "target") else { continue };
+        if targets.contains(&target) {
+            reader.wrong(place, format!("`{target}` is already a target"), None);
+            continue;
+        }
+        seen.targets.push((target.clone(), place));
+        targets.push(target);
+    }
+    targets
+}
+
+/// Every target has queues. A local host has functions without queues.
+fn check_targets(reader: &mut Reader<'_>, module: &Module, targets: Vec<(TypeName, Place)>) {
+    match reader.variables {
+        Variables::Unknown => return,
+        Variables::Local(_) if module.functions.is_empty() => return,
+        Variables::All(_) | Variables::Local(_) => {}
+    }
+    let patterns = || module.functions.iter().flat_map(|functions| &functions.patterns);
+    for (target, place) in targets {
+        if patterns().any(|pattern| pattern.matches(&target)) {
+            continue;
+        }
+        let names = patterns().filter_map(|pattern| match pattern {
+            FunctionPattern::Exact(name) => Some(name.as_str()),
+            FunctionPattern::Namespace(_) => None,
+        });
+        let help = match nearest(target.as_str(), names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it in a document of the kind `{FUNCTIONS}`"),
+        };
+        reader.wrong(place, format!("no `functions` have the target `{target}`"), Some(help));
+    }
+}
+
+fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen) -> Option<Egress> {
+    let (what, key, statefun) = match kind {
+        KINESIS_EGRESS => ("`spec` of a Kinesis egress", "stream", statefun_keys::EGRESS),
+        SNS_EGRESS => ("`spec` of an SNS egress", "topic", &[] as &[&str]),
+        _ => ("`spec` of an SQS egress", "queue", &[] as &[&str]),
+    };
+    let keys: Vec<_> = ["id", key].iter().chain(statefun).copied().collect();
+    let spec = reader.map(spec, what, &keys)?;
+    let id = id(reader, &spec, &mut seen.egresses, "egress");
+    reader.statefun_keys(&spec);
+    let location = reader.required(&spec, key).and_then(|value| reader.destination(value, key));
+    let Text { text, place, resolved } = location?;
+    let (fits, help) = match key {
+        "queue" => (is_url(&text), "write the URL of a queue: `https://…`"),
+        "topic" => (is_arn(&text, "sns"), "write the ARN of a topic: `arn:aws:sns:…`"),
+        _ => (is_arn(&text, "kinesis") || !text.contains([':', '/']), "write a stream's name or ARN"),
+    };
+    reader.expect(fits || !resolved, place, format!("`{text}` does not name a {key}"), help)?;
+    let destination = match key {
+        "queue" => Destination::Queue(text),
+        "topic" => Destination::Topic(text),
+        _ => Destination::Stream(text),
+    };
+    Some(Egress { id: id?, destination })
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| rest.split_once('/').is_some_and(|(host, path)| !host.is_empty() && !path.ends_with('/') && !path.is_empty()))
+}
+
+fn is_arn(text: &str, service: &str) -> bool {
+    let mut parts = text.splitn(6, ':');
+    parts.next() == Some("arn") && parts.nth(1) == Some(service) && parts.nth(2).is_some_and(|resource| !resource.is_empty())
+}
