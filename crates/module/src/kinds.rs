@@ -62,8 +62,8 @@ fn one_document(reader: &mut Reader<'_>, document: &Node, module: &mut Module, s
     let spec = match &*kind {
         _ if KINDS.contains(&kind.as_str()) => spec?,
         _ if NOT_YET.contains(&kind.as_str()) => {
-            let help = format!("take this document out; there are {}", KINDS.join(", "));
-            reader.wrong(place, format!("`{kind}` is StateFun's, and not served here yet"), Some(help));
+            let help = "take this document out; docs/module.md has the kinds that are served";
+            reader.wrong(place, format!("`{kind}` is StateFun's, and not served here yet"), Some(help.to_owned()));
             return None;
         }
         _ => {
@@ -254,7 +254,9 @@ fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen)
 
 fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|rest| rest.split_once('/').is_some_and(|(host, path)| !host.is_empty() && !path.ends_with('/') && !path.is_empty()))
+    rest.is_some_and(|rest| {
+        rest.split_once('/').is_some_and(|(host, path)| !host.is_empty() && !path.ends_with('/') && !path.is_empty())
+    })
 }
 
 fn is_arn(text: &str, service: &str) -> bool {

@@ -116,7 +116,6 @@ pub enum Destination {
     Stream(String),
 }
 
-
 impl Module {
     /// The queues of a function: those declared for it by name, else those of its namespace.
     #[must_use]

@@ -45,7 +45,7 @@ pub(crate) struct Value<'n> {
 pub(crate) struct Map<'n> {
     /// Where to point when a key is missing.
     place: Place,
-    what: &'static str,
+    what: String,
     entries: Vec<(&'n str, Value<'n>)>,
 }
 
@@ -73,12 +73,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The map that `value` is, with no keys but `keys`. `what` names it in sentences.
-    pub(crate) fn map<'n>(&mut self, value: Value<'n>, what: &'static str, keys: &[&str]) -> Option<Map<'n>> {
+    pub(crate) fn map<'n>(&mut self, value: Value<'n>, what: &str, keys: &[&str]) -> Option<Map<'n>> {
         let Data::Map(entries) = &value.node.data else {
-            self.wrong(where_of(value), format!("{what} is a map, not {}", value.node.what()), Some(format!("it has the keys {}", list(keys))));
+            self.wrong(
+                where_of(value),
+                format!("{what} is a map, not {}", value.node.what()),
+                Some(format!("its keys are {}", list(keys))),
+            );
             return None;
         };
-        let mut map = Map { place: value.key, what, entries: Vec::new() };
+        let mut map = Map { place: value.key, what: what.to_owned(), entries: Vec::new() };
         for (key, node) in entries {
             let Data::Scalar(name) = &key.data else {
                 self.wrong(key.place, format!("a key is a text, not {}", key.what()), None);
@@ -206,7 +210,7 @@ pub(crate) fn where_of(value: Value<'_>) -> Place {
 pub(crate) fn suggest(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are {}", list(known)),
+        None => format!("known: {}", list(known)),
     }
 }
 

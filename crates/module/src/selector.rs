@@ -74,7 +74,7 @@ impl Reader<'_> {
 
     fn keyed_selector(&mut self, value: Value<'_>, what: &'static str, choice: Choice) -> Option<Selector> {
         let known = self.problems.len();
-        let map = self.map(value, what, choice.keys)?;
+        let map = self.map(value, &format!("`{what}`"), choice.keys)?;
         let mut found: Vec<_> = choice.keys.iter().filter_map(|key| Some((*key, map.get(key)?))).collect();
         let (key, inner) = match (found.pop(), found.is_empty()) {
             (Some(found), true) => found,

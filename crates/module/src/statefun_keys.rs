@@ -50,7 +50,7 @@ impl Reader<'_> {
                 keys.push(key);
             }
         }
-        let Some(map) = self.map(value, what, &keys) else { return };
+        let Some(map) = self.map(value, &format!("`{what}`"), &keys) else { return };
         let words: Vec<_> = types.iter().map(|(word, ..)| *word).collect();
         let Some(kind) = self.required(&map, "type") else { return };
         let Some(word) = self.word(kind, "type", &words) else { return };

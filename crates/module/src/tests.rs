@@ -3,16 +3,229 @@
 use std::fs;
 
 use proptest::prelude::*;
+use statefun_core::TypeName;
 
 use super::*;
 
+const FULL: &str = include_str!("../golden/full.yaml");
+const MISTAKES: &str = include_str!("../golden/mistakes.yaml");
+
+fn name(text: &str) -> TypeName {
+    TypeName::parse(text).unwrap()
+}
+
+fn environment(name: &str) -> Option<String> {
+    Some(match name {
+        "GREETER_QUEUE" => "https://sqs.eu-west-1.amazonaws.com/1/shards-0.fifo".to_owned(),
+        "GREETINGS_QUEUE" => "http://localhost:4566/000000000000/greetings".to_owned(),
+        "NAMES_STREAM" | "OUT_STREAM" => name.to_lowercase(),
+        "REGION" => "eu-west-1".to_owned(),
+        _ => return None,
+    })
+}
+
+fn said(text: &str) -> String {
+    match Module::parse("m.yaml", text).and_then(|module| module.resolve(&environment)) {
+        Ok(module) => panic!("{module:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// To be written anew with `UPDATE_GOLDEN=1`, and then to be read.
 #[test]
 fn golden_mistakes() {
-    let error = Module::parse("infra/module.yaml", include_str!("../golden/mistakes.yaml")).unwrap_err();
+    let error = Module::parse("infra/module.yaml", MISTAKES).unwrap_err();
     let report = format!("{error}\n");
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/mistakes.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(golden, &report).unwrap();
     }
     assert_eq!(report, fs::read_to_string(golden).unwrap());
+}
+
+#[test]
+fn every_kind_and_key() {
+    let parsed = Module::parse("full.yaml", FULL).unwrap();
+    let variables = ["GREETER_QUEUE", "GREETINGS_QUEUE", "NAMES_STREAM", "OUT_STREAM", "REGION"];
+    assert!(parsed.variables().iter().eq(variables));
+    let module = parsed.resolve(&environment).unwrap();
+    assert_eq!((module.functions.len(), module.ingresses.len(), module.egresses.len()), (2, 2, 3));
+    assert_eq!(
+        module.queues_of(&name("example/greeter")).unwrap(),
+        ["https://sqs.eu-west-1.amazonaws.com/1/shards-0.fifo", "https://sqs.eu-west-1.amazonaws.com/1/shards-1.fifo"]
+    );
+    assert_eq!(module.queues_of(&name("shop/cart")).unwrap(), ["https://sqs.eu-west-1.amazonaws.com/1/carts.fifo"]);
+    assert_eq!(module.queues_of(&name("shop/user")), module.queues_of(&name("example/greeter")));
+    assert_eq!(module.queues_of(&name("example/other")), None);
+
+    let names = module.ingress(&name("example/names")).unwrap();
+    let [first, second] = &names.sources[..] else { panic!("{names:?}") };
+    let greeter = vec![name("example/greeter")];
+    let plain = Source {
+        location: "names_stream".into(),
+        value_type: ValueType::Named(name("example/greet")),
+        targets: greeter.clone(),
+        id: Selector::PartitionKey,
+        deduplication_key: None,
+    };
+    assert_eq!(*first, plain);
+    let pointer = |text| Selector::JsonPointer(JsonPointer::parse(text).unwrap());
+    assert_eq!((&second.id, &second.deduplication_key), (&pointer("/na~1me"), &Some(pointer("/key"))));
+    assert_eq!((&second.targets, &second.value_type), (&greeter, &ValueType::Text));
+
+    let of = |location: &str| module.ingress_of(SourceKind::Sqs, location).map(|(ingress, source)| (ingress.id.as_str(), source));
+    let (id, orders) = of("arn:aws:sqs:eu-west-1:1:orders.fifo").unwrap();
+    assert_eq!((id, &orders.id), ("shop/orders", &Selector::MessageGroupId));
+    assert_eq!(orders.deduplication_key, Some(Selector::MessageDeduplicationId));
+    assert_eq!(of("returns").unwrap().1.deduplication_key, Some(Selector::MessageAttribute("key".into())));
+    assert_eq!(of("https://queue/1/plain-name").unwrap().1.id, Selector::MessageId);
+    assert_eq!(of("names_stream"), None, "a stream is not a queue");
+    assert!(module.ingress_of(SourceKind::Kinesis, "arn:aws:kinesis:eu-west-1:1:stream/texts").is_some());
+
+    let to = |id: &str| module.egress(&name(id)).unwrap().destination.clone();
+    assert_eq!(to("example/greetings"), Destination::Queue("http://localhost:4566/000000000000/greetings".into()));
+    assert_eq!(to("flights/alerts"), Destination::Topic("arn:aws:sns:eu-west-1:1:alerts".into()));
+    assert_eq!(to("example/out"), Destination::Stream("${OUT}-out_stream".into()));
+}
+
+#[test]
+fn what_is_missing_is_told_together() {
+    let parsed = Module::parse("full.yaml", FULL).unwrap();
+    let error = parsed.resolve(&|name| environment(name).filter(|_| name != "REGION" && name != "GREETER_QUEUE")).unwrap_err();
+    let said: Vec<_> = error.problems.iter().map(|problem| (problem.message.as_str(), problem.place.line)).collect();
+    let missing = |name: &str| format!("the environment variable `{name}` is not set");
+    assert_eq!(said, [(missing("GREETER_QUEUE").as_str(), 5), (missing("REGION").as_str(), 57)]);
+    assert!(error.to_string().contains("5 |   queues: [\"${GREETER_QUEUE}\""), "{error}");
+    let local = parsed.resolve_local(&|_| None).unwrap();
+    assert_eq!(local.ingresses[0].sources[0].name(), "${NAMES_STREAM}");
+    assert_eq!(local.egresses[1].destination, Destination::Topic("arn:aws:sns:${REGION}:1:alerts".into()));
+    assert_eq!(local.functions[0].queues[0], "${GREETER_QUEUE}");
+    // Only what names something on AWS may stay open.
+    let open = Module::parse("m", "kind: io.statefun.sqs.v1/egress\nspec: {id: \"a/${X}\", queue: https://x/y}").unwrap();
+    assert!(open.resolve_local(&|_| None).unwrap_err().to_string().contains("`X` is not set"));
+}
+
+#[test]
+fn mistakes_that_only_variables_show() {
+    let parsed = Module::parse("full.yaml", FULL).unwrap();
+    let swapped = |name: &str| match name {
+        "GREETER_QUEUE" => Some("greeter".to_owned()),
+        "NAMES_STREAM" => Some("texts".to_owned()),
+        "GREETINGS_QUEUE" => Some(String::new()),
+        other => environment(other),
+    };
+    let error = parsed.resolve(&swapped).unwrap_err();
+    let said: Vec<_> = error.problems.iter().map(|problem| (problem.message.as_str(), problem.place.line)).collect();
+    let expected =
+        [("`greeter` is not the URL of a FIFO queue", 5), ("the stream `texts` is declared twice", 26), ("`queue` is empty", 54)];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn targets_have_queues() {
+    let ingress = "kind: io.statefun.sqs.v1/ingress\nspec:\n  id: a/in\n  queues: [{queue: q, valueType: text, targets: [a/b], id: messageId}]\n";
+    assert!(said(ingress).contains("no `functions` have the target `a/b`"));
+    let parsed = Module::parse("m.yaml", ingress).unwrap();
+    assert_eq!(parsed.resolve_local(&|_| None).unwrap().ingresses[0].sources[0].targets, [name("a/b")]);
+    let functions = "---\nkind: io.statefun.lambda.v1/functions\nspec: {functions: [a/bc], queues: [https://x/1/q.fifo]}\n";
+    assert!(said(&format!("{ingress}{functions}")).contains("did you mean `a/bc`?"));
+}
+
+#[test]
+fn what_is_not_yaml_is_told_with_what_came_before_it() {
+    let text = said("kind: x\n---\nkind: io.statefun.sqs.v1/egress\nspec: {queue: ${X}}\n");
+    assert!(text.contains("`x` is not a kind") && text.contains("this is not YAML"), "{text}");
+    assert!(text.contains("m.yaml:4:") && text.contains("put quotes around"), "{text}");
+    assert!(said("a: *nowhere").contains("this is not YAML"));
+    assert!(said("a: &a [*a]").contains("inside of what it names"));
+}
+
+#[test]
+fn nothing_grows_without_bound() {
+    let bomb = (0..9).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
+        let items = vec![format!("*a{level}"); 10].join(", ");
+        format!("{text}a{}: &a{} [{items}]\n", level + 1, level + 1)
+    });
+    assert!(said(&bomb).contains("those repeated by aliases included"));
+    assert!(said(&format!("a: {}", "[".repeat(100))).contains("levels"));
+    assert!(said(&format!("# {}", "x".repeat(1 << 20))).contains("at most 1048576"));
+    let many = said(&"kind: x\n---\n".repeat(5_000));
+    assert_eq!(many.matches("error: ").count(), MAX_PROBLEMS);
+}
+
+#[test]
+fn an_empty_file_declares_nothing() {
+    for text in ["", "\u{feff}# nothing\n", "---\n---\nnull\n"] {
+        assert_eq!(Module::parse("m.yaml", text).unwrap().resolve(&environment).unwrap(), Module::default());
+    }
+    assert!(said("\u{feff}kind: x").contains("m.yaml:1:7"));
+}
+
+/// A text with a part cut out or put in twice, or a stray character.
+fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+    let stray = proptest::sample::select(vec![
+        "", "\n", ": ", "- ", "[", "{", "\"", "&a ", "*a", "!t ", "${", "\t", "\u{7f}", "ä", "---\n",
+    ]);
+    (any::<prop::sample::Index>(), any::<prop::sample::Index>(), stray).prop_map(move |(from, to, stray)| {
+        let edges: Vec<usize> = text.char_indices().map(|(index, _)| index).collect();
+        format!("{}{stray}{}", &text[..*from.get(&edges)], &text[*to.get(&edges)..])
+    })
+}
+
+fn never_panics(text: &str) {
+    match Module::parse("m.yaml", text) {
+        Ok(module) => {
+            let _ = (module.resolve(&environment).map_err(|error| error.to_string()), module.resolve_local(&|_| None));
+        }
+        Err(error) => {
+            assert!(!error.problems.is_empty() && !error.to_string().is_empty());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_panics_on_noise(noise in "[ -~\n\t${}\\[\\]&*!:,#'\"|>%@`äµ\u{0}\u{feff}\u{2028}-]{0,200}") {
+        never_panics(&noise);
+    }
+
+    #[test]
+    fn never_panics_on_damaged_files(full in damaged(FULL), mistakes in damaged(MISTAKES)) {
+        never_panics(&full);
+        never_panics(&mistakes);
+    }
+
+    /// What a module says can be written down and read again.
+    #[test]
+    fn reads_what_was_meant(
+        ids in proptest::collection::btree_set("[a-z]{1,8}/[a-z]{1,8}", 1..6),
+        sqs: bool,
+        attribute in "[A-Za-z_.-]{1,20}",
+        keys in proptest::collection::vec("[a-zA-Z~/ \"'ä]{0,6}", 0..3),
+    ) {
+        let pointer: String = keys.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect();
+        let quoted = pointer.replace('\'', "''");
+        let (kind, list, key) = if sqs { ("sqs", "queues", "queue") } else { ("kinesis", "streams", "stream") };
+        let mut text = String::new();
+        for (number, id) in ids.iter().enumerate() {
+            let value_type = if sqs { format!("{{messageAttribute: '{attribute}'}}") } else { "text".to_owned() };
+            text += &format!(
+                "---\nkind: io.statefun.{kind}.v1/ingress\nspec:\n  id: '{id}'\n  {list}:\n    - {key}: s{number}\n      valueType: {value_type}\n      targets: ['{id}']\n      id: {{jsonPointer: '!!{quoted}'}}\n"
+            );
+        }
+        let bad = Module::parse("m.yaml", &text).unwrap_err();
+        prop_assert_eq!(bad.problems.len(), ids.len());
+        if pointer.is_empty() {
+            return Ok(());
+        }
+        let module = Module::parse("m.yaml", &text.replace("'!!/", "'/")).unwrap().resolve_local(&|_| None).unwrap();
+        prop_assert!(module.ingresses.iter().map(|ingress| ingress.id.as_str()).eq(ids.iter()));
+        for (ingress, id) in module.ingresses.iter().zip(&ids) {
+            let source = &ingress.sources[0];
+            prop_assert_eq!(&source.targets, &[name(id)]);
+            prop_assert_eq!(&source.id, &Selector::JsonPointer(JsonPointer::parse(&pointer).unwrap()));
+            let value_type = if sqs { ValueType::From(Selector::MessageAttribute(attribute.clone())) } else { ValueType::Text };
+            prop_assert_eq!(&source.value_type, &value_type);
+        }
+    }
 }

@@ -51,7 +51,8 @@ pub(crate) fn documents(source: &Source) -> (Vec<Arc<Node>>, Vec<Problem>) {
         let message = format!("the file has {} bytes, at most {MAX_FILE_BYTES} are read", source.text.len());
         return (Vec::new(), vec![source.problem(start, message)]);
     }
-    let mut builder = Builder { source, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), nodes: 0, tags: Vec::new() };
+    let mut builder =
+        Builder { source, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), nodes: 0, tags: Vec::new() };
     let mut parser = Parser::new_from_str(&source.text);
     let stopped = builder.run(&mut parser).err();
     let problems = builder.tags.into_iter().chain(stopped).collect();
