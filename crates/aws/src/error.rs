@@ -1,6 +1,6 @@
 //! What an error of an AWS service means: the one table that tells conflict, throttling and refusal apart.
 
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use statefun_engine::ports::{PortError, PortErrorKind};
 
@@ -54,7 +54,7 @@ pub(crate) fn kind_of_code(code: &str, client_fault: bool) -> PortErrorKind {
 }
 
 /// The port's error of a failed call.
-pub(crate) fn port_error<E>(call: &'static str, error: SdkError<E>) -> PortError
+pub(crate) fn port_error<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> PortError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

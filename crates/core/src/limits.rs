@@ -10,6 +10,10 @@ pub const MAX_TYPE_NAME_BYTES: usize = 128;
 /// Bytes of an address's id. A DynamoDB sort key holds 1,024 bytes.
 pub const MAX_ID_BYTES: usize = 1_024;
 
+/// State values of one function. A commit that changes all of them, each with items of its own, is one DynamoDB transaction of at
+/// most 100 actions.
+pub const MAX_STATES: usize = 64;
+
 /// Bytes of a state name. It is an attribute name in DynamoDB and counts towards the item's size.
 pub const MAX_STATE_NAME_BYTES: usize = 128;
 

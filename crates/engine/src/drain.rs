@@ -7,7 +7,7 @@ use statefun_core::{Address, Effect, Envelope, Safeguard};
 
 use crate::{
     engine::Engine,
-    ports::{DueTimers, PortError},
+    ports::{DueTimers, EnvelopeQueue, PortError},
 };
 
 impl Engine {
@@ -27,22 +27,8 @@ impl Engine {
         self.send_in_order(envelopes.collect()).await
     }
 
-    /// One envelope per address and call; a further one for the same address only after the one before was accepted.
-    pub(crate) async fn send_in_order(&self, mut envelopes: Vec<&Envelope>) -> Result<(), PortError> {
-        let in_order = self.rules().protocol.safeguards.on(Safeguard::SendOrder);
-        let mut result = Ok(());
-        while !envelopes.is_empty() {
-            let mut taken: HashSet<&Address> = HashSet::new();
-            let (now, later): (Vec<_>, Vec<_>) = envelopes.into_iter().partition(|envelope| taken.insert(&envelope.to));
-            for sent in self.ports.queue.send(&now).await {
-                result = result.and(sent);
-            }
-            if result.is_err() && in_order {
-                return result;
-            }
-            envelopes = later;
-        }
-        result
+    pub(crate) async fn send_in_order(&self, envelopes: Vec<&Envelope>) -> Result<(), PortError> {
+        send_rounds(&*self.ports.queue, envelopes, self.rules().protocol.safeguards.on(Safeguard::SendOrder)).await
     }
 
     async fn drain_timers(&self, outbox: &[Effect]) -> Result<(), PortError> {
@@ -97,4 +83,28 @@ impl Engine {
         }
         Ok(due.len())
     }
+}
+
+/// Sends envelopes in order: one per address and call; a further one for the same address only after the one before was accepted.
+///
+/// # Errors
+/// The first [`PortError`]; nothing later than the call it came from was sent.
+pub async fn send_in_order(queue: &dyn EnvelopeQueue, envelopes: Vec<&Envelope>) -> Result<(), PortError> {
+    send_rounds(queue, envelopes, true).await
+}
+
+async fn send_rounds(queue: &dyn EnvelopeQueue, mut envelopes: Vec<&Envelope>, in_order: bool) -> Result<(), PortError> {
+    let mut result = Ok(());
+    while !envelopes.is_empty() {
+        let mut taken: HashSet<&Address> = HashSet::new();
+        let (now, later): (Vec<_>, Vec<_>) = envelopes.into_iter().partition(|envelope| taken.insert(&envelope.to));
+        for sent in queue.send(&now).await {
+            result = result.and(sent);
+        }
+        if result.is_err() && in_order {
+            return result;
+        }
+        envelopes = later;
+    }
+    result
 }

@@ -1,0 +1,114 @@
+//! All adapters together.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use statefun_core::{Timestamp, TypeName};
+use statefun_engine::{Ports, ports::Clock};
+
+use crate::{
+    batcher::Batcher,
+    clients::Clients,
+    dead_letters::DeadLetterQueue,
+    egress::{AwsEgress, Sink},
+    queues::{FunctionQueues, SqsQueues, SqsVisibility},
+    store::DynamoStore,
+    timers::DynamoTimers,
+};
+
+/// What a deployment consists of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The table's name.
+    pub table: String,
+    /// The URL of the dead-letter queue (FIFO).
+    pub dead_letters: String,
+    /// The URL of the queue of timers' wake-ups (standard).
+    pub timers: String,
+    /// The functions' queues.
+    pub queues: FunctionQueues,
+    /// Where egresses go.
+    pub egress: BTreeMap<TypeName, Sink>,
+}
+
+/// The adapters over one deployment. Nothing is sent before they are used.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Clients, and counts of calls.
+    pub clients: Clients,
+    /// Instances.
+    pub store: Arc<DynamoStore>,
+    /// Envelopes.
+    pub queues: Arc<SqsQueues>,
+    /// When failed envelopes come again.
+    pub visibility: SqsVisibility,
+    /// Delayed messages.
+    pub timers: Arc<DynamoTimers>,
+    /// The way out.
+    pub egress: Arc<AwsEgress>,
+    /// What was given up.
+    pub dead_letters: Arc<DeadLetterQueue>,
+}
+
+impl Backend {
+    /// The adapters of this deployment.
+    #[must_use]
+    pub fn new(clients: Clients, options: Options) -> Self {
+        let batcher = Batcher::new(clients.sqs.clone());
+        let functions = Arc::new(options.queues);
+        let store = DynamoStore::new(&clients, options.table);
+        let queues = Arc::new(SqsQueues::new(batcher.clone(), functions.clone()));
+        let timers = DynamoTimers::new(store.clone(), batcher.clone(), options.timers, queues.clone());
+        Self {
+            store: Arc::new(store),
+            queues,
+            visibility: SqsVisibility::new(&clients, functions),
+            timers: Arc::new(timers),
+            egress: Arc::new(AwsEgress::new(clients.clone(), options.egress)),
+            dead_letters: Arc::new(DeadLetterQueue::new(&clients, batcher, options.dead_letters)),
+            clients,
+        }
+    }
+
+    /// As the engine takes them.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        Ports {
+            store: self.store.clone(),
+            queue: self.queues.clone(),
+            timers: self.timers.clone(),
+            egress: self.egress.clone(),
+            dead_letters: self.dead_letters.clone(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// The environment's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl SystemClock {
+    pub(crate) fn time() -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Self::time()
+    }
+
+    async fn sleep_until(&self, moment: Timestamp) {
+        let left = moment.0.saturating_sub(Self::time().0);
+        if left > 0 {
+            tokio::time::sleep(Duration::from_millis(left)).await;
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Sends of addresses that work at the same time share requests: ten messages cost what one does.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
+use statefun_engine::ports::{PortError, PortErrorKind};
+use tokio::sync::{Notify, oneshot};
+
+use crate::error::{kind_of_code, port_error};
+
+/// Entries of a request, and the bytes of all their bodies. Source: SQS quotas.
+const MAX_ENTRIES: usize = 10;
+const MAX_BYTES: usize = 1_024 * 1_024;
+/// How long a message waits for others. Commits of one invocation end within a few milliseconds of each other.
+const LINGER: Duration = Duration::from_millis(2);
+/// Requests at the same time, per queue.
+const MAX_REQUESTS: usize = 8;
+
+/// A message for a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) body: String,
+    /// FIFO queues: group and deduplication id.
+    pub(crate) fifo: Option<(String, String)>,
+    /// Standard queues: seconds before it is delivered.
+    pub(crate) delay_seconds: i32,
+}
+
+struct Waiting {
+    message: Outgoing,
+    reply: oneshot::Sender<Result<(), PortError>>,
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: Vec<Waiting>,
+    /// A task collects and sends.
+    running: bool,
+    full: Arc<Notify>,
+}
+
+/// Collects messages per queue and sends them in batches. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Batcher {
+    client: Client,
+    lanes: Arc<Mutex<HashMap<Arc<str>, Lane>>>,
+}
+
+impl Batcher {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, lanes: Arc::default() }
+    }
+
+    /// Sends a message; durable when it returns `Ok`. Messages of one group that are sent at the same time have no order: who
+    /// needs one waits for the first.
+    pub(crate) async fn send(&self, queue: &Arc<str>, message: Outgoing) -> Result<(), PortError> {
+        let (reply, answer) = oneshot::channel();
+        let start = {
+            let mut lanes = self.lock();
+            let lane = lanes.entry(queue.clone()).or_default();
+            lane.waiting.push(Waiting { message, reply });
+            if lane.waiting.len() >= MAX_ENTRIES {
+                lane.full.notify_one();
+            }
+            !std::mem::replace(&mut lane.running, true)
+        };
+        if start {
+            tokio::spawn(self.clone().run(queue.clone()));
+        }
+        answer.await.unwrap_or_else(|_| Err(PortError::new("send", PortErrorKind::Unavailable, "the sending task ended")))
+    }
+
+    /// Sends until nothing waits.
+    async fn run(self, queue: Arc<str>) {
+        let full = self.lock().entry(queue.clone()).or_default().full.clone();
+        // Whoever finds that ten wait need not wait longer.
+        let _ = tokio::time::timeout(LINGER, full.notified()).await;
+        loop {
+            let batches = {
+                let mut lanes = self.lock();
+                let Some(lane) = lanes.get_mut(&queue) else { return };
+                let batches: Vec<_> = std::iter::from_fn(|| take_batch(&mut lane.waiting)).take(MAX_REQUESTS).collect();
+                if batches.is_empty() {
+                    lane.running = false;
+                    return;
+                }
+                batches
+            };
+            futures_util::future::join_all(batches.into_iter().map(|batch| self.request(&queue, batch))).await;
+        }
+    }
+
+    async fn request(&self, queue: &str, batch: Vec<Waiting>) {
+        let (messages, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.message, waiting.reply)).unzip();
+        let results = self.send_batch(queue, messages).await;
+        for (reply, result) in replies.into_iter().zip(results) {
+            // Who no longer waits for the answer has given up.
+            let _ = reply.send(result);
+        }
+    }
+
+    async fn send_batch(&self, queue: &str, messages: Vec<Outgoing>) -> Vec<Result<(), PortError>> {
+        let count = messages.len();
+        let entries =
+            messages.into_iter().enumerate().map(|(index, message)| entry(index, message)).collect::<Result<Vec<_>, _>>();
+        let answer = match entries {
+            Ok(entries) => self.client.send_message_batch().queue_url(queue).set_entries(Some(entries)).send().await,
+            Err(error) => return refuse(count, &PortError::new("send", PortErrorKind::Refused, error)),
+        };
+        match answer {
+            Ok(output) => {
+                let mut results: Vec<_> = (0..count).map(|_| Err(unanswered())).collect();
+                let place = |id: &str| id.parse::<usize>().ok().filter(|index| *index < count);
+                for entry in &output.successful {
+                    if let Some(index) = place(&entry.id) {
+                        results[index] = Ok(());
+                    }
+                }
+                for entry in &output.failed {
+                    if let Some(index) = place(&entry.id) {
+                        let kind = kind_of_code(&entry.code, entry.sender_fault);
+                        let message = entry.message.clone().unwrap_or_default();
+                        results[index] = Err(PortError::new("send", kind, format!("{}: {message}", entry.code)));
+                    }
+                }
+                results
+            }
+            Err(error) => refuse(count, &port_error("send", error)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Batcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batcher").finish_non_exhaustive()
+    }
+}
+
+fn entry(index: usize, message: Outgoing) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
+    let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(message.body);
+    match message.fifo {
+        Some((group, id)) => entry.message_group_id(group).message_deduplication_id(id),
+        None => entry.delay_seconds(message.delay_seconds),
+    }
+    .build()
+}
+
+/// What goes into one request: in order, no group twice, within the limits.
+fn take_batch(waiting: &mut Vec<Waiting>) -> Option<Vec<Waiting>> {
+    let (mut groups, mut bytes, mut batch, mut rest) = (HashSet::new(), 0, Vec::new(), Vec::new());
+    for one in waiting.drain(..) {
+        let size = one.message.body.len();
+        let group = one.message.fifo.as_ref().map(|(group, _)| group.clone());
+        let fits = batch.len() < MAX_ENTRIES && (batch.is_empty() || bytes + size <= MAX_BYTES);
+        if fits && group.is_none_or(|group| groups.insert(group)) {
+            bytes += size;
+            batch.push(one);
+        } else {
+            rest.push(one);
+        }
+    }
+    *waiting = rest;
+    (!batch.is_empty()).then_some(batch)
+}
+
+/// The same error for every entry.
+fn refuse(count: usize, error: &PortError) -> Vec<Result<(), PortError>> {
+    (0..count).map(|_| Err(PortError::new(error.call, error.kind, error.source.to_string()))).collect()
+}
+
+fn unanswered() -> PortError {
+    PortError::new("send", PortErrorKind::Unavailable, "the queue's answer did not name this entry")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(group: &str, bytes: usize) -> Waiting {
+        let message = Outgoing { body: "x".repeat(bytes), fifo: Some((group.to_owned(), "id".to_owned())), delay_seconds: 0 };
+        Waiting { message, reply: oneshot::channel().0 }
+    }
+
+    fn batches(mut waiting: Vec<Waiting>) -> Vec<Vec<String>> {
+        let group = |one: Waiting| one.message.fifo.map(|(group, _)| group).unwrap_or_default();
+        std::iter::from_fn(|| take_batch(&mut waiting)).map(|batch| batch.into_iter().map(group).collect()).collect()
+    }
+
+    #[test]
+    fn a_group_is_once_in_a_request_and_in_order() {
+        let of = |groups: &str| groups.chars().map(|group| waiting(&group.to_string(), 1)).collect();
+        assert_eq!(batches(of("aabca")), [vec!["a", "b", "c"], vec!["a"], vec!["a"]]);
+        assert_eq!(batches(of("abcdefghijkl")).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
+        assert!(batches(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_request_holds_a_mebibyte() {
+        let half = MAX_BYTES / 2;
+        assert_eq!(batches(vec![waiting("a", half), waiting("b", half), waiting("c", 1)]), [vec!["a", "b"], vec!["c"]]);
+        assert_eq!(batches(vec![waiting("a", MAX_BYTES), waiting("b", MAX_BYTES)]), [["a"], ["b"]]);
+    }
+}

@@ -1,0 +1,73 @@
+//! Envelopes in SQS FIFO queues: the message group is the address, the deduplication id is the envelope's id. Each function has
+//! one queue or several (shards, by the hash of the address), since a queue sees but its first 120,000 messages: without
+//! shards one address with a huge backlog would starve all others.
+
+mod consumer;
+mod functions;
+mod visibility;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use statefun_core::Envelope;
+use statefun_engine::ports::{EnvelopeQueue, PortError, PortErrorKind};
+
+pub use consumer::{SqsConsumer, create_fifo_queue, create_standard_queue};
+pub use functions::FunctionQueues;
+pub use visibility::{Failed, SqsVisibility};
+
+use crate::{
+    batcher::{Batcher, Outgoing},
+    group::group_id,
+};
+
+/// The sending side of the function queues.
+#[derive(Debug, Clone)]
+pub struct SqsQueues {
+    batcher: Batcher,
+    functions: Arc<FunctionQueues>,
+}
+
+impl SqsQueues {
+    pub(crate) fn new(batcher: Batcher, functions: Arc<FunctionQueues>) -> Self {
+        Self { batcher, functions }
+    }
+
+    async fn send_one(&self, envelope: &Envelope) -> Result<(), PortError> {
+        let Some(queue) = self.functions.queue_of(&envelope.to) else {
+            let problem = format!("no queue is declared for the function {}: add it to module.yaml", envelope.to.function());
+            return Err(PortError::new("send", PortErrorKind::Refused, problem));
+        };
+        let fifo = Some((group_id(&envelope.to), envelope.id.to_string()));
+        self.batcher.send(queue, Outgoing { body: as_body(envelope.to_wire()), fifo, delay_seconds: 0 }).await
+    }
+}
+
+#[async_trait]
+impl EnvelopeQueue for SqsQueues {
+    async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
+        futures_util::future::join_all(envelopes.iter().map(|envelope| self.send_one(envelope))).await
+    }
+}
+
+/// JSON as SQS takes it: two characters that it refuses are written as JSON's escapes. Control characters are so already.
+pub(crate) fn as_body(json: String) -> String {
+    if json.contains(['\u{fffe}', '\u{ffff}']) {
+        return json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_sqs_refuses_are_escaped() {
+        let text = "{\"a\":\"x\u{fffe}y\u{ffff}\"}";
+        let body = as_body(text.to_owned());
+        assert_eq!(body, r#"{"a":"x\ufffey\uffff"}"#);
+        let read: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(read["a"], "x\u{fffe}y\u{ffff}");
+    }
+}

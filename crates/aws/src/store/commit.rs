@@ -1,0 +1,236 @@
+//! The writes of a commit: one conditional update of the record's item; in a transaction with further items only if ledger
+//! entries, a big value or a big outbox spill out of it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use statefun_core::{
+    Commit,
+    stored::{encode_outbox, encode_value},
+};
+
+use super::{
+    keys::{self, BYTES, Item, TTL, bytes, number},
+    record::{encode_rest, state_attribute},
+};
+
+/// Bytes of a value from which on it has items of its own. Every write of the record pays for all that is inline (cold: three
+/// writes); a value of its own costs a read per load (a twentieth of a write, per byte) and a transaction when it changes.
+const BIG_VALUE: usize = 8 * 1_024;
+/// Bytes of values, and of the outbox, that stay inline. An item takes 400 KB; ledger, tokens and keys need at most 60.
+const INLINE_VALUES: usize = 100 * 1_024;
+const INLINE_OUTBOX: usize = 200 * 1_024;
+/// Bytes of a part.
+const PART: usize = 380 * 1_024;
+/// Actions of a transaction. Source: DynamoDB's quotas.
+pub(super) const MAX_ACTIONS: usize = 100;
+/// How long parts of an outbox are kept if nobody deletes them: longer than any message that could lead to their being sent.
+const OUTBOX_TTL_SECONDS: u64 = 30 * 86_400;
+
+/// A commit as writes.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// The record's update.
+    pub(super) update: Update,
+    /// Items to put beside it. Empty: no transaction is needed.
+    pub(super) puts: Vec<Item>,
+}
+
+/// An update expression while it grows.
+#[derive(Debug, Default)]
+pub(super) struct Update {
+    sets: Vec<String>,
+    removes: Vec<String>,
+    pub(super) names: HashMap<String, String>,
+    pub(super) values: HashMap<String, AttributeValue>,
+}
+
+impl Update {
+    pub(super) fn set(&mut self, attribute: &str, value: AttributeValue) {
+        let name = self.name(attribute);
+        let place = format!(":{}", self.values.len());
+        self.sets.push(format!("{name} = {place}"));
+        self.values.insert(place, value);
+    }
+
+    pub(super) fn remove(&mut self, attribute: &str) {
+        let name = self.name(attribute);
+        self.removes.push(name);
+    }
+
+    pub(super) fn expression(&self) -> String {
+        let mut text = format!("SET {}", self.sets.join(", "));
+        if !self.removes.is_empty() {
+            text = format!("{text} REMOVE {}", self.removes.join(", "));
+        }
+        text
+    }
+
+    fn name(&mut self, attribute: &str) -> String {
+        let place = format!("#{}", self.names.len());
+        self.names.insert(place.clone(), attribute.to_owned());
+        place
+    }
+}
+
+impl Writes {
+    pub(super) fn of(commit: &Commit, now_seconds: u64) -> Self {
+        let mut writes = Self::default();
+        let record = &commit.record;
+        writes.update.set("v", number(record.version));
+        writes.update.set("u", number(record.lease_until.0));
+        writes.update.set("r", bytes(encode_rest(record)));
+        writes.values(commit);
+        writes.outbox(commit, now_seconds);
+        if let Some(segment) = &commit.segment {
+            let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number));
+            item.insert(BYTES.to_owned(), bytes(segment.ids.iter().flat_map(|id| id.0).collect::<Vec<_>>()));
+            item.insert(TTL.to_owned(), number(segment.expires.0 / 1_000));
+            writes.puts.push(item);
+        }
+        writes
+    }
+
+    fn values(&mut self, commit: &Commit) {
+        let state = &commit.record.state;
+        let sizes: HashMap<&Arc<str>, usize> =
+            state.iter().map(|(name, stored)| (name, size(name, stored.value.len()))).collect();
+        let inline: usize = sizes.values().filter(|size| **size <= BIG_VALUE).sum();
+        // Where many small values fill the item, the largest of those that are written now go out, until the rest fits.
+        let mut excess = inline.saturating_sub(INLINE_VALUES);
+        let mut changed: Vec<&Arc<str>> = commit.changed.iter().collect();
+        if excess > 0 {
+            // What is not written now cannot be moved without being written. (Unchanged big values are out already.)
+            let unmoved =
+                |name: &&Arc<str>| !commit.changed.contains(*name) && sizes.get(*name).is_some_and(|size| *size <= BIG_VALUE);
+            changed.extend(state.keys().filter(unmoved));
+        }
+        changed.sort_by_key(|name| std::cmp::Reverse(sizes.get(name)));
+        for name in changed {
+            let attribute = state_attribute(name);
+            let Some(stored) = state.get(name) else {
+                self.update.remove(&attribute);
+                continue;
+            };
+            let encoded = encode_value(stored);
+            let size = sizes.get(name).copied().unwrap_or_default();
+            if size <= BIG_VALUE && excess == 0 {
+                self.update.set(&attribute, bytes(encoded));
+                continue;
+            }
+            if size <= BIG_VALUE {
+                excess = excess.saturating_sub(size);
+            }
+            let parts = self.parts(&encoded, |part| keys::key(&commit.address, keys::value_part(name, part)));
+            self.update.set(&attribute, number(parts as u64));
+            if !self.update.names.values().any(|attribute| attribute == "g") {
+                self.update.set("g", number(1));
+            }
+        }
+    }
+
+    fn outbox(&mut self, commit: &Commit, now_seconds: u64) {
+        let record = &commit.record;
+        if record.outbox.is_empty() {
+            self.update.remove("o");
+            self.update.remove("p");
+            return;
+        }
+        let encoded = encode_outbox(&commit.address, &record.outbox);
+        if encoded.len() <= INLINE_OUTBOX {
+            self.update.set("o", bytes(encoded));
+            self.update.remove("p");
+            return;
+        }
+        let parts = self.parts(&encoded, |part| {
+            let mut item = keys::key(&commit.address, keys::outbox_part(record.version, part));
+            item.insert(TTL.to_owned(), number(now_seconds + OUTBOX_TTL_SECONDS));
+            item
+        });
+        self.update.remove("o");
+        self.update.set("p", number(parts as u64));
+    }
+
+    /// Puts the bytes into items; says into how many.
+    fn parts(&mut self, encoded: &[u8], item: impl Fn(usize) -> Item) -> usize {
+        let before = self.puts.len();
+        for (part, chunk) in encoded.chunks(PART).enumerate() {
+            let mut item = item(part);
+            item.insert(BYTES.to_owned(), bytes(chunk));
+            self.puts.push(item);
+        }
+        self.puts.len() - before
+    }
+}
+
+/// About what an inline value adds to the item.
+fn size(name: &str, value: usize) -> usize {
+    name.len() + value + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use statefun_core::{Address, Held, Record, StoredValue, Timestamp, TypeName, TypedValue};
+
+    use super::*;
+
+    fn commit(sizes: &[usize], changed: usize) -> Commit {
+        let value = |size| StoredValue {
+            value: TypedValue::present(TypeName::from_static("a/v"), vec![7; size]),
+            written_at: Timestamp(1),
+        };
+        let state: BTreeMap<Arc<str>, _> =
+            sizes.iter().enumerate().map(|(index, size)| (format!("s{index}").into(), value(*size))).collect();
+        let changed = state.keys().take(changed).cloned().collect();
+        let record = Record { state, version: 4, ..Record::default() };
+        Commit {
+            address: Address::parse("a/b/c").unwrap(),
+            expect: Held { epoch: 1, version: 3 },
+            record,
+            changed,
+            segment: None,
+        }
+    }
+
+    fn item_bytes(update: &Update) -> usize {
+        update.values.values().map(|value| value.as_b().map_or(8, |bytes| bytes.as_ref().len())).sum()
+    }
+
+    #[test]
+    fn a_small_commit_is_one_write_of_what_changed() {
+        let writes = Writes::of(&commit(&[100, 200, 300], 1), 0);
+        assert!(writes.puts.is_empty());
+        let names: Vec<_> = writes.update.names.values().filter(|name| name.starts_with("s.")).collect();
+        assert_eq!(names, ["s.s0"]);
+        assert!(writes.update.expression().starts_with("SET #0 = :0, "));
+    }
+
+    #[test]
+    fn a_removed_value_is_removed() {
+        let mut commit = commit(&[10], 1);
+        commit.record.state.clear();
+        let writes = Writes::of(&commit, 0);
+        assert!(writes.update.names.values().any(|name| name == "s.s0"));
+        assert!(!writes.update.expression().contains(":3"));
+    }
+
+    #[test]
+    fn big_values_have_items_of_their_own() {
+        let writes = Writes::of(&commit(&[1_000_000, BIG_VALUE], 2), 0);
+        assert_eq!(writes.puts.len(), 4);
+        assert!(writes.puts.iter().all(|item| item[BYTES].as_b().unwrap().as_ref().len() <= PART));
+        assert!(writes.update.names.values().any(|name| name == "g"));
+    }
+
+    proptest! {
+        /// Whatever a commit holds within the runtime's limits, the record's item stays below 400 KB.
+        #[test]
+        fn the_item_fits(sizes in proptest::collection::vec(0_usize..9_000, 1..100)) {
+            let writes = Writes::of(&commit(&sizes, sizes.len()), 0);
+            prop_assert!(item_bytes(&writes.update) <= INLINE_VALUES + 10_000, "{}", item_bytes(&writes.update));
+        }
+    }
+}

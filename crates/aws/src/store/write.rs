@@ -1,0 +1,186 @@
+//! Writing a commit, and telling from an answer whether it took effect.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    config::retry::RetryConfig,
+    error::SdkError,
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
+    types::{
+        CancellationReason, Delete, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    },
+};
+use statefun_core::{Address, Commit, Held};
+use statefun_engine::ports::{Committed, PortError, PortErrorKind};
+
+use super::{
+    DynamoStore, UNCHANGED,
+    commit::{MAX_ACTIONS, Writes},
+    keys::{self, Item, number},
+    record::number_of,
+};
+use crate::{
+    backend::SystemClock,
+    error::{kind_of_code, port_error},
+};
+
+/// Tries of one commit before the batch is given back to its queue.
+const TRIES: u32 = 3;
+/// The pause after the first; it doubles.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// What one try came to.
+enum Tried {
+    Written,
+    /// The condition failed; this is the item that was found, if it was told.
+    Conflict(Option<Item>),
+}
+
+impl DynamoStore {
+    /// Writes the commit, trying a few times. The SDK must not repeat it by itself: after a lost reply the condition fails
+    /// *because* the write took effect, and only the version found tells that from being fenced.
+    pub(super) async fn write(&self, commit: &Commit) -> Result<Committed, PortError> {
+        let writes = Writes::of(commit, SystemClock::time().0 / 1_000);
+        if writes.puts.len() >= MAX_ACTIONS {
+            let problem =
+                format!("the commit has {} items beside its record, a transaction takes {MAX_ACTIONS}", writes.puts.len());
+            return Err(PortError::new("commit", PortErrorKind::Refused, problem));
+        }
+        let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let mut unsure = false;
+        for attempt in 1.. {
+            let tried = match writes.puts.is_empty() {
+                true => self.update(commit, &writes).await,
+                false => self.transact(commit, &writes, &token).await,
+            };
+            match tried {
+                Ok(Tried::Written) => return Ok(Committed::Stored),
+                Ok(Tried::Conflict(found)) if unsure && is_ours(commit, found.as_ref()) => return Ok(Committed::Stored),
+                Ok(Tried::Conflict(_)) => return Ok(Committed::Fenced),
+                Err(error) if error.kind == PortErrorKind::Refused || attempt == TRIES => return Err(error),
+                Err(error) => unsure |= error.kind == PortErrorKind::Unavailable,
+            }
+            tokio::time::sleep(PAUSE * (1 << (attempt - 1))).await;
+        }
+        unreachable!("the last try returns")
+    }
+
+    async fn update(&self, commit: &Commit, writes: &Writes) -> Result<Tried, PortError> {
+        let update = &writes.update;
+        let mut request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(&commit.address)));
+        for (name, value) in guard(commit.expect) {
+            request = request.expression_attribute_values(name, value);
+        }
+        for (place, value) in &update.values {
+            request = request.expression_attribute_values(place, value.clone());
+        }
+        let request = request.update_expression(update.expression()).condition_expression(UNCHANGED);
+        let request = request.set_expression_attribute_names(Some(update.names.clone()));
+        let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
+        match request.customize().config_override(once).send().await {
+            Ok(output) => {
+                self.calls.consumed("UpdateItem", output.consumed_capacity());
+                Ok(Tried::Written)
+            }
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => match error.into_err() {
+                UpdateItemError::ConditionalCheckFailedException(failed) => Ok(Tried::Conflict(failed.item)),
+                _ => Ok(Tried::Conflict(None)),
+            },
+            Err(error) => Err(port_error("commit", error)),
+        }
+    }
+
+    async fn transact(&self, commit: &Commit, writes: &Writes, token: &str) -> Result<Tried, PortError> {
+        let update = &writes.update;
+        let mut record = Update::builder().table_name(&*self.table).set_key(Some(keys::record(&commit.address)));
+        for (name, value) in guard(commit.expect) {
+            record = record.expression_attribute_values(name, value);
+        }
+        for (place, value) in &update.values {
+            record = record.expression_attribute_values(place, value.clone());
+        }
+        let record = record.update_expression(update.expression()).condition_expression(UNCHANGED);
+        let record = record.set_expression_attribute_names(Some(update.names.clone()));
+        let record = record.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let built = |error| PortError::new("commit", PortErrorKind::Refused, error);
+        let mut items = vec![TransactWriteItem::builder().update(record.build().map_err(built)?).build()];
+        for item in &writes.puts {
+            let put = Put::builder().table_name(&*self.table).set_item(Some(item.clone())).build().map_err(built)?;
+            items.push(TransactWriteItem::builder().put(put).build());
+        }
+        let request = self.client.transact_write_items().set_transact_items(Some(items)).client_request_token(token);
+        match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+            Ok(output) => {
+                self.calls.consumed("TransactWriteItems", output.consumed_capacity());
+                Ok(Tried::Written)
+            }
+            Err(SdkError::ServiceError(error)) if error.err().is_transaction_canceled_exception() => match error.into_err() {
+                TransactWriteItemsError::TransactionCanceledException(canceled) => cancelled(canceled.cancellation_reasons),
+                other => Err(PortError::new("commit", PortErrorKind::Unavailable, other)),
+            },
+            Err(error) => Err(port_error("commit", error)),
+        }
+    }
+
+    /// Deletes the parts of an outbox that was sent. What is left of them goes by its time to live.
+    pub(super) async fn forget_outbox(&self, address: &Address, version: u64, parts: usize) {
+        let deletes = (0..parts).map(|part| {
+            let delete =
+                Delete::builder().table_name(&*self.table).set_key(Some(keys::key(address, keys::outbox_part(version, part))));
+            delete.build().map(|delete| TransactWriteItem::builder().delete(delete).build())
+        });
+        let Ok(deletes) = deletes.collect::<Result<Vec<_>, _>>() else { return };
+        if let Err(error) = self.client.transact_write_items().set_transact_items(Some(deletes)).send().await {
+            let error = port_error("finish", error);
+            tracing::debug!(%error, "parts of a sent outbox are left to their time to live");
+        }
+    }
+}
+
+fn guard(expect: Held) -> [(&'static str, aws_sdk_dynamodb::types::AttributeValue); 2] {
+    [(":epoch", number(expect.epoch)), (":version", number(expect.version))]
+}
+
+/// Whether the item that was found is what this commit makes: one holder of an epoch makes each of its versions once.
+fn is_ours(commit: &Commit, found: Option<&Item>) -> bool {
+    let number = |name| found.and_then(|item| number_of(item, name).ok().flatten());
+    number("e") == Some(commit.record.epoch) && number("v") == Some(commit.record.version)
+}
+
+/// What the reasons of a cancelled transaction come to; they stand in the order of its actions, the record's first.
+fn cancelled(reasons: Option<Vec<CancellationReason>>) -> Result<Tried, PortError> {
+    let mut reasons = reasons.unwrap_or_default();
+    if let Some(first) = reasons.first_mut()
+        && first.code() == Some("ConditionalCheckFailed")
+    {
+        return Ok(Tried::Conflict(first.item.take()));
+    }
+    let code = reasons.iter().filter_map(CancellationReason::code).find(|code| *code != "None").unwrap_or("unknown").to_owned();
+    let kind = match code.as_str() {
+        "ThrottlingError" | "ProvisionedThroughputExceeded" => PortErrorKind::Throttled,
+        code => kind_of_code(code, true),
+    };
+    Err(PortError::new("commit", kind, format!("the transaction was cancelled: {code}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(code: &str) -> CancellationReason {
+        CancellationReason::builder().code(code).build()
+    }
+
+    #[test]
+    fn reasons_are_told_apart() {
+        let kind = |codes: &[&str]| cancelled(Some(codes.iter().map(|code| reason(code)).collect())).map_err(|error| error.kind);
+        assert!(matches!(kind(&["ConditionalCheckFailed", "None"]), Ok(Tried::Conflict(None))));
+        assert!(matches!(kind(&["None", "TransactionConflict"]), Err(PortErrorKind::Throttled)));
+        assert!(matches!(kind(&["TransactionConflict"]), Err(PortErrorKind::Throttled)));
+        assert!(matches!(kind(&["None", "ThrottlingError"]), Err(PortErrorKind::Throttled)));
+        assert!(matches!(kind(&["ProvisionedThroughputExceeded"]), Err(PortErrorKind::Throttled)));
+        assert!(matches!(kind(&["ValidationError"]), Err(PortErrorKind::Refused)));
+    }
+}

@@ -1,0 +1,214 @@
+//! The items of timers.
+//!
+//! | item | `pk` | `sk` | attributes |
+//! |---|---|---|---|
+//! | row | `timers#<shard>` | `<due>#<id>` | `d` B: the envelope, or its first part; `n` N: further parts |
+//! | further part | `timer#<id>` | `<part>` | `d` B |
+//! | tombstone | `timer#<id>` | `cancelled` | `ttl` N |
+//!
+//! Shards spread the writes: a partition takes 1,000 a second. The id says which shard.
+
+use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use statefun_core::{
+    EnvelopeId, Timer, Timestamp,
+    stored::{Unreadable, decode_envelope, encode_envelope},
+};
+use statefun_engine::ports::PortError;
+
+use super::DynamoTimers;
+use crate::{
+    error::{port_error, unreadable},
+    store::{
+        keys::{self, BYTES, Item, TTL, bytes, number},
+        record::{bytes_of, number_of},
+    },
+};
+
+pub(super) const SHARDS: u8 = 16;
+/// Bytes of a part. An item takes 400 KB.
+const PART: usize = 380 * 1_024;
+/// Sort key of a tombstone.
+const CANCELLED: &str = "cancelled";
+/// How long a tombstone outlives its timer: longer than any environment stays frozen.
+const TOMBSTONE_SECONDS: u64 = 7 * 86_400;
+
+/// Names a row: what a wake-up carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WakeUp {
+    pub(super) id: EnvelopeId,
+    pub(super) due: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WakeUpForm {
+    timer: String,
+    due: Timestamp,
+}
+
+impl WakeUp {
+    pub(super) fn to_json(self) -> String {
+        // A string and a number: this cannot fail.
+        serde_json::to_string(&WakeUpForm { timer: self.id.to_string(), due: self.due }).unwrap_or_default()
+    }
+
+    pub(super) fn from_json(text: &str) -> Option<Self> {
+        let form: WakeUpForm = serde_json::from_str(text).ok()?;
+        Some(Self { id: EnvelopeId::from_hex(&form.timer)?, due: form.due })
+    }
+}
+
+/// A row as a query or a read returned it.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) id: EnvelopeId,
+    pub(super) due: Timestamp,
+    item: Item,
+}
+
+impl Row {
+    fn of(item: Item) -> Result<Self, Unreadable> {
+        let key = item.get("sk").and_then(|sort| sort.as_s().ok()).and_then(|sort| sort.split_once('#'));
+        let parsed = key.and_then(|(due, id)| Some((due.parse().ok()?, EnvelopeId::from_hex(id)?)));
+        let (due, id) = parsed.ok_or(Unreadable::Form("a timer's key"))?;
+        Ok(Self { id, due: Timestamp(due), item })
+    }
+}
+
+impl DynamoTimers {
+    /// Writes the row; one that is there is the same.
+    pub(super) async fn put(&self, timer: &Timer) -> Result<(), PortError> {
+        let encoded = encode_envelope(&timer.envelope);
+        let mut parts = encoded.chunks(PART);
+        let first = parts.next().unwrap_or_default();
+        // The row comes last: once it is there, all of it is.
+        for (index, part) in parts.clone().enumerate() {
+            let mut item = keys::key(partition_of(timer.envelope.id), part_key(index));
+            item.insert(BYTES.to_owned(), bytes(part));
+            item.insert(TTL.to_owned(), number(timer.due.0 / 1_000 + TOMBSTONE_SECONDS));
+            self.put_item(item).await?;
+        }
+        let mut item = row_key(timer.envelope.id, timer.due);
+        item.insert(BYTES.to_owned(), bytes(first));
+        if parts.len() > 0 {
+            item.insert("n".to_owned(), number(parts.len() as u64));
+        }
+        self.put_item(item).await
+    }
+
+    /// Notes that the timer was cancelled, or has fired.
+    pub(super) async fn bury(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
+        let mut item = keys::key(partition_of(id), CANCELLED);
+        let expires = due.max(self.clock.now()).0 / 1_000 + TOMBSTONE_SECONDS;
+        item.insert(TTL.to_owned(), number(expires));
+        self.put_item(item).await
+    }
+
+    pub(super) async fn is_buried(&self, id: EnvelopeId) -> Result<bool, PortError> {
+        Ok(self.get(keys::key(partition_of(id), CANCELLED)).await?.is_some())
+    }
+
+    /// Up to `limit` rows of a shard that are due at `until`, by time and id.
+    pub(super) async fn rows(&self, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Row>, PortError> {
+        let page = i32::try_from(limit.clamp(1, 1_000)).unwrap_or(1_000);
+        let end = format!("{:020}#~", until.0);
+        let mut pages = self.store.pages(shard_partition(shard), String::from("0"), end, Some(page));
+        let mut rows = Vec::new();
+        while let Some(items) = pages.next("due timers").await? {
+            for item in items {
+                rows.push(Row::of(item).map_err(|error| unreadable("due timers", error))?);
+            }
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// The row of this name, if it is there.
+    pub(super) async fn row(&self, wake_up: WakeUp) -> Result<Option<Row>, PortError> {
+        let item = self.get(row_key(wake_up.id, wake_up.due)).await?;
+        item.map(Row::of).transpose().map_err(|error| unreadable("a timer", error))
+    }
+
+    /// The timer of a row; `None` if it was deleted meanwhile.
+    pub(super) async fn read(&self, mut row: Row) -> Result<Option<Timer>, PortError> {
+        let further = number_of(&row.item, "n").map_err(|error| unreadable("a timer", error))?.unwrap_or_default();
+        let mut encoded = bytes_of(&mut row.item, BYTES).map_err(|error| unreadable("a timer", error))?.to_vec();
+        for index in 0..further as usize {
+            let Some(mut part) = self.get(keys::key(partition_of(row.id), part_key(index))).await? else { return Ok(None) };
+            encoded.extend_from_slice(&bytes_of(&mut part, BYTES).map_err(|error| unreadable("a timer", error))?);
+        }
+        let envelope = decode_envelope(Bytes::from(encoded)).map_err(|error| unreadable("a timer", error))?;
+        Ok(Some(Timer { due: row.due, envelope }))
+    }
+
+    /// Deletes the row, then its parts.
+    pub(super) async fn delete(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
+        let request = self.store.client.delete_item().table_name(&*self.store.table).set_key(Some(row_key(id, due)));
+        let request = request.return_values(aws_sdk_dynamodb::types::ReturnValue::AllOld);
+        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let output = output.map_err(|error| port_error("delete a timer", error))?;
+        self.store.calls.consumed("DeleteItem", output.consumed_capacity());
+        let further = output.attributes().and_then(|item| number_of(item, "n").ok().flatten()).unwrap_or_default();
+        for index in 0..further as usize {
+            let key = keys::key(partition_of(id), part_key(index));
+            let request = self.store.client.delete_item().table_name(&*self.store.table).set_key(Some(key));
+            // What is left of the parts goes by its time to live.
+            if let Err(error) = request.send().await {
+                tracing::debug!(error = %port_error("delete a timer", error), "a part of a timer is left to its time to live");
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_item(&self, item: Item) -> Result<(), PortError> {
+        let request = self.store.client.put_item().table_name(&*self.store.table).set_item(Some(item));
+        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let output = output.map_err(|error| port_error("schedule", error))?;
+        self.store.calls.consumed("PutItem", output.consumed_capacity());
+        Ok(())
+    }
+
+    async fn get(&self, key: Item) -> Result<Option<Item>, PortError> {
+        let request = self.store.client.get_item().table_name(&*self.store.table).set_key(Some(key)).consistent_read(true);
+        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let output = output.map_err(|error| port_error("a timer", error))?;
+        self.store.calls.consumed("GetItem", output.consumed_capacity());
+        Ok(output.item)
+    }
+}
+
+fn shard_partition(shard: u8) -> String {
+    format!("timers#{shard:02}")
+}
+
+fn partition_of(id: EnvelopeId) -> String {
+    format!("timer#{id}")
+}
+
+fn part_key(index: usize) -> String {
+    format!("{index:03}")
+}
+
+fn row_key(id: EnvelopeId, due: Timestamp) -> Item {
+    keys::key(shard_partition(id.0[15] % SHARDS), format!("{:020}#{id}", due.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_names_its_row() {
+        let wake_up = WakeUp { id: EnvelopeId([9; 16]), due: Timestamp(1_700_000_000_123) };
+        assert_eq!(WakeUp::from_json(&wake_up.to_json()), Some(wake_up));
+        for bad in ["", "{}", "{\"timer\":\"9\",\"due\":1}", "{\"timer\":\"09090909090909090909090909090909\"}"] {
+            assert_eq!(WakeUp::from_json(bad), None, "{bad}");
+        }
+        let row = Row::of(row_key(wake_up.id, wake_up.due)).unwrap();
+        assert_eq!((row.id, row.due), (wake_up.id, wake_up.due));
+    }
+}
