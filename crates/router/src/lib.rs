@@ -1,1 +1,33 @@
-//! Records to addressed envelopes.
+//! From records of an ingress to envelopes in the queues of functions: what a record becomes, the ids that make a second
+//! delivery of it harmless, order, malformed records, and what a Lambda answers about a batch.
+//!
+//! | | |
+//! |---|---|
+//! | [`IngressRecord`] | a record, wherever it is from |
+//! | [`Router`], [`ModuleRouter`] | which messages it becomes: in Rust, or as `module.yaml` says |
+//! | [`envelopes`] | these messages as envelopes, one per address |
+//! | [`Dispatcher`] | a batch of records into the queues |
+//! | [`kinesis_failures`], [`sqs_failures`] | what is to be delivered again |
+//! | [`deaggregate`] | records that the Kinesis Producer Library packed |
+
+mod dispatch;
+mod envelopes;
+mod failures;
+mod kpl;
+mod malformed;
+mod module_router;
+mod record;
+mod route;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+pub use dispatch::{Arrival, Dispatcher};
+pub use envelopes::envelopes;
+pub use failures::{Outcome, kinesis_failures, sqs_failures};
+pub use kpl::{UserRecord, deaggregate};
+pub use malformed::{MAX_RAW_BYTES, MalformedRecord, MalformedSink};
+pub use module_router::ModuleRouter;
+pub use record::IngressRecord;
+pub use route::{RouteError, Routed, Router};
+pub use trace::traceparent;

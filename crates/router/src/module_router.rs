@@ -1,0 +1,208 @@
+//! The router that `module.yaml` declares.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use statefun_core::{Address, TypeName, TypedValue};
+use statefun_module::{Module, Selector, Source, ValueType, source_name};
+
+use crate::{IngressRecord, RouteError, Routed, Router};
+
+/// Routes records as a module declares it: every record to all targets of its stream or queue, as a message of the declared
+/// type, to the id that the declared part of the record is.
+#[derive(Debug, Clone)]
+pub struct ModuleRouter {
+    /// By ingress and the source's name.
+    sources: HashMap<(String, String), Source>,
+}
+
+impl ModuleRouter {
+    /// The router of this module's ingresses.
+    #[must_use]
+    pub fn new(module: &Module) -> Self {
+        let all = module.ingresses.iter().flat_map(|ingress| ingress.sources.iter().map(move |source| (ingress, source)));
+        let key = |id: &TypeName, source: &Source| (id.to_string(), source.name().to_owned());
+        Self { sources: all.map(|(ingress, source)| (key(&ingress.id, source), source.clone())).collect() }
+    }
+
+    fn source(&self, record: &IngressRecord) -> Result<&Source, RouteError> {
+        let (ingress, source) = (&record.ingress, source_name(&record.source));
+        self.sources
+            .get(&(ingress.to_string(), source.to_owned()))
+            .ok_or_else(|| RouteError::new(format!("the module declares no ingress `{ingress}` that reads `{source}`")))
+    }
+}
+
+impl Router for ModuleRouter {
+    fn route(&self, record: &IngressRecord) -> Result<Vec<Routed>, RouteError> {
+        let source = self.source(record)?;
+        let id = select(record, &source.id).map_err(|error| error.within("the id"))?;
+        let value = value(record, &source.value_type)?;
+        let to = |target: &TypeName| {
+            let to = Address::new(target.clone(), &id).map_err(|error| RouteError::from(error).within("the id"))?;
+            Ok(Routed { to, value: value.clone() })
+        };
+        source.targets.iter().map(to).collect()
+    }
+
+    fn deduplication_key(&self, record: &IngressRecord) -> Result<Option<String>, RouteError> {
+        let Some(selector) = &self.source(record)?.deduplication_key else { return Ok(None) };
+        let key = select(record, selector).map_err(|error| error.within("the deduplication key"))?;
+        if key.is_empty() {
+            return Err(RouteError::new("the deduplication key is empty"));
+        }
+        match (selector, &record.message_group_id) {
+            // A queue may keep these ids apart by group. No group has a line end in it.
+            (Selector::MessageDeduplicationId, Some(group)) => Ok(Some(format!("{group}\n{key}"))),
+            _ => Ok(Some(key.into_owned())),
+        }
+    }
+}
+
+fn value(record: &IngressRecord, value_type: &ValueType) -> Result<TypedValue, RouteError> {
+    let name = match value_type {
+        ValueType::Named(name) => name.clone(),
+        ValueType::Text => return Ok(TypedValue::of(&record.text()?.to_owned())?),
+        ValueType::From(selector) => {
+            let name = select(record, selector).map_err(|error| error.within("the type"))?;
+            TypeName::parse(&name).map_err(|error| RouteError::from(error).within("the type"))?
+        }
+    };
+    Ok(TypedValue::present(name, record.body.clone()))
+}
+
+fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, str>, RouteError> {
+    let (found, what) = match selector {
+        Selector::PartitionKey => (&record.partition_key, "partition key"),
+        Selector::MessageGroupId => (&record.message_group_id, "message group"),
+        Selector::MessageId => (&record.message_id, "message id"),
+        Selector::MessageDeduplicationId => (&record.message_deduplication_id, "deduplication id"),
+        Selector::MessageAttribute(name) => {
+            let found = record.attributes.get(name).map(|value| Cow::Borrowed(value.as_str()));
+            return found
+                .ok_or_else(|| RouteError::new(format!("the record has no attribute `{name}` that is a string or a number")));
+        }
+        Selector::JsonPointer(pointer) => {
+            return match record.pointer(pointer.as_str())? {
+                serde_json::Value::String(text) => Ok(Cow::Owned(text)),
+                serde_json::Value::Number(number) => Ok(Cow::Owned(number.to_string())),
+                _ => Err(RouteError::new(format!("what is at `{pointer}` is neither a string nor a number"))),
+            };
+        }
+    };
+    found.as_deref().map(Cow::Borrowed).ok_or_else(|| RouteError::new(format!("the record has no {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::{Timestamp, Value};
+
+    use super::*;
+    use crate::envelopes;
+
+    const MODULE: &str = r#"
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/names
+  streams:
+    - {stream: "arn:aws:kinesis:eu-west-1:1:stream/names", valueType: example/greet, targets: [example/greeter, example/log]}
+    - {stream: texts, valueType: text, targets: [example/greeter], id: {jsonPointer: /user/id}}
+    - {stream: proto, valueType: io.statefun.types/string, targets: [example/greeter]}
+---
+kind: io.statefun.sqs.v1/ingress
+spec:
+  id: shop/orders
+  queues:
+    - queue: https://sqs.eu-west-1.amazonaws.com/1/orders.fifo
+      valueType: {messageAttribute: type}
+      targets: [shop/cart]
+      id: messageGroupId
+      deduplicationKey: messageDeduplicationId
+    - {queue: returns, valueType: {jsonPointer: /type}, targets: [shop/cart], id: {messageAttribute: user}, deduplicationKey: {jsonPointer: /key}}
+    - {queue: any, valueType: a/b, targets: [shop/cart], id: messageId}
+"#;
+
+    fn router() -> ModuleRouter {
+        ModuleRouter::new(&Module::parse("m.yaml", MODULE).unwrap().resolve_local(&|_| None).unwrap())
+    }
+
+    fn record(ingress: &str, source: &str, body: &str) -> IngressRecord {
+        IngressRecord::new(ingress, source, "1", Timestamp(1), body.to_owned())
+    }
+
+    fn from_kinesis(source: &str, body: &str) -> IngressRecord {
+        IngressRecord { partition_key: Some("Bob".into()), ..record("example/names", source, body) }
+    }
+
+    fn order() -> IngressRecord {
+        let attributes = [("type", "shop/order"), ("user", "7")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        IngressRecord {
+            message_group_id: Some("7".into()),
+            message_id: Some("m".into()),
+            message_deduplication_id: Some("d".into()),
+            attributes: attributes.into(),
+            ..record("shop/orders", "orders.fifo", "{}")
+        }
+    }
+
+    fn reason(record: &IngressRecord) -> String {
+        envelopes(&router(), record).unwrap_err().reason().to_owned()
+    }
+
+    #[test]
+    fn to_every_target_as_the_declared_type() {
+        let routed = router().route(&from_kinesis("names", "{}")).unwrap();
+        let seen: Vec<_> = routed.iter().map(|routed| (routed.to.to_string(), routed.value.type_name.as_str())).collect();
+        assert_eq!(seen, [("example/greeter/Bob".into(), "example/greet"), ("example/log/Bob".to_owned(), "example/greet")]);
+        let by_arn = router().route(&from_kinesis("arn:aws:kinesis:eu-west-1:1:stream/names", "{}")).unwrap();
+        assert_eq!(by_arn, routed);
+    }
+
+    #[test]
+    fn text_is_wrapped_and_declared_types_are_not() {
+        let text = router().route(&from_kinesis("texts", r#"{"user":{"id":17}}"#)).unwrap().remove(0);
+        assert_eq!(text.to.id(), "17");
+        assert_eq!(text.value.get::<String>().unwrap().unwrap(), r#"{"user":{"id":17}}"#);
+        let wrapped = String::encode(&"hi".to_owned()).unwrap();
+        let record = IngressRecord::new("example/names", "proto", "1", Timestamp(1), wrapped);
+        let proto = router().route(&IngressRecord { partition_key: Some("x".into()), ..record }).unwrap().remove(0);
+        assert_eq!(proto.value.get::<String>().unwrap().unwrap(), "hi");
+        assert!(reason(&IngressRecord::new("example/names", "texts", "1", Timestamp(1), vec![0xff])).contains("not JSON"));
+    }
+
+    #[test]
+    fn parts_of_messages() {
+        let made = envelopes(&router(), &order()).unwrap().remove(0);
+        assert_eq!((made.to.to_string().as_str(), made.messages[0].type_name.as_str()), ("shop/cart/7", "shop/order"));
+        assert!(made.keyed);
+        let other_group = IngressRecord { message_group_id: Some("8".into()), ..order() };
+        assert_eq!(router().deduplication_key(&other_group).unwrap().unwrap(), "8\nd");
+        let body = r#"{"type":"shop/return","key":5}"#;
+        let returned = IngressRecord { attributes: order().attributes, ..record("shop/orders", "returns", body) };
+        let made = envelopes(&router(), &returned).unwrap().remove(0);
+        assert_eq!((made.to.id(), made.messages[0].type_name.as_str()), ("7", "shop/return"));
+        assert_eq!(router().deduplication_key(&returned).unwrap().unwrap(), "5");
+        let any = envelopes(&router(), &IngressRecord { source: "any".into(), ..order() }).unwrap().remove(0);
+        assert_eq!((any.to.id(), any.keyed), ("m", false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let kinesis = |source: &str, body: &str| reason(&from_kinesis(source, body));
+        assert_eq!(reason(&record("example/names", "names", "")), "the id: the record has no partition key");
+        assert_eq!(kinesis("texts", "{"), "the id: the record is not JSON: EOF while parsing an object at line 1 column 1");
+        assert_eq!(kinesis("texts", "{}"), "the id: nothing is at `/user/id`");
+        assert_eq!(kinesis("texts", r#"{"user":{"id":null}}"#), "the id: what is at `/user/id` is neither a string nor a number");
+        assert_eq!(kinesis("texts", r#"{"user":{"id":""}}"#), "the id: an id has 1 to 1024 bytes, this one has 0");
+        let long = format!(r#"{{"user":{{"id":"{}"}}}}"#, "x".repeat(1_025));
+        assert_eq!(kinesis("texts", &long), "the id: an id has 1 to 1024 bytes, this one has 1025");
+        assert_eq!(kinesis("other", ""), "the module declares no ingress `example/names` that reads `other`");
+        let bare = IngressRecord { attributes: Default::default(), ..order() };
+        assert_eq!(reason(&bare), "the type: the record has no attribute `type` that is a string or a number");
+        let odd = IngressRecord { attributes: [("type".to_owned(), "order".to_owned())].into(), ..order() };
+        assert!(reason(&odd).starts_with("the type: `order` is not a type name"));
+        let unkeyed = IngressRecord { message_deduplication_id: None, ..order() };
+        assert_eq!(reason(&unkeyed), "the deduplication key: the record has no deduplication id");
+        let big = "x".repeat(statefun_core::limits::MAX_MESSAGE_BYTES + 1);
+        assert!(kinesis("names", &big).contains("at most 768000"));
+    }
+}
