@@ -1,9 +1,12 @@
 //! `cargo xtask VERB`: everything the project does beside being a library, the same in CI and by hand.
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
+mod e2e;
+mod emulator;
 mod layers;
 mod licences;
 mod run;
+mod sam;
 mod tests;
 
 use std::process::ExitCode;
@@ -55,6 +58,26 @@ enum Verb {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Run the Lambdas end to end: template.yaml on an emulator of AWS, with faults
+    E2e {
+        /// How often
+        #[arg(long, default_value_t = 1)]
+        times: u32,
+        /// Only scenarios whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+        /// Decides faults and kills
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Check template.yaml, and build what it deploys with the SAM CLI; prints sizes
+    Sam {
+        /// arm64 or x86_64
+        #[arg(long, default_value = "arm64", value_parser = ["arm64", "x86_64"])]
+        architecture: String,
+    },
+    /// Lint template.yaml
+    Template,
     /// Check that dependencies between our crates point down only
     Layers,
     /// Check the licences of all dependencies
@@ -69,6 +92,9 @@ fn main() -> ExitCode {
         Verb::Mutations { seeds } => mutations(seeds).run(),
         Verb::Kill { times } => tests::kill(times),
         Verb::Bench { json, only } => bench(json, only).run(),
+        Verb::E2e { times, only, seed } => e2e::run(&e2e_args(times, only, seed)),
+        Verb::Sam { architecture } => sam::build(&architecture),
+        Verb::Template => sam::lint(),
         Verb::Layers => layers::check(),
         Verb::Licences => licences::check(),
     };
@@ -88,6 +114,12 @@ fn sim(args: &[&str]) -> Step {
 fn mutations(seeds: u64) -> Step {
     let args = ["run", "--quiet", "--release", "--package", "statefun-sim", "--features", "mutations", "--", "mutations"];
     cargo(&args).args(&[&seeds.to_string()])
+}
+
+fn e2e_args(times: u32, only: Option<String>, seed: Option<u64>) -> Vec<String> {
+    let only = only.map(|only| format!("--only={only}"));
+    let seed = seed.map(|seed| format!("--seed={seed}"));
+    std::iter::once(format!("--times={times}")).chain(only).chain(seed).collect()
 }
 
 fn bench(json: Option<std::path::PathBuf>, only: Option<String>) -> Step {

@@ -1,0 +1,147 @@
+//! Runs the engine's conformance kit on the AWS adapters, against an endpoint that serves DynamoDB, SQS, SNS and Kinesis:
+//! `aws-conformance http://127.0.0.1:4566`.
+#![expect(clippy::print_stdout, reason = "a command line tool")]
+
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use statefun_aws::{
+    Backend, Clients, Options, SystemClock,
+    dead_letters::Received,
+    egress::Sink,
+    queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
+    store::create_table,
+};
+use statefun_core::{Address, DeadLetter, EgressRecord, EnvelopeId, Timestamp, TypeName, TypedValue, stored::Letter};
+use statefun_engine::{
+    conformance,
+    ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, InstanceStore, QueueConsumer},
+};
+
+struct Emulated {
+    backend: Backend,
+    consumer: Arc<SqsConsumer>,
+    out: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(endpoint) = std::env::args().nth(1) else {
+        println!("usage: aws-conformance ENDPOINT");
+        return ExitCode::from(2);
+    };
+    match check(&endpoint).await {
+        Ok(findings) if findings.is_empty() => {
+            println!("the AWS adapters conform");
+            ExitCode::SUCCESS
+        }
+        Ok(findings) => {
+            findings.iter().for_each(|finding| println!("{finding}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            println!("{error}: {:?}", std::error::Error::source(&*error).map(ToString::to_string));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn check(endpoint: &str) -> Result<Vec<conformance::Finding>, Box<dyn std::error::Error>> {
+    // Each 12-digit key is an account of its own: whatever ran before is not seen.
+    let account = format!("{:012}", fastrand::u64(100_000_000_000..999_999_999_999));
+    let clients = Clients::for_endpoint(endpoint, "us-east-1", &account).await;
+    create_table(&clients, "conformance").await?;
+    let url = create_fifo_queue(&clients, "functions.fifo").await?;
+    let out = create_fifo_queue(&clients, "out.fifo").await?;
+    let mut queues = FunctionQueues::default();
+    queues.namespace("conformance", [url.clone()]);
+    let options = Options {
+        table: "conformance".to_owned(),
+        dead_letters: create_fifo_queue(&clients, "dead-letters.fifo").await?,
+        timers: create_standard_queue(&clients, "timers").await?,
+        queues,
+        egress: BTreeMap::from([(TypeName::from_static("conformance/out"), Sink::Sqs { queue_url: out.clone() })]),
+    };
+    let backend = Backend::new(clients, options);
+    let emulated = Emulated { consumer: Arc::new(SqsConsumer::new(&backend.clients, url)), backend, out };
+    Ok(conformance::check(&emulated).await)
+}
+
+#[async_trait]
+impl conformance::Backend for Emulated {
+    fn store(&self) -> Arc<dyn InstanceStore> {
+        self.backend.store.clone()
+    }
+
+    fn queue(&self) -> Arc<dyn EnvelopeQueue> {
+        self.backend.queues.clone()
+    }
+
+    fn consumer(&self) -> Arc<dyn QueueConsumer> {
+        self.consumer.clone()
+    }
+
+    fn timers(&self) -> Arc<dyn DueTimers> {
+        self.backend.timers.clone()
+    }
+
+    fn egress(&self) -> Arc<dyn Egress> {
+        self.backend.egress.clone()
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        self.backend.dead_letters.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    async fn emitted(&self, egress: &TypeName) -> Vec<EgressRecord> {
+        let mut records = Vec::new();
+        loop {
+            let request = self.backend.clients.sqs.receive_message().queue_url(&self.out).max_number_of_messages(10);
+            let messages = request.message_attribute_names("All").send().await.map(|output| output.messages.unwrap_or_default());
+            let messages = messages.unwrap_or_default();
+            if messages.is_empty() {
+                return records;
+            }
+            for message in messages {
+                let attributes = message.message_attributes().cloned().unwrap_or_default();
+                let attribute = |name: &str| attributes.get(name).and_then(|value| value.string_value()).unwrap_or_default();
+                let body = message.body().unwrap_or_default();
+                let value = match attribute("statefun-encoding") {
+                    "base64" => BASE64.decode(body).unwrap_or_default(),
+                    _ => body.as_bytes().to_vec(),
+                };
+                let record = (|| {
+                    let type_name = TypeName::parse(attribute("statefun-type")).ok()?;
+                    let id = EnvelopeId::from_hex(attribute("statefun-id"))?;
+                    let from = Address::parse(attribute("statefun-from")).ok()?;
+                    let at = Timestamp(attribute("statefun-at").parse().ok()?);
+                    Some(EgressRecord { id, egress: egress.clone(), from, at, value: TypedValue::present(type_name, value) })
+                })();
+                records.extend(record);
+                let receipt = message.receipt_handle().unwrap_or_default();
+                let _ = self.backend.clients.sqs.delete_message().queue_url(&self.out).receipt_handle(receipt).send().await;
+            }
+        }
+    }
+
+    async fn parked(&self) -> Vec<DeadLetter> {
+        let mut letters = Vec::new();
+        loop {
+            let received = self.backend.dead_letters.receive(10).await.unwrap_or_default();
+            if received.is_empty() {
+                return letters;
+            }
+            for Received { letter, receipt } in received {
+                if let Letter::Dead(letter) = letter {
+                    letters.push(*letter);
+                }
+                let _ = self.backend.dead_letters.delete(&receipt).await;
+            }
+        }
+    }
+}

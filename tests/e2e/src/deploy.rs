@@ -1,0 +1,209 @@
+//! template.yaml, deployed to the emulator as `sam deploy` would: packages in S3, then a stack with the SAM transform.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    http::{Http, elements},
+    problem::{Problem, Result, until},
+};
+
+const BUCKET: &str = "packages";
+const STACK: &str = "e2e";
+
+/// The template, and a zip of every binary.
+pub(crate) struct Packages {
+    template: Value,
+    zips: tempfile::TempDir,
+}
+
+/// What a scenario needs otherwise than template.yaml has it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    /// Seconds an invocation may take.
+    pub(crate) timeout: Option<u32>,
+    /// Seconds until the messages of a Lambda that died come again.
+    pub(crate) visibility: Option<u32>,
+    /// Logical ids of Lambdas whose streams the scenario reads itself.
+    pub(crate) without_streams: &'static [&'static str],
+    /// Deploy the test's own functions too.
+    pub(crate) own_functions: bool,
+}
+
+/// A deployed stack's outputs.
+#[derive(Debug, Clone)]
+pub(crate) struct Stack(BTreeMap<String, String>);
+
+impl Stack {
+    pub(crate) fn output(&self, name: &str) -> Result<&str> {
+        self.0.get(name).map(String::as_str).ok_or_else(|| Problem::new(format!("the stack has no output {name}")))
+    }
+
+    /// The queue of a function, as template.yaml names it.
+    pub(crate) fn function_queue(&self, name: &str) -> Result<String> {
+        let sibling = self.output("DeadLetters")?;
+        let (place, _) = sibling.rsplit_once('/').ok_or_else(|| Problem::new(format!("{sibling} is no queue's URL")))?;
+        Ok(format!("{place}/{STACK}-functions-{name}.fifo"))
+    }
+}
+
+impl Packages {
+    /// Reads the template and packs the binaries of this folder.
+    pub(crate) fn build(python: &Path, workspace: &Path, binaries: &Path) -> Result<Self> {
+        let zips = tempfile::tempdir()?;
+        // The module of the test's own functions goes into every zip: what it adds concerns no others.
+        let module = zips.path().join("module.yaml");
+        let own = workspace.join("tests/e2e/functions");
+        let text = |path: PathBuf| std::fs::read_to_string(&path).map_err(|error| Problem::from(error).during(path.display()));
+        std::fs::write(&module, text(workspace.join("infra/module.yaml"))? + "---\n" + &text(own.join("module.yaml"))?)?;
+
+        let pack = |template: PathBuf, names: &[&str]| -> Result<Value> {
+            let mut command = Command::new(python);
+            command.arg(workspace.join("tests/e2e/src/package.py")).arg(template).arg(&module).arg(binaries).arg(zips.path());
+            let output = command.args(names).stderr(Stdio::inherit()).output()?;
+            if !output.status.success() {
+                return Err(Problem::new(format!("the packages cannot be built: {}", output.status)));
+            }
+            Ok(serde_json::from_slice(&output.stdout)?)
+        };
+        let binaries = ["router-lambda", "greeter", "shopping-cart", "flights", "flights-router", "e2e-functions"];
+        let mut template = pack(workspace.join("template.yaml"), &binaries)?;
+        let own = pack(own.join("template.yaml"), &[])?;
+        template["Own"] = own["Resources"].clone();
+        Ok(Self { template, zips })
+    }
+
+    /// Deploys to an account that has nothing yet.
+    pub(crate) async fn deploy(&self, http: &Http, changes: &Changes) -> Result<Stack> {
+        let template = changed(self.template.clone(), changes)?;
+        http.call(Method::PUT, "s3", &format!("/{BUCKET}"), "text/plain", "").await?;
+        for name in functions(&template).filter_map(|(_, function)| function["Properties"]["CodeUri"]["Key"].as_str()) {
+            let zip = std::fs::read(self.zips.path().join(name))?;
+            http.call(Method::PUT, "s3", &format!("/{BUCKET}/{name}"), "application/zip", zip).await?;
+        }
+        let mut parameters = vec![("Action", "CreateStack"), ("Version", "2010-05-15"), ("StackName", STACK)];
+        let text = template.to_string();
+        parameters.push(("TemplateBody", &text));
+        parameters.extend([("Capabilities.member.1", "CAPABILITY_IAM"), ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND")]);
+        let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        http.query("cloudformation", &parameters.collect::<Vec<_>>()).await?;
+        until("the stack is not deployed", Duration::from_secs(30), async || describe(http).await).await
+    }
+
+    /// Removes the stack.
+    pub(crate) async fn remove(&self, http: &Http) -> Result<()> {
+        let parameters = [("Action", "DeleteStack"), ("Version", "2010-05-15"), ("StackName", STACK)];
+        http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await.map(drop)
+    }
+}
+
+async fn describe(http: &Http) -> Result<Stack> {
+    let parameters = [("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", STACK)];
+    let reply = http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await?;
+    match elements(&reply, "StackStatus").first() {
+        Some(&"CREATE_COMPLETE") => {
+            let names = elements(&reply, "OutputKey").into_iter().map(str::to_owned);
+            Ok(Stack(names.zip(elements(&reply, "OutputValue").into_iter().map(str::to_owned)).collect()))
+        }
+        status => Err(Problem::new(format!("it is {status:?}: {:?}", elements(&reply, "StackStatusReason")))),
+    }
+}
+
+/// The Lambdas of a template.
+fn functions(template: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let resources = template["Resources"].as_object().into_iter().flatten();
+    resources.filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
+}
+
+/// The template as it is deployed: with packages in place of sources, and with what the scenario needs otherwise.
+fn changed(mut template: Value, changes: &Changes) -> Result<Value> {
+    let root = template.as_object_mut().ok_or_else(|| Problem::new("template.yaml is no template"))?;
+    let own = root.remove("Own");
+    if let (true, Some(Value::Object(own)), Some(Value::Object(resources))) =
+        (changes.own_functions, own, root.get_mut("Resources"))
+    {
+        resources.extend(own);
+    }
+    if let Some(timeout) = changes.timeout {
+        template["Globals"]["Function"]["Timeout"] = timeout.into();
+    }
+    let resources = template["Resources"].as_object_mut().into_iter().flatten();
+    for (id, resource) in resources {
+        if resource["Type"] == "AWS::SQS::Queue" && resource["Properties"].get("VisibilityTimeout").is_some() {
+            if let Some(visibility) = changes.visibility {
+                resource["Properties"]["VisibilityTimeout"] = visibility.into();
+            }
+        }
+        if resource["Type"] == "AWS::Serverless::Function" {
+            if let Some(function) = resource.as_object_mut() {
+                function.remove("Metadata");
+            }
+            resource["Properties"]["CodeUri"] = json!({"Bucket": BUCKET, "Key": format!("{}.zip", kebab_case(id))});
+            if changes.without_streams.contains(&id.as_str()) {
+                if let Some(events) = resource["Properties"]["Events"].as_object_mut() {
+                    events.retain(|_, event| event["Type"] != "Kinesis");
+                }
+            }
+        }
+    }
+    Ok(template)
+}
+
+/// The binary of a logical id, as infra/Makefile derives it.
+fn kebab_case(id: &str) -> String {
+    let mut name = String::new();
+    for (index, character) in id.char_indices() {
+        if character.is_ascii_uppercase() && index > 0 {
+            name.push('-');
+        }
+        name.push(character.to_ascii_lowercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_binaries() {
+        assert_eq!(
+            ["ShoppingCart", "RouterLambda", "Greeter", "E2eFunctions"].map(kebab_case),
+            ["shopping-cart", "router-lambda", "greeter", "e2e-functions"]
+        );
+    }
+
+    #[test]
+    fn a_template_is_changed_as_asked() {
+        let template = json!({
+            "Globals": {"Function": {"Timeout": {"Ref": "FunctionTimeout"}}},
+            "Resources": {
+                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180}},
+                "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
+                "FlightsRouter": {"Type": "AWS::Serverless::Function", "Metadata": {}, "Properties": {
+                    "Events": {"A": {"Type": "Kinesis"}, "B": {"Type": "SQS"}}}},
+            },
+            "Own": {"OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}}},
+        });
+        let changes = Changes { timeout: Some(3), visibility: Some(4), without_streams: &["FlightsRouter"], own_functions: true };
+        let changed = changed(template, &changes).unwrap();
+        let expected = json!({
+            "Globals": {"Function": {"Timeout": 3}},
+            "Resources": {
+                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4}},
+                "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
+                "FlightsRouter": {"Type": "AWS::Serverless::Function", "Properties": {
+                    "CodeUri": {"Bucket": "packages", "Key": "flights-router.zip"}, "Events": {"B": {"Type": "SQS"}}}},
+                "OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}},
+            },
+        });
+        assert_eq!(changed, expected);
+    }
+}

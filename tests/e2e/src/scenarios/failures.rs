@@ -1,0 +1,169 @@
+//! What goes wrong in functions themselves, by the tests' own function `e2e/worker`: it fails, hangs and exits as it is told.
+
+use std::time::Duration;
+
+use serde_json::json;
+use statefun_core::Timestamp;
+
+use crate::{
+    deploy::Changes,
+    problem::{Problem, Result, same, until},
+    task::{Act, Notes, Task},
+    world::{Setting, World, envelope},
+};
+
+/// A lease outlives its invocation by 10 seconds, so that a death costs its address some 15.
+const LIMIT: Duration = Duration::from_secs(90);
+
+const CHANGES: Changes = Changes { timeout: Some(4), visibility: Some(4), without_streams: &[], own_functions: true };
+
+async fn tell(world: &World, worker: &str, number: u64, act: Act) -> Result<()> {
+    let envelope = envelope(&format!("e2e/worker/{worker}"), &number.to_string(), "e2e/task", &Task { number, act })?;
+    world.send_envelope("e2e", &envelope, &envelope.id.to_string()).await
+}
+
+/// The worker has noted these numbers, in this order.
+async fn noted(world: &World, worker: &str, expected: &[u64]) -> Result<()> {
+    until(&format!("worker {worker}"), LIMIT, async || {
+        let notes = world.state::<Notes>(&format!("e2e/worker/{worker}"), "notes").await?.unwrap_or_default();
+        same("noted", &notes.numbers.as_slice(), &expected)
+    })
+    .await
+}
+
+/// There are as many dead letters, with these reasons.
+async fn parked(world: &World, expected: &[&str]) -> Result<()> {
+    until("the dead letters", LIMIT, async || {
+        let letters = world.dead_letters().await?;
+        let mut reasons: Vec<_> = letters.values().map(|letter| letter["reason"].as_str().unwrap_or_default()).collect();
+        reasons.sort_unstable();
+        same("reasons", &reasons.as_slice(), &expected)
+    })
+    .await
+}
+
+async fn finished(world: &World) -> Result<()> {
+    world.emptied(&world.stack.function_queue("e2e")?, LIMIT).await
+}
+
+/// A message that fails is parked after its tries; its neighbours and what comes after it go on; a replay takes effect once the
+/// handler is mended.
+pub(super) async fn poison(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    for (worker, number, act) in [
+        ("ann", 1, Act::Note),
+        ("ann", 2, Act::Fail),
+        ("ann", 3, Act::Note),
+        ("bob", 4, Act::Note),
+        ("cyd", 5, Act::FailForGood),
+        ("cyd", 6, Act::Note),
+    ] {
+        tell(&world, worker, number, act).await?;
+    }
+    noted(&world, "bob", &[4]).await?;
+    noted(&world, "cyd", &[6]).await?;
+    noted(&world, "ann", &[1, 3]).await?;
+    until("the dead letters", LIMIT, async || {
+        let letters = world.dead_letters().await?;
+        let mut told: Vec<_> =
+            letters.values().map(|letter| (letter["attempts"].as_u64(), letter["error"].to_string())).collect();
+        told.sort();
+        let right = told.len() == 2
+            && [told[0].0, told[1].0] == [Some(1), Some(2)]
+            && told.iter().all(|(_, error)| error.contains("as it was told"));
+        if right { Ok(()) } else { Err(Problem::new(format!("attempts and errors are {told:?}"))) }
+    })
+    .await?;
+
+    // Not mended yet: what is replayed is parked again, as a message of its own.
+    replay(&world, 2).await?;
+    until("the dead letters", LIMIT, async || same("dead letters", &world.dead_letters().await?.len(), &2)).await?;
+    finished(&world).await?;
+    tell(&world, "ann", 7, Act::Mend).await?;
+    tell(&world, "cyd", 8, Act::Mend).await?;
+    noted(&world, "ann", &[1, 3, 7]).await?;
+    noted(&world, "cyd", &[6, 8]).await?;
+    replay(&world, 2).await?;
+    noted(&world, "ann", &[1, 3, 7, 2]).await?;
+    noted(&world, "cyd", &[6, 8, 5]).await?;
+    finished(&world).await?;
+    parked(&world, &[]).await?;
+    Ok("2 poison messages parked, replayed, parked again, mended, replayed".to_owned())
+}
+
+async fn replay(world: &World, count: u64) -> Result<()> {
+    let answer = world.operate(&json!({"statefun": "replay-dead-letters", "max": 10})).await?;
+    same("replayed", &answer["replayed"].as_u64(), &Some(count))
+}
+
+/// A process that dies once loses nothing; a message that always kills it is parked without being run again.
+pub(super) async fn crashes(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let file = world.folder.path().join("exited").display().to_string();
+    tell(&world, "ann", 1, Act::Note).await?;
+    tell(&world, "ann", 2, Act::ExitOnce(file)).await?;
+    tell(&world, "ann", 3, Act::Note).await?;
+    tell(&world, "bob", 4, Act::Exit).await?;
+    tell(&world, "bob", 5, Act::Note).await?;
+    tell(&world, "cyd", 6, Act::Note).await?;
+    noted(&world, "cyd", &[6]).await?;
+    noted(&world, "ann", &[1, 2, 3]).await?;
+    noted(&world, "bob", &[5]).await?;
+    until("the dead letter", LIMIT, async || same("dead letters", &world.dead_letters().await?.len(), &1)).await?;
+    finished(&world).await?;
+    Ok("1 process that died once, 1 message that kills every process parked".to_owned())
+}
+
+/// An invocation that takes too long is ended by Lambda; its message is tried again.
+pub(super) async fn time_outs(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let file = world.folder.path().join("hung").display().to_string();
+    tell(&world, "ann", 1, Act::Note).await?;
+    tell(&world, "ann", 2, Act::HangOnce(file)).await?;
+    tell(&world, "ann", 3, Act::Note).await?;
+    noted(&world, "ann", &[1, 2, 3]).await?;
+    finished(&world).await?;
+    parked(&world, &[]).await?;
+    Ok("1 invocation ended by its time-out".to_owned())
+}
+
+/// Copies of old messages, as a redrive or a producer makes them, have no effect; what is too old to tell is parked.
+pub(super) async fn copies(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let first = envelope("e2e/worker/ann", "first", "e2e/task", &Task { number: 1, act: Act::Note })?;
+    world.send_envelope("e2e", &first, &first.id.to_string()).await?;
+    tell(&world, "ann", 2, Act::Note).await?;
+    noted(&world, "ann", &[1, 2]).await?;
+    // A new message to the queue, with a new sequence number: only the ledger can know it.
+    for copy in ["redriven", "redriven again"].map(|text| text.replace(' ', "-")) {
+        world.send_envelope("e2e", &first, &copy).await?;
+    }
+    let mut old = envelope("e2e/worker/ann", "old", "e2e/task", &Task { number: 3, act: Act::Note })?;
+    old.sent_at = Timestamp(old.sent_at.0 - 16 * 86_400_000);
+    world.send_envelope("e2e", &old, &old.id.to_string()).await?;
+    tell(&world, "ann", 4, Act::Note).await?;
+    noted(&world, "ann", &[1, 2, 4]).await?;
+    finished(&world).await?;
+    noted(&world, "ann", &[1, 2, 4]).await?;
+    until("the dead letter", LIMIT, async || same("dead letters", &world.dead_letters().await?.len(), &1)).await?;
+    Ok("2 copies without effect, 1 message beyond the horizon parked".to_owned())
+}
+
+/// Messages of functions to each other, and to themselves later.
+pub(super) async fn sends(setting: &Setting, account: &str) -> Result<String> {
+    const HOPS: u64 = 30;
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let ring: Vec<String> = ["ann", "bob", "cyd"].map(str::to_owned).into();
+    tell(&world, "ann", HOPS, Act::Pass(ring.clone())).await?;
+    tell(&world, "dan", 1, Act::Later(2, 1_500)).await?;
+    tell(&world, "dan", 3, Act::Later(4, 10)).await?;
+    noted(&world, "dan", &[1, 3, 4, 2]).await?;
+    for (place, worker) in ring.iter().enumerate() {
+        let numbers: Vec<u64> = (0..=HOPS).rev().skip(place).step_by(ring.len()).collect();
+        noted(&world, worker, &numbers).await?;
+    }
+    finished(&world).await?;
+    same("timers left", &world.items("timers#").await?.len(), &0)?;
+    parked(&world, &[]).await?;
+    Ok(format!("{HOPS} hops, 2 delayed messages"))
+}

@@ -1,0 +1,89 @@
+//! Names through a stream to greeters: what comes out is exactly what the local host says, in order per name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::{
+    aggregated::aggregate,
+    deploy::Changes,
+    problem::{Problem, Result, same, until},
+    world::{Record, Setting, World},
+};
+
+const NAMES: usize = 12;
+const ROUNDS: usize = 4;
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &Changes::default()).await?;
+    let names: Vec<String> = (0..NAMES).map(|number| format!("name {number}")).collect();
+    let greet = |name: &str| json!({ "name": name }).to_string().into_bytes();
+
+    let mut records: Vec<Record> = Vec::new();
+    for _ in 1..ROUNDS {
+        records.extend(names.iter().map(|name| (name.clone(), greet(name))));
+    }
+    // The last round comes in two records of a producer that aggregates, after one that nobody can read.
+    records.insert(NAMES / 2, ("nobody".to_owned(), b"this is not JSON".to_vec()));
+    let (first, second) = names.split_at(NAMES / 2);
+    world.put("Names", records).await?;
+    settled(&world, ROUNDS - 1).await?;
+    for half in [first, second] {
+        let bodies: Vec<_> = half.iter().map(|name| (name.as_str(), greet(name))).collect();
+        let bodies: Vec<_> = bodies.iter().map(|(name, body)| (*name, body.as_slice())).collect();
+        world.put("Names", [(half[0].clone(), aggregate(&bodies))]).await?;
+    }
+
+    let (mut greetings, mut ids) = (BTreeMap::<String, Vec<String>>::new(), BTreeSet::new());
+    let expected: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), expected(name))).collect();
+    until("not all greetings came", LIMIT, async || {
+        for message in world.take("Greetings").await? {
+            let attribute = |name: &str| message.message_attributes()?.get(name)?.string_value();
+            let from = attribute("statefun-from").unwrap_or_default();
+            ids.insert(attribute("statefun-id").map(str::to_owned));
+            let name = from.strip_prefix("example/greeter/").unwrap_or(from).to_owned();
+            greetings.entry(name).or_default().push(message.body.unwrap_or_default());
+        }
+        same("greetings", &greetings, &expected)
+    })
+    .await?;
+    same("different ids of greetings", &ids.len(), &(NAMES * ROUNDS))?;
+    settled(&world, ROUNDS).await?;
+    malformed(&world).await?;
+    Ok(format!("{} greetings of {NAMES} names, 1 malformed record", NAMES * ROUNDS))
+}
+
+fn expected(name: &str) -> Vec<String> {
+    vec![
+        format!("Welcome {name}"),
+        format!("Nice to see you again {name}"),
+        format!("Third time is a charm {name}"),
+        format!("Nice to see you for the 4-th time {name}!"),
+    ]
+}
+
+/// Every name was seen this often.
+async fn settled(world: &World, times: usize) -> Result<()> {
+    until("the greeters' states", LIMIT, async || {
+        let seen = world.states::<u64>("example/greeter", "seen").await?;
+        let seen: Vec<u64> = seen.into_values().collect();
+        same("seen", &seen, &vec![times as u64; NAMES])
+    })
+    .await
+}
+
+/// The record that cannot be read is in the dead letters, once, with what is wrong and what it was.
+async fn malformed(world: &World) -> Result<()> {
+    let letters = world.dead_letters().await?;
+    let [letter] = letters.values().collect::<Vec<_>>()[..] else {
+        return Err(Problem::new(format!("one dead letter was expected: {letters:?}")));
+    };
+    let record = &letter["malformed"];
+    same("the malformed record", &record["raw"].as_str(), &Some("this is not JSON"))?;
+    let told = ["reason", "source", "position"].map(|name| record[name].as_str().is_some_and(|text| !text.is_empty()));
+    same("whether reason, source and position are told", &told, &[true; 3])
+}

@@ -1,0 +1,48 @@
+//! What the tests' own function takes, and keeps. Shared by the function and by those that send to it.
+
+use serde::{Deserialize, Serialize};
+
+/// A message for `e2e/worker`. Unless it fails, its number is noted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Noted, in the order handled.
+    pub number: u64,
+    /// What is done beside that.
+    #[serde(default)]
+    pub act: Act,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Nothing more.
+    #[default]
+    Note,
+    /// Fails, until the instance was told to be mended.
+    Fail,
+    /// Fails for good, until the instance was told to be mended.
+    FailForGood,
+    /// Mends the instance.
+    Mend,
+    /// Ends the process, unless this file is there; makes it before.
+    ExitOnce(String),
+    /// Ends the process, always.
+    Exit,
+    /// Takes for ever, unless this file is there; makes it before.
+    HangOnce(String),
+    /// Sends the number, one less, to the instances of this list in turn, until it is 0.
+    Pass(Vec<String>),
+    /// Sends itself a task with this number, this many milliseconds later.
+    Later(u64, u64),
+}
+
+/// What an instance of `e2e/worker` keeps: its value `notes`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notes {
+    /// Numbers of the tasks that were handled, in order.
+    pub numbers: Vec<u64>,
+    /// Whether it was mended.
+    #[serde(default)]
+    pub mended: bool,
+}
