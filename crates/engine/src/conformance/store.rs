@@ -97,6 +97,7 @@ async fn everything_comes_back(store: &dyn InstanceStore) -> Check {
     ensure!(finished.state == expected.state, "finish: it changed more than outbox and lease");
     // A value that is removed is gone; the others stay.
     let mut removal = super::sample::commit(&address, &finished, after(61), Vec::new());
+    removal.record.state = finished.state.clone();
     removal.record.state.remove("text");
     removal.record.state.insert("more".into(), StoredValue { value: TypedValue::present(TYPE, "x"), written_at: after(61) });
     removal.changed = vec!["text".into(), "more".into()];

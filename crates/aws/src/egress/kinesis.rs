@@ -1,0 +1,272 @@
+//! Egress to a Kinesis stream.
+//!
+//! A record is one JSON object, as the local host's egress files have it: `id`, `at`, `egress`, `from`, `type`, and `text` or
+//! `base64`. The partition key is the sender's id (a hash of it beyond 256 characters), so what one instance sends stays in
+//! one shard.
+//!
+//! StateFun's own `KinesisEgressRecord` says stream, partition key and bytes by itself and is sent as it says. Parts of it that
+//! Kinesis could never take (an empty or overlong key, a hash key that is no 128-bit number, a stream name that can be none) are
+//! replaced by what any other record has; one that cannot be read goes out as any other type does. Refused, it would hold up its
+//! sender for ever.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_kinesis::{Client, types::PutRecordsRequestEntry};
+use aws_smithy_types::{Blob, DateTime, date_time::Format, error::operation::BuildError};
+use futures_util::future::join_all;
+use serde::Serialize;
+use statefun_core::{EgressRecord, Timestamp, WireValue};
+use statefun_engine::ports::{PortError, PortErrorKind};
+
+use super::{CALL, entry_error, repeated, rounds::packed_by, unanswered};
+use crate::group::hex;
+
+/// The type of StateFun's records that name their own stream and key.
+pub const STATEFUN_RECORD: &str = "type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord";
+
+/// Entries of one `PutRecords`. Source: its reference.
+const MAX_ENTRIES: usize = 500;
+/// Bytes of one `PutRecords`, keys included: 5 MiB were the limit before it was raised to 10.
+const MAX_BYTES: usize = 5 * 1_024 * 1_024;
+/// Characters of a partition key. Source: the `PutRecords` reference.
+const MAX_KEY_CHARS: usize = 256;
+/// Characters of a stream's name, and of its ARN. Source: the `PutRecords` reference.
+const MAX_NAME: usize = 128;
+const MAX_ARN: usize = 2_048;
+
+/// StateFun's `io.statefun.sdk.egress.KinesisEgressRecord`. Source: `kinesis-egress.proto` of apache/flink-statefun.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KinesisEgressRecord {
+    /// The partition key.
+    #[prost(string, tag = "1")]
+    pub partition_key: String,
+    /// The record's data.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value_bytes: Vec<u8>,
+    /// The stream's name.
+    #[prost(string, tag = "3")]
+    pub stream: String,
+    /// A decimal number below 2^128, or empty.
+    #[prost(string, tag = "4")]
+    pub explicit_hash_key: String,
+}
+
+/// A record as Kinesis takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Put {
+    stream: String,
+    key: String,
+    hash_key: Option<String>,
+    data: Vec<u8>,
+}
+
+impl Put {
+    fn of(record: &EgressRecord, stream: &str) -> Self {
+        let own_key = partition_key(record.from.id());
+        if let Some(named) = statefun_record(record) {
+            let KinesisEgressRecord { partition_key, value_bytes, stream: wanted, explicit_hash_key } = named;
+            let key = if is_key(&partition_key) { partition_key } else { own_key };
+            let stream = if is_stream(&wanted) { wanted } else { stream.to_owned() };
+            let hash_key = Some(explicit_hash_key).filter(|number| is_hash_key(number));
+            return Self { stream, key, hash_key, data: value_bytes };
+        }
+        Self { stream: stream.to_owned(), key: own_key, hash_key: None, data: line(record) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.len() + self.key.len()
+    }
+
+    fn entry(&self) -> Result<PutRecordsRequestEntry, BuildError> {
+        PutRecordsRequestEntry::builder()
+            .partition_key(&self.key)
+            .set_explicit_hash_key(self.hash_key.clone())
+            .data(Blob::new(self.data.clone()))
+            .build()
+    }
+}
+
+fn statefun_record(record: &EgressRecord) -> Option<KinesisEgressRecord> {
+    if record.value.type_name.as_str() != STATEFUN_RECORD {
+        return None;
+    }
+    prost::Message::decode(record.value.value.as_ref()?.clone()).ok()
+}
+
+fn partition_key(id: &str) -> String {
+    if is_key(id) { id.to_owned() } else { hex(id.as_bytes()) }
+}
+
+fn is_key(key: &str) -> bool {
+    (1..=MAX_KEY_CHARS).contains(&key.chars().count())
+}
+
+fn is_hash_key(number: &str) -> bool {
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u128>().is_ok()
+}
+
+fn is_stream(stream: &str) -> bool {
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    match stream.starts_with("arn:") {
+        true => stream.len() <= MAX_ARN && stream.contains(":stream/"),
+        false => (1..=MAX_NAME).contains(&stream.len()) && stream.bytes().all(named),
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    id: String,
+    at: String,
+    egress: &'a str,
+    from: String,
+    #[serde(flatten)]
+    value: WireValue,
+}
+
+fn line(record: &EgressRecord) -> Vec<u8> {
+    let line = Line {
+        id: record.id.to_string(),
+        at: rfc_3339(record.at),
+        egress: record.egress.as_str(),
+        from: record.from.to_string(),
+        value: WireValue::from(&record.value),
+    };
+    // Strings only, into memory: this cannot fail.
+    serde_json::to_vec(&line).unwrap_or_default()
+}
+
+/// With milliseconds always, so that times can be compared as text.
+fn rfc_3339(at: Timestamp) -> String {
+    let seconds = DateTime::from_secs((at.0 / 1_000).try_into().unwrap_or(i64::MAX));
+    // Beyond the year 9999 there is no such form.
+    let text = seconds.fmt(Format::DateTime).unwrap_or_else(|_| "9999-12-31T23:59:59Z".to_owned());
+    format!("{}.{:03}Z", text.trim_end_matches('Z'), at.0 % 1_000)
+}
+
+/// Sends the records; one result per record.
+pub(super) async fn emit(client: &Client, stream: &str, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
+    let puts: Vec<Put> = records.iter().map(|record| Put::of(record, stream)).collect();
+    let mut by_stream: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, put) in puts.iter().enumerate() {
+        by_stream.entry(&put.stream).or_default().push(index);
+    }
+    let sent = join_all(by_stream.into_iter().map(|(stream, indices)| emit_to(client, stream, indices, &puts))).await;
+    let mut results: Vec<_> = puts.iter().map(|_| Err(unanswered())).collect();
+    for (index, result) in sent.into_iter().flatten() {
+        results[index] = result;
+    }
+    results
+}
+
+async fn emit_to(client: &Client, stream: &str, indices: Vec<usize>, puts: &[Put]) -> Vec<(usize, Result<(), PortError>)> {
+    let mut results = Vec::with_capacity(indices.len());
+    // One request after the other: order within the stream is kept unless a part of a request fails.
+    for request in packed_by(&indices, MAX_ENTRIES, MAX_BYTES, |index| puts[index].bytes()) {
+        let answers = put_records(client, stream, request.iter().map(|index| &puts[*index])).await;
+        results.extend(request.into_iter().zip(answers));
+    }
+    results
+}
+
+async fn put_records(client: &Client, stream: &str, puts: impl ExactSizeIterator<Item = &Put>) -> Vec<Result<(), PortError>> {
+    let count = puts.len();
+    let entries = match puts.map(Put::entry).collect::<Result<Vec<_>, _>>() {
+        Ok(entries) => entries,
+        Err(error) => return repeated(&PortError::new(CALL, PortErrorKind::Refused, error), count),
+    };
+    let request = client.put_records().set_records(Some(entries));
+    let request = if stream.starts_with("arn:") { request.stream_arn(stream) } else { request.stream_name(stream) };
+    let output = match request.send().await {
+        Ok(output) => output,
+        Err(error) => return repeated(&crate::error::port_error(CALL, error), count),
+    };
+    let mut answers: Vec<_> = output
+        .records
+        .iter()
+        .map(|entry| match (&entry.sequence_number, &entry.error_code) {
+            (Some(_), None) => Ok(()),
+            // Entries fail by throttling or inside of the service, never by the caller's fault.
+            (_, Some(code)) => Err(entry_error(code, entry.error_message(), false)),
+            (None, None) => Err(unanswered()),
+        })
+        .collect();
+    answers.resize_with(count, || Err(unanswered()));
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::{
+        TypeName, TypedValue,
+        limits::{MAX_ID_BYTES, MAX_MESSAGE_BYTES},
+    };
+
+    use super::{super::tests::record, *};
+
+    fn named(change: impl FnOnce(&mut KinesisEgressRecord)) -> Put {
+        let mut named = KinesisEgressRecord {
+            partition_key: "key".to_owned(),
+            value_bytes: vec![1, 2],
+            stream: "other".to_owned(),
+            explicit_hash_key: String::new(),
+        };
+        change(&mut named);
+        let value = TypedValue::present(TypeName::parse(STATEFUN_RECORD).unwrap(), prost::Message::encode_to_vec(&named));
+        Put::of(&record(1, "Bob", value), "mine")
+    }
+
+    #[test]
+    fn a_record_is_a_line_of_json() {
+        let put = Put::of(&record(1, "Bob", TypedValue::present(TypeName::from_static("a/b"), "{\"x\":1}")), "mine");
+        assert_eq!((put.stream.as_str(), put.key.as_str(), put.hash_key), ("mine", "Bob", None));
+        let id = "01".repeat(16);
+        let expected = format!(
+            r#"{{"id":"{id}","at":"2024-03-01T00:00:00.007Z","egress":"example/out","from":"a/b/Bob","type":"a/b","text":"{{\"x\":1}}"}}"#
+        );
+        assert_eq!(String::from_utf8(put.data).unwrap(), expected);
+    }
+
+    #[test]
+    fn statefuns_records_say_it_themselves() {
+        let put = named(|_| ());
+        let expected = Put { stream: "other".to_owned(), key: "key".to_owned(), hash_key: None, data: vec![1, 2] };
+        assert_eq!(put, expected);
+        assert_eq!(named(|named| named.explicit_hash_key = "7".to_owned()).hash_key.unwrap(), "7");
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/other";
+        assert_eq!(named(|named| named.stream = arn.to_owned()).stream, arn);
+    }
+
+    #[test]
+    fn what_kinesis_would_refuse_is_replaced() {
+        for key in [String::new(), "ä".repeat(257)] {
+            assert_eq!(named(|named| named.partition_key = key).key, "Bob");
+        }
+        for stream in ["", "no such name", "arn:aws:sns:x", &"s".repeat(129)] {
+            assert_eq!(named(|named| named.stream = stream.to_owned()).stream, "mine", "{stream}");
+        }
+        for number in ["-1", "+1", "x", "340282366920938463463374607431768211456"] {
+            assert_eq!(named(|named| named.explicit_hash_key = number.to_owned()).hash_key, None, "{number}");
+        }
+        let broken = TypedValue::present(TypeName::parse(STATEFUN_RECORD).unwrap(), vec![0x0a, 9, b'x']);
+        let put = Put::of(&record(1, "Bob", broken), "mine");
+        assert!(put.data.starts_with(b"{\"id\":"));
+        let long = Put::of(&record(1, &"ä".repeat(257), TypedValue::absent(TypeName::from_static("a/b"))), "mine");
+        assert_eq!(long.key.len(), 64);
+    }
+
+    /// A record holds 1 MiB, key included, unless the stream allows more.
+    #[test]
+    fn the_largest_value_fits() {
+        let id = "\u{1}".repeat(MAX_ID_BYTES);
+        let value = TypedValue::present(TypeName::from_static("a/b"), vec![0xff; MAX_MESSAGE_BYTES]);
+        let put = Put::of(&record(1, &id, value), "mine");
+        assert!((1_000_000..1_024 * 1_024).contains(&put.bytes()), "{}", put.bytes());
+    }
+
+    #[test]
+    fn times_have_milliseconds() {
+        assert_eq!(rfc_3339(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc_3339(Timestamp(951_782_399_999)), "2000-02-28T23:59:59.999Z");
+        assert_eq!(rfc_3339(Timestamp(u64::MAX)).len(), 24);
+    }
+}

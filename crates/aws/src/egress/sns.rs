@@ -1,0 +1,56 @@
+//! Requests to an SNS topic.
+
+use async_trait::async_trait;
+use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
+use statefun_engine::ports::{PortError, PortErrorKind};
+
+use super::{CALL, entry_error, message::Message, repeated, rounds::Batches, unanswered};
+
+/// Bytes of one request. Source: the `PublishBatch` reference.
+pub(super) const MAX_BYTES: usize = 256 * 1_024;
+
+pub(super) struct Topic<'a> {
+    pub(super) client: &'a aws_sdk_sns::Client,
+    pub(super) arn: &'a str,
+}
+
+#[async_trait]
+impl Batches for Topic<'_> {
+    fn max_bytes(&self) -> usize {
+        MAX_BYTES
+    }
+
+    async fn send(&self, batch: &[&Message]) -> Vec<Result<(), PortError>> {
+        let entries: Result<Vec<_>, _> = batch.iter().enumerate().map(|(index, message)| entry(index, message)).collect();
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => return repeated(&PortError::new(CALL, PortErrorKind::Refused, error), batch.len()),
+        };
+        let sent = self.client.publish_batch().topic_arn(self.arn).set_publish_batch_request_entries(Some(entries)).send().await;
+        let output = match sent {
+            Ok(output) => output,
+            Err(error) => return repeated(&crate::error::port_error(CALL, error), batch.len()),
+        };
+        let result = |index: usize| {
+            let id = index.to_string();
+            if output.successful().iter().any(|entry| entry.id() == Some(&*id)) {
+                return Ok(());
+            }
+            let failed = output.failed().iter().find(|entry| entry.id == id);
+            Err(failed.map_or_else(unanswered, |entry| entry_error(&entry.code, entry.message.as_deref(), entry.sender_fault)))
+        };
+        (0..batch.len()).map(result).collect()
+    }
+}
+
+fn entry(index: usize, message: &Message) -> Result<PublishBatchRequestEntry, aws_smithy_types::error::operation::BuildError> {
+    let mut entry = PublishBatchRequestEntry::builder().id(index.to_string()).message(&message.body);
+    for (name, value) in &message.attributes {
+        entry =
+            entry.message_attributes(*name, MessageAttributeValue::builder().data_type("String").string_value(value).build()?);
+    }
+    if let Some(fifo) = &message.fifo {
+        entry = entry.message_group_id(&fifo.group).message_deduplication_id(&fifo.deduplication);
+    }
+    entry.build()
+}
