@@ -134,12 +134,16 @@ fn changed(mut template: Value, changes: &Changes) -> Result<Value> {
     if let Some(timeout) = changes.timeout {
         template["Globals"]["Function"]["Timeout"] = timeout.into();
     }
-    let resources = template["Resources"].as_object_mut().into_iter().flatten();
+    let Some(resources) = template["Resources"].as_object_mut() else {
+        return Err(Problem::new("template.yaml has no resources"));
+    };
+    // The emulator knows no alarms that calculate.
+    resources
+        .retain(|_, resource| resource["Type"] != "AWS::CloudWatch::Alarm" || resource["Properties"].get("Metrics").is_none());
     for (id, resource) in resources {
-        if resource["Type"] == "AWS::SQS::Queue" && resource["Properties"].get("VisibilityTimeout").is_some() {
-            if let Some(visibility) = changes.visibility {
-                resource["Properties"]["VisibilityTimeout"] = visibility.into();
-            }
+        let hides = resource["Type"] == "AWS::SQS::Queue" && resource["Properties"].get("VisibilityTimeout").is_some();
+        if let (true, Some(visibility)) = (hides, changes.visibility) {
+            resource["Properties"]["VisibilityTimeout"] = visibility.into();
         }
         if resource["Type"] == "AWS::Serverless::Function" {
             if let Some(function) = resource.as_object_mut() {
@@ -187,6 +191,7 @@ mod tests {
             "Resources": {
                 "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
+                "OldMessages": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Metadata": {}, "Properties": {
                     "Events": {"A": {"Type": "Kinesis"}, "B": {"Type": "SQS"}}}},
             },
