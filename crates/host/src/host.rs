@@ -17,6 +17,7 @@ use crate::{
     clock::SystemClock,
     dispatch, egress,
     error::{HostError, InputError, chain},
+    feed::Feeds,
     http,
     input::{self, FileIngress, FileReport},
     options::HostOptions,
@@ -28,6 +29,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) options: HostOptions,
     pub(crate) requests: http::Requests,
+    pub(crate) feeds: Arc<Feeds>,
     /// Functions that the application lacks and messages wait for.
     unknown: Mutex<BTreeSet<TypeName>>,
     stop: watch::Sender<bool>,
@@ -136,8 +138,10 @@ impl Host {
         let stop = watch::Sender::new(false);
         let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default() });
         let unknown = Mutex::default();
+        let feeds = Feeds::new(options.module.clone());
         let inner = Inner {
             store,
+            feeds,
             engine,
             options,
             requests: http::Requests::default(),

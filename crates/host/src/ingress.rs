@@ -98,9 +98,6 @@ impl Inner {
 
     /// Appends checked messages, one envelope each.
     pub(crate) async fn take_in(&self, messages: Vec<Message>) -> Result<Submitted, SendError> {
-        if self.is_stopping() {
-            return Err(SendError::Stopping);
-        }
         let sent_at = SystemClock::now();
         let keyed = messages.iter().any(|message| message.key.is_some());
         let mut envelopes = Vec::with_capacity(messages.len());
@@ -116,8 +113,16 @@ impl Inner {
             // The store refuses a key it took before in the same step, so whatever it takes is a first copy: the ledger need not be asked.
             envelopes.push(Envelope { id, to, from: None, sent_at, keyed: false, hops: 0, trace, messages: vec![value] });
         }
+        self.take_envelopes(envelopes, keyed).await
+    }
+
+    /// Appends envelopes; with `dedup` those whose id was taken in before (within the retention time) have no effect.
+    pub(crate) async fn take_envelopes(&self, envelopes: Vec<Envelope>, dedup: bool) -> Result<Submitted, SendError> {
+        if self.is_stopping() {
+            return Err(SendError::Stopping);
+        }
         let ids = envelopes.iter().map(|envelope| envelope.id).collect();
-        let Ingested { op, accepted } = self.store.ingest(envelopes, None, keyed).await?;
+        let Ingested { op, accepted } = self.store.ingest(envelopes, None, dedup).await?;
         Ok(Submitted { ids, accepted, op })
     }
 }

@@ -6,6 +6,7 @@
 //! | way in | |
 //! |---|---|
 //! | HTTP | `POST /<namespace>/<name>/<id>`, see [`Host::serve`] |
+//! | ingresses of a `module.yaml` | `POST /_/ingress/<namespace>/<name>`, or rows of a file, see [`HostOptions::module`] |
 //! | files and the standard input | rows of CSV or JSON lines, see [`FileIngress`] |
 //! | this process | [`Host::send`], [`Host::submit`] |
 //!
@@ -25,6 +26,7 @@ mod clock;
 mod dispatch;
 mod egress;
 mod error;
+mod feed;
 mod host;
 mod http;
 mod ingress;
@@ -42,3 +44,5 @@ pub use input::{FileIngress, FileProgress, FileReport, Format, Mapping, Row};
 pub use options::{EgressRoutes, HostOptions, SinkSpec};
 /// The store beneath a host, as [`Host::store`] gives it.
 pub use statefun_embedded as store;
+/// What [`HostOptions::module`] takes.
+pub use statefun_module as module;

@@ -1,10 +1,11 @@
 //! What can be set about a host, in code.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::http::Uri;
 use statefun_core::TypeName;
 use statefun_engine::Backoff;
+use statefun_module::Module;
 
 /// Settings of a host. The defaults suit one machine.
 #[derive(Debug, Clone)]
@@ -13,6 +14,9 @@ pub struct HostOptions {
     pub data: PathBuf,
     /// Where egress records go.
     pub egress: EgressRoutes,
+    /// What `module.yaml` declares: its ingresses can be fed by hand, its egresses are the known ones. Queues, streams and topics
+    /// are not used here.
+    pub module: Option<Arc<Module>>,
     /// How long one address may work on a batch; a handler still running then is given up and tried again.
     pub handler_timeout: Duration,
     /// Waiting envelopes from which on ingress takes no more: HTTP answers 503, calls in the process wait.
@@ -33,6 +37,7 @@ impl HostOptions {
         Self {
             data: data.into(),
             egress: EgressRoutes::default(),
+            module: None,
             handler_timeout: Duration::from_secs(30),
             max_waiting: 1_000_000,
             max_waiting_for_input: 20_000,

@@ -154,6 +154,20 @@ fn nothing_grows_without_bound() {
 }
 
 #[test]
+fn examples_of_the_documentation_are_right() {
+    let text = include_str!("../../../docs/module.md");
+    let examples: Vec<_> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() > 4);
+    for example in examples {
+        if let Err(error) = Module::parse("docs/module.md", example).and_then(|module| module.resolve_local(&|_| None)) {
+            // Not every example declares the functions that it names.
+            let others = error.problems.iter().filter(|problem| !problem.message.contains("have the target"));
+            assert_eq!(others.count(), 0, "{error}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_file_declares_nothing() {
     for text in ["", "\u{feff}# nothing\n", "---\n---\nnull\n"] {
         assert_eq!(Module::parse("m.yaml", text).unwrap().resolve(&environment).unwrap(), Module::default());

@@ -32,12 +32,21 @@ pub(super) struct ServeArgs {
     /// The function that rows of the input are sent to
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub(super) to: Option<String>,
-    /// The field of a row that is the id it is sent to
+    /// The field of a row that is the id it is sent to; with --ingress, its partition key or message group
     #[arg(long, value_name = "FIELD")]
     pub(super) id: Option<String>,
     /// The message type that a row is [default: the function's only JSON type]
     #[arg(long = "type", value_name = "NAMESPACE/NAME")]
     pub(super) message_type: Option<String>,
+    /// Feeds rows of the input, as JSON, to this ingress of the module
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(super) ingress: Option<String>,
+    /// The stream or queue of that ingress, if it has several
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
+    /// Reads ingresses and egresses from this module.yaml [env: STATEFUN_MODULE]
+    #[arg(long, value_name = "FILE")]
+    pub(super) module: Option<PathBuf>,
     /// Sends an egress's records to `stdout`, `file:PATH` or `http://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
     #[arg(long, value_name = "NAME=SINK")]
     pub(super) egress: Vec<String>,

@@ -1,6 +1,7 @@
 //! The command line of an application: what `run` of the SDK does outside of Lambda.
 
 mod args;
+mod input_settings;
 mod inspect;
 mod output;
 mod serve;
@@ -15,7 +16,7 @@ use statefun_engine::Functions;
 use crate::{error::HostError, input::Mapping, options::HostOptions};
 use args::{Cli, Command};
 use output::Terminal;
-use settings::{Environment, settings};
+use settings::{Environment, Known, settings};
 
 /// An application to run.
 #[derive(Debug)]
@@ -56,7 +57,8 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
         Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data).await,
         Some(Command::State { address, json }) => inspect::state(&address, json, &data).await,
         None => {
-            let read = settings(&cli.serve, data, &environment, &app.functions, app.input.as_ref());
+            let known = Known { functions: &app.functions, mapping: app.input.as_ref(), module: app.options.module.clone() };
+            let read = settings(&cli.serve, data, &environment, &known, &|name| env::var(name).ok());
             let (settings, log) = match (read, environment.log()) {
                 (Ok(settings), Ok(log)) => (settings, log),
                 (settings, log) => {

@@ -18,7 +18,7 @@ use crate::{
 const INTERRUPTED: i32 = 130;
 
 pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> Result<(), HostError> {
-    let Settings { data, listen: address, input, egress, until_idle, fresh } = settings;
+    let Settings { data, listen: address, input, egress, module, until_idle, fresh } = settings;
     let listener = match address {
         Some(address) => Some(listen(address).await?),
         None => None,
@@ -28,6 +28,7 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     }
     let mut options = app.options;
     (options.data, options.egress) = (data, egress);
+    options.module = module.or(options.module);
     let host = Host::open(app.functions, app.rules, options)?;
     host.start();
     // A task of its own: requests that are on their way when the host stops are still answered.

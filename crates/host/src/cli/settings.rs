@@ -3,17 +3,21 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::Arc,
 };
 
-use statefun_core::TypeName;
+use statefun_core::{TypeName, nearest};
 use statefun_engine::Functions;
+use statefun_module::Module;
 use tracing_subscriber::filter::Targets;
 
-use super::args::ServeArgs;
+use super::{args::ServeArgs, input_settings::input};
 use crate::{
-    input::{FileIngress, Format, Mapping, by_ending},
+    feed::Feeds,
+    input::{FileIngress, Mapping},
     options::{EgressRoutes, SinkSpec},
 };
 
@@ -25,6 +29,7 @@ const DEFAULT_LOG: &str = "info,statefun::handler=debug";
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     data: Option<OsString>,
+    module: Option<OsString>,
     listen: Option<String>,
     log: Option<String>,
 }
@@ -40,8 +45,9 @@ impl Environment {
             }
         };
         let (listen, log) = (text("STATEFUN_LISTEN"), text("RUST_LOG"));
-        let data = get("STATEFUN_DATA").filter(|data| !data.is_empty());
-        if problems.is_empty() { Ok(Self { data, listen, log }) } else { Err(problems) }
+        let path = |name: &str| get(name).filter(|path| !path.is_empty());
+        let (data, module) = (path("STATEFUN_DATA"), path("STATEFUN_MODULE"));
+        if problems.is_empty() { Ok(Self { data, module, listen, log }) } else { Err(problems) }
     }
 
     pub(super) fn data(&self, given: Option<&PathBuf>) -> PathBuf {
@@ -62,30 +68,42 @@ pub(super) struct Settings {
     pub(super) listen: Option<SocketAddr>,
     pub(super) input: Option<FileIngress>,
     pub(super) egress: EgressRoutes,
+    pub(super) module: Option<Arc<Module>>,
     pub(super) until_idle: bool,
     pub(super) fresh: bool,
 }
 
-/// Reads everything, or says everything that is wrong.
+/// What an application brings along.
+pub(super) struct Known<'a> {
+    pub(super) functions: &'a Functions,
+    pub(super) mapping: Option<&'a Mapping>,
+    pub(super) module: Option<Arc<Module>>,
+}
+
+/// Reads everything, or says everything that is wrong. `variable` knows the variables that a module names.
 pub(super) fn settings(
     args: &ServeArgs,
     data: PathBuf,
     environment: &Environment,
-    functions: &Functions,
-    app_mapping: Option<&Mapping>,
+    known: &Known<'_>,
+    variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, Vec<String>> {
     let mut problems = Vec::new();
     let listen = keep(&mut problems, listen(args, environment));
-    let input = input(args, functions, app_mapping, &mut problems);
-    let egress = egress(&args.egress, &mut problems);
+    let told = problems.len();
+    let module = module(args, environment, variable, &mut problems).or_else(|| known.module.clone());
+    // Of a module that cannot be read nothing is known: what names it may be right.
+    let readable = problems.len() == told;
+    let input = input(args, known, Feeds::new(module.clone()), readable, &mut problems);
+    let egress = egress(&args.egress, module.as_deref(), &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
     let (until_idle, fresh) = (args.until_idle, args.fresh);
-    Ok(Settings { data, listen: listen.flatten(), input, egress, until_idle, fresh })
+    Ok(Settings { data, listen: listen.flatten(), input, egress, module, until_idle, fresh })
 }
 
-fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
+pub(super) fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
 }
 
@@ -112,95 +130,29 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     text.parse().map(Some).map_err(|_| format!("`{text}` is no address: write 127.0.0.1:8080, a port alone, or `none`"))
 }
 
-fn input(
+fn module(
     args: &ServeArgs,
-    functions: &Functions,
-    app_mapping: Option<&Mapping>,
+    environment: &Environment,
+    variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut Vec<String>,
-) -> Option<FileIngress> {
-    let format = match args.format.as_deref() {
-        None => None,
-        Some("csv") => Some(Format::Csv),
-        Some("jsonl") => Some(Format::JsonLines),
-        Some(other) => {
-            problems.push(format!("--format `{other}`: write csv or jsonl"));
+) -> Option<Arc<Module>> {
+    let (path, name) = match (&args.module, &environment.module) {
+        (Some(path), _) => (path.clone(), "--module"),
+        (None, Some(path)) => (PathBuf::from(path), "STATEFUN_MODULE"),
+        (None, None) => return None,
+    };
+    let shown = path.display().to_string();
+    let text = keep(problems, fs::read_to_string(&path).map_err(|error| format!("{name} {shown}: {error}")))?;
+    match Module::parse(&shown, &text).and_then(|module| module.resolve_local(variable)) {
+        Ok(module) => Some(Arc::new(module)),
+        Err(invalid) => {
+            problems.extend(invalid.problems.iter().map(ToString::to_string));
             None
         }
-    };
-    let mapping = mapping(args, functions, problems);
-    let Some(path) = &args.input else {
-        let without = [
-            ("--format", args.format.is_some()),
-            ("--to", args.to.is_some()),
-            ("--id", args.id.is_some()),
-            ("--type", args.message_type.is_some()),
-        ];
-        problems.extend(without.iter().filter(|(_, given)| *given).map(|(name, _)| format!("{name} needs --input")));
-        return None;
-    };
-    let mapping = mapping.or_else(|| app_mapping.cloned());
-    if mapping.is_none() && args.to.is_none() && args.id.is_none() {
-        problems.push("--input needs --to NAMESPACE/NAME and --id FIELD: where its rows go".to_owned());
-    }
-    if path != Path::new("-") {
-        check_file(path, format.is_some() || args.format.is_some(), problems);
-    }
-    let ingress = match path == Path::new("-") {
-        true => FileIngress::stdin(mapping?),
-        false => FileIngress::path(path, mapping?),
-    };
-    Some(match format {
-        Some(format) => ingress.with_format(format),
-        None => ingress,
-    })
-}
-
-fn mapping(args: &ServeArgs, functions: &Functions, problems: &mut Vec<String>) -> Option<Mapping> {
-    let message_type = match &args.message_type {
-        Some(text) => keep(problems, TypeName::parse(text).map_err(|error| format!("--type {error}"))).map(Some),
-        None => Some(None),
-    };
-    let (to, id) = match (&args.to, &args.id) {
-        (Some(to), Some(id)) => (to, id),
-        (None, None) => {
-            if args.message_type.is_some() {
-                problems.push("--type needs --to and --id".to_owned());
-            }
-            return None;
-        }
-        (Some(_), None) => {
-            problems.push("--to needs --id FIELD: the field of a row that is the id it is sent to".to_owned());
-            return None;
-        }
-        (None, Some(_)) => {
-            problems.push("--id needs --to NAMESPACE/NAME: the function that rows are sent to".to_owned());
-            return None;
-        }
-    };
-    let to = keep(problems, TypeName::parse(to).map_err(|error| format!("--to {error}")))?;
-    let mut mapping = Mapping::field(to, id);
-    if let Some(name) = message_type? {
-        mapping = mapping.with_type(name);
-    }
-    keep(problems, mapping.resolve(functions).map_err(|error| error.to_string()))?;
-    Some(mapping)
-}
-
-fn check_file(path: &Path, has_format: bool, problems: &mut Vec<String>) {
-    match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => problems.push(format!("--input {} is a folder", path.display())),
-        Ok(_) => {}
-        Err(error) => problems.push(format!("--input {}: {error}", path.display())),
-    }
-    if !has_format && by_ending(path).is_none() {
-        problems.push(format!(
-            "--input {} does not end in .csv, .jsonl or .ndjson: add --format csv or --format jsonl",
-            path.display()
-        ));
     }
 }
 
-fn egress(routes: &[String], problems: &mut Vec<String>) -> EgressRoutes {
+fn egress(routes: &[String], module: Option<&Module>, problems: &mut Vec<String>) -> EgressRoutes {
     let mut named = BTreeMap::new();
     for route in routes {
         let parsed = match route.split_once('=') {
@@ -210,6 +162,11 @@ fn egress(routes: &[String], problems: &mut Vec<String>) -> EgressRoutes {
             None => Err(format!("`{route}`: write NAMESPACE/NAME=SINK")),
         };
         let Some((name, sink)) = keep(problems, parsed.map_err(|problem| format!("--egress {problem}"))) else { continue };
+        if let Some(module) = module.filter(|module| module.egress(&name).is_none()) {
+            let near = nearest(name.as_str(), module.egresses.iter().map(|egress| egress.id.as_str()));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            problems.push(format!("--egress {name}: the module declares no such egress{near}"));
+        }
         if matches!(&sink, SinkSpec::File(_)) && named.values().any(|other| *other == sink) {
             // Each keeps the file's length for itself.
             problems.push(format!("--egress {route}: two egresses cannot share a file"));
@@ -226,7 +183,8 @@ mod tests {
     use super::*;
 
     fn read(args: ServeArgs) -> Result<Settings, Vec<String>> {
-        settings(&args, "x".into(), &Environment::default(), &Functions::default(), None)
+        let known = Known { functions: &Functions::default(), mapping: None, module: None };
+        settings(&args, "x".into(), &Environment::default(), &known, &|_| None)
     }
 
     #[test]

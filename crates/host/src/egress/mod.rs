@@ -64,6 +64,9 @@ enum Sink {
 
 impl Sink {
     fn new(options: &HostOptions, egress: &TypeName) -> Self {
+        if options.module.as_ref().is_some_and(|module| module.egress(egress).is_none()) {
+            tracing::warn!(%egress, "the module does not declare this egress: on AWS its records go nowhere");
+        }
         match options.egress.named.get(egress) {
             Some(SinkSpec::Stdout) => Self::Stdout,
             Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone())),

@@ -24,7 +24,8 @@ const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 
 const ROUTES: &str = "there are GET /_/health, GET /_/metrics, GET /_/dead-letters, POST /_/dead-letters/replay, \
-                      POST /_/dead-letters/<id>/replay, GET /_/state/<namespace>/<name>/<id>";
+                      POST /_/dead-letters/<id>/replay, GET /_/state/<namespace>/<name>/<id>, \
+                      POST /_/ingress/<namespace>/<name>";
 
 #[derive(Serialize)]
 struct Health {

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use statefun_core::{Address, FunctionSpec, TypeName, TypedValue, limits::MAX_MESSAGE_BYTES};
+use statefun_router::traceparent;
 
 use super::problem::{Problem, json};
 use crate::{
@@ -52,13 +53,7 @@ async fn take(inner: &Inner, request: Request<Body>) -> Result<Accepted, Problem
     let to = Address::new(function.spec.name.clone(), &path.id).map_err(|error| Problem::bad_request(error.to_string()))?;
     let key = key(&head.headers)?;
     let content = content_type(&head.headers, &function.spec)?;
-    if inner.is_stopping() {
-        return Err(Problem::busy("the host is shutting down"));
-    }
-    let waiting = inner.store.waiting().messages;
-    if waiting >= inner.options.max_waiting {
-        return Err(Problem::busy(format!("{waiting} messages wait, more are not taken in")));
-    }
+    inner.check_room()?;
     let value = read(&function.spec, &content, body).await?;
     let message = Message { to, value, key, trace: trace(&head.headers) };
     let submitted = inner.take_in(vec![message]).await?;
@@ -66,6 +61,20 @@ async fn take(inner: &Inner, request: Request<Body>) -> Result<Accepted, Problem
     inner.store.durable(submitted.op).await.map_err(|error| Problem::failed(&error))?;
     let id = submitted.ids.first().map(ToString::to_string).unwrap_or_default();
     Ok(Accepted { id, duplicate: submitted.accepted.first() == Some(&false) })
+}
+
+impl Inner {
+    /// Whether a message may come in now.
+    pub(super) fn check_room(&self) -> Result<(), Problem> {
+        if self.is_stopping() {
+            return Err(Problem::busy("the host is shutting down"));
+        }
+        let waiting = self.store.waiting().messages;
+        match waiting >= self.options.max_waiting {
+            true => Err(Problem::busy(format!("{waiting} messages wait, more are not taken in"))),
+            false => Ok(()),
+        }
+    }
 }
 
 struct Path {
@@ -86,7 +95,7 @@ fn path(path: &str) -> Result<Path, Problem> {
     Ok(Path { function: format!("{}/{}", decode(namespace)?, decode(name)?), id: decode(id)? })
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     match key.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(key.to_owned())),
@@ -94,17 +103,9 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// W3C `traceparent`, if it is one: `00-<32 hex>-<16 hex>-<2 hex>`, ids not all zero.
-fn trace(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let mut part = |length: usize| {
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        parts.next().filter(|part| part.len() == length && part.bytes().all(hex))
-    };
-    let is_zero = |id: &str| id.bytes().all(|byte| byte == b'0');
-    let (version, trace, span, _flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-    (version == "00" && !is_zero(trace) && !is_zero(span) && parts.next().is_none()).then(|| text.to_owned())
+/// W3C `traceparent`, if there is one.
+pub(super) fn trace(headers: &HeaderMap) -> Option<String> {
+    traceparent(headers.get("traceparent")?.to_str().ok()?).map(str::to_owned)
 }
 
 /// How the body was given.
@@ -137,16 +138,20 @@ fn content_type(headers: &HeaderMap, spec: &FunctionSpec) -> Result<Content, Pro
 }
 
 /// Reads the body, never more of it than a message may have.
-async fn read(spec: &FunctionSpec, content: &Content, body: Body) -> Result<TypedValue, Problem> {
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large(format!("a message has {MAX_MESSAGE_BYTES} bytes at most"));
     if body.size_hint().lower() > MAX_MESSAGE_BYTES as u64 {
         return Err(too_large());
     }
-    let bytes: Bytes = match Limited::new(body, MAX_MESSAGE_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Err(error) => return Err(Problem::bad_request(format!("the body did not arrive whole: {error}"))),
-    };
+    match Limited::new(body, MAX_MESSAGE_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Problem::bad_request(format!("the body did not arrive whole: {error}"))),
+    }
+}
+
+async fn read(spec: &FunctionSpec, content: &Content, body: Body) -> Result<TypedValue, Problem> {
+    let bytes = read_body(body).await?;
     let form = match content {
         Content::Type(name) => Form::Type(name),
         Content::Json => Form::Json,
@@ -168,22 +173,5 @@ mod tests {
             assert_eq!(path(bad).err().map(|problem| problem.status), Some(StatusCode::NOT_FOUND), "{bad}");
         }
         assert_eq!(path("/a/b/%ff").err().map(|problem| problem.status), Some(StatusCode::BAD_REQUEST));
-    }
-
-    #[test]
-    fn traces() {
-        let given = |text: &str| trace(&HeaderMap::from_iter([("traceparent".parse().unwrap(), text.parse().unwrap())]));
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(given(good).as_deref(), Some(good));
-        for bad in [
-            "",
-            "x",
-            &good[..54],
-            &good.to_uppercase(),
-            &good.replace("b7ad6b7169203331", "0000000000000000"),
-            &format!("{good}-x"),
-        ] {
-            assert_eq!(given(bad), None, "{bad}");
-        }
     }
 }

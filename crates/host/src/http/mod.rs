@@ -3,6 +3,7 @@
 //! There is no authentication: it listens on this machine only, unless told otherwise.
 
 mod admin;
+mod feed;
 mod ingress;
 mod metrics;
 mod problem;
@@ -101,6 +102,7 @@ fn router(inner: Arc<Inner>) -> Router {
         .route("/dead-letters/replay", post(admin::replay_all))
         .route("/dead-letters/{id}/replay", post(admin::replay))
         .route("/state/{*address}", get(admin::state))
+        .route("/ingress/{namespace}/{name}", post(feed::post))
         .fallback(admin::unknown)
         .method_not_allowed_fallback(admin::wrong_method);
     Router::new().nest("/_", admin).fallback(ingress::post).with_state(inner)

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypedValue};
+use statefun_core::Envelope;
 use tokio::sync::mpsc;
 
 use super::{
@@ -71,9 +71,9 @@ impl<R: Read> Reading<R> {
         loop {
             match self.splitter.next() {
                 Found::Row(raw) => {
-                    let messages = self.rows.read(raw, &header).and_then(|row| self.mapping.messages(&row));
-                    match messages {
-                        Ok(messages) => batch.add(&self.identity, raw.place, messages),
+                    let read = self.rows.read(raw, &header);
+                    match read.and_then(|row| self.mapping.envelopes(&self.identity, raw.place, &row)) {
+                        Ok(envelopes) => batch.envelopes.extend(envelopes),
                         Err(error) => batch.bad.push(BadRow { place: raw.place, error, raw: raw.bytes.to_vec() }),
                     }
                     batch.rows += 1;
@@ -120,31 +120,6 @@ impl Batch {
 
     fn is_full(&self) -> bool {
         self.rows >= BATCH_ROWS || self.end.offset - self.start.offset >= BATCH_BYTES
-    }
-
-    /// The messages of one row: one envelope per address, in the order of their first messages.
-    fn add(&mut self, identity: &str, place: Place, messages: Vec<(Address, TypedValue)>) {
-        let row = self.envelopes.len();
-        for (to, message) in messages {
-            if let Some(envelope) = self.envelopes[row..].iter_mut().find(|envelope| envelope.to == to) {
-                envelope.messages.push(message);
-                continue;
-            }
-            // The target of an ingress id is a function type alone; a row may go to several of its instances.
-            let record = [&place.offset.to_be_bytes(), to.id().as_bytes()].concat();
-            let id = EnvelopeId::of_ingress(identity, &record, to.function());
-            let sent_at = Timestamp::ZERO;
-            self.envelopes.push(Envelope {
-                id,
-                to,
-                from: None,
-                sent_at,
-                keyed: false,
-                hops: 0,
-                trace: None,
-                messages: vec![message],
-            });
-        }
     }
 }
 

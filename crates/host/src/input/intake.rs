@@ -75,14 +75,17 @@ impl<'a> Intake<'a> {
             let record = MalformedRecord::new(now, &self.identity, &position, &row.error, &row.raw);
             self.inner.store.park_malformed(&record).await?;
         }
+        let mut dedup = false;
         for envelope in &mut envelopes {
+            // The store refuses a key it took before in the same step: whatever it takes is a first copy.
+            dedup |= std::mem::take(&mut envelope.keyed);
             envelope.sent_at = now;
         }
         let cursor = self.cursor.as_mut().map(|cursor| {
             cursor.advance(end, rows, rejected);
             (cursor_key(&self.identity), cursor.to_bytes())
         });
-        let op = self.inner.store.ingest(envelopes, cursor, false).await?.op;
+        let op = self.inner.store.ingest(envelopes, cursor, dedup).await?.op;
         self.report.rows += rows;
         self.report.rejected += rejected;
         self.so_far.rows += rows;

@@ -7,16 +7,18 @@ use std::{
 };
 
 use statefun_core::{
-    Address, FunctionSpec, TypeName, TypedValue, Value,
+    Address, Envelope, EnvelopeId, FunctionSpec, Timestamp, TypeName, TypedValue, Value,
     limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_MESSAGES},
     wire_bytes,
 };
 use statefun_engine::Functions;
+use statefun_router::IngressRecord;
 
-use super::row::Row;
+use super::{row::Row, split::Place};
 use crate::{
     accept::{Form, check, find, message, only_json},
     error::{InputError, Refusal},
+    feed::{Feed, Feeds, NotFed},
 };
 
 /// Bytes of all messages of a row: they may all go to one address, in one envelope. The rest is for what is around them.
@@ -32,6 +34,7 @@ pub struct Mapping(Kind);
 enum Kind {
     Rows(Arc<RowFn>),
     Field { function: TypeName, id: String, type_name: Option<TypeName> },
+    Ingress { name: TypeName, source: Option<String>, key: Option<String> },
 }
 
 impl Mapping {
@@ -57,19 +60,28 @@ impl Mapping {
         self
     }
 
+    /// What the module makes of a record of this ingress whose body is the row as JSON; see
+    /// [`HostOptions::module`](crate::HostOptions::module). `source` names its stream or queue, if there are several. `key` names
+    /// the field that is the record's partition key or message group. Message attributes are the fields of the same names.
+    #[must_use]
+    pub fn ingress(name: TypeName, source: Option<String>, key: Option<String>) -> Self {
+        Self(Kind::Ingress { name, source, key })
+    }
+
     /// The field that must be in a CSV header.
     pub(super) fn id_field(&self) -> Option<&str> {
         match &self.0 {
             Kind::Rows(_) => None,
             Kind::Field { id, .. } => Some(id),
+            Kind::Ingress { key, .. } => key.as_deref(),
         }
     }
 
     /// Looks up what the mapping names.
     ///
     /// # Errors
-    /// If the application has no such function, or it does not take JSON of that type.
-    pub(crate) fn resolve(&self, functions: &Functions) -> Result<Resolved, InputError> {
+    /// If the application has no such function, or it does not take JSON of that type; if no such ingress is declared.
+    pub(crate) fn resolve(&self, functions: &Functions, feeds: &Arc<Feeds>) -> Result<Resolved, InputError> {
         let how = match &self.0 {
             Kind::Rows(map) => How::Rows(map.clone()),
             Kind::Field { function, id, type_name } => {
@@ -80,6 +92,15 @@ impl Mapping {
                     None => only_json(&spec).map_err(|refusal| InputError::Mapping(advice(&refusal)))?.type_name.clone(),
                 };
                 How::Field { spec, id: id.clone(), type_name }
+            }
+            Kind::Ingress { name, source, key } => {
+                let feed = feeds.find(name.as_str(), source.as_deref()).map_err(|error| {
+                    let known =
+                        if error.known.is_empty() { String::new() } else { format!("; there are {}", error.known.join(", ")) };
+                    InputError::Mapping(format!("{error}{known}"))
+                })?;
+                feed.check_targets(functions).map_err(|error| InputError::Mapping(format!("{}: {error}", feed.origin())))?;
+                How::Ingress { feed, key: key.clone() }
             }
         };
         Ok(Resolved { functions: functions.clone(), how })
@@ -92,6 +113,9 @@ impl fmt::Debug for Mapping {
             Kind::Rows(_) => f.write_str("Mapping::rows(..)"),
             Kind::Field { function, id, type_name } => {
                 f.debug_tuple("Mapping::field").field(function).field(id).field(type_name).finish()
+            }
+            Kind::Ingress { name, source, key } => {
+                f.debug_tuple("Mapping::ingress").field(name).field(source).field(key).finish()
             }
         }
     }
@@ -136,14 +160,56 @@ pub(crate) struct Resolved {
 enum How {
     Rows(Arc<RowFn>),
     Field { spec: Arc<FunctionSpec>, id: String, type_name: TypeName },
+    Ingress { feed: Feed, key: Option<String> },
 }
 
 impl Resolved {
-    /// The row's messages, each checked as an ingress checks it.
+    /// What the row at `place` of the input `identity` becomes: one envelope per address, in the order of their first messages.
+    /// They are without their times: they are sent when they are taken in.
     ///
     /// # Errors
     /// Why the row belongs to the dead letters.
-    pub(super) fn messages(&self, row: &Row<'_>) -> Result<Vec<(Address, TypedValue)>, String> {
+    pub(super) fn envelopes(&self, identity: &str, place: Place, row: &Row<'_>) -> Result<Vec<Envelope>, String> {
+        if let How::Ingress { feed, key } = &self.how {
+            return self.fed(feed, key.as_deref(), format!("{identity}@{}", place.offset), row);
+        }
+        let mut envelopes: Vec<Envelope> = Vec::new();
+        for (to, message) in self.messages(row)? {
+            if let Some(envelope) = envelopes.iter_mut().find(|envelope| envelope.to == to) {
+                envelope.messages.push(message);
+                continue;
+            }
+            // The target of an ingress id is a function type alone; a row may go to several of its instances.
+            let record = [&place.offset.to_be_bytes(), to.id().as_bytes()].concat();
+            let id = EnvelopeId::of_ingress(identity, &record, to.function());
+            let (sent_at, messages) = (Timestamp::ZERO, vec![message]);
+            envelopes.push(Envelope { id, to, from: None, sent_at, keyed: false, hops: 0, trace: None, messages });
+        }
+        Ok(envelopes)
+    }
+
+    fn fed(&self, feed: &Feed, key: Option<&str>, position: String, row: &Row<'_>) -> Result<Vec<Envelope>, String> {
+        let field = |name: &str| row.get(name).map(std::borrow::Cow::into_owned);
+        let key = match key {
+            Some(name) => Some(field(name).ok_or_else(|| format!("no field `{name}` to take the key from"))?),
+            None => None,
+        };
+        let record = IngressRecord {
+            partition_key: key.clone(),
+            message_group_id: key,
+            message_id: Some(position.clone()),
+            message_deduplication_id: Some(position.clone()),
+            attributes: feed.attributes_by(field),
+            ..feed.record(position, row.to_json())
+        };
+        feed.envelopes(&record, &self.functions).map_err(|error| match error {
+            NotFed::Malformed(reason) => reason,
+            NotFed::UnknownFunction(unknown) => unknown.to_string(),
+        })
+    }
+
+    /// The row's messages, each checked as an ingress checks it.
+    fn messages(&self, row: &Row<'_>) -> Result<Vec<(Address, TypedValue)>, String> {
         match &self.how {
             How::Rows(map) => {
                 let messages = catch_unwind(AssertUnwindSafe(|| map(row))).map_err(|_| "the mapping panicked".to_owned())??;
@@ -169,6 +235,7 @@ impl Resolved {
                 let value = message(spec, form, row.to_json().into()).map_err(|refusal| refusal.to_string())?;
                 Ok(vec![(address, value)])
             }
+            How::Ingress { .. } => Ok(Vec::new()),
         }
     }
 }

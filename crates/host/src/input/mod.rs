@@ -142,7 +142,7 @@ struct Opened {
 pub(crate) async fn run(inner: &Inner, input: FileIngress) -> Result<FileReport, InputError> {
     let _busy = inner.busy();
     let FileIngress { source, format, mapping, progress } = input;
-    let resolved = mapping.resolve(inner.engine.functions())?;
+    let resolved = mapping.resolve(inner.engine.functions(), &inner.feeds)?;
     let opened = match source {
         Source::Path(path) => open_file(inner, &path, format, &mapping)?,
         Source::Stream { name, reader } => open_stream(name, reader, format.unwrap_or(Format::JsonLines))?,

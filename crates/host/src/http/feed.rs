@@ -1,0 +1,149 @@
+//! `POST /_/ingress/<namespace>/<name>`: a record to a declared ingress, as its stream or queue would deliver it.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, Request, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use statefun_embedded::MalformedRecord;
+use statefun_module::SourceKind;
+use statefun_router::IngressRecord;
+
+use super::{
+    ingress::{key, read_body, trace},
+    problem::{Problem, json},
+};
+use crate::{
+    clock::SystemClock,
+    feed::{Feed, NotFed, UnknownIngress},
+    host::Inner,
+    ingress::random_id,
+};
+
+const PARTITION_KEY: &str = "statefun-partition-key";
+const MESSAGE_GROUP_ID: &str = "statefun-message-group-id";
+const MESSAGE_DEDUPLICATION_ID: &str = "statefun-message-deduplication-id";
+const ATTRIBUTE: &str = "statefun-attribute-";
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    /// The stream or queue, if the ingress has several.
+    source: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Fed {
+    /// The envelopes that the record became.
+    ids: Vec<String>,
+    /// The record was taken in before: nothing was taken in now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+pub(super) async fn post(
+    State(inner): State<Arc<Inner>>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(which): Query<Which>,
+    request: Request<Body>,
+) -> Response {
+    let response = match take(&inner, &format!("{namespace}/{name}"), &which, request).await {
+        Ok(fed) => json(StatusCode::ACCEPTED, &fed),
+        Err(problem) => problem.into_response(),
+    };
+    inner.requests.count(response.status());
+    response
+}
+
+async fn take(inner: &Inner, name: &str, which: &Which, request: Request<Body>) -> Result<Fed, Problem> {
+    let (head, body) = request.into_parts();
+    let feed = inner.feeds.find(name, which.source.as_deref())?;
+    let identity = key(&head.headers)?;
+    inner.check_room()?;
+    let named = identity.is_some();
+    let position = match identity {
+        Some(key) => key,
+        None => random_id()?.to_string(),
+    };
+    let record = record(&feed, &head.headers, position, named, read_body(body).await?)?;
+    let mut envelopes = match feed.envelopes(&record, inner.engine.functions()) {
+        Ok(envelopes) => envelopes,
+        Err(NotFed::UnknownFunction(unknown)) => return Err(unknown.into()),
+        Err(NotFed::Malformed(reason)) => return Err(park(inner, &feed, &record, reason).await),
+    };
+    let now = SystemClock::now();
+    let mut dedup = named;
+    for envelope in &mut envelopes {
+        // The store refuses what it took before in the same step: whatever it takes is a first copy.
+        dedup |= std::mem::take(&mut envelope.keyed);
+        envelope.sent_at = now;
+    }
+    let submitted = inner.take_envelopes(envelopes, dedup).await?;
+    inner.store.durable(submitted.op).await.map_err(|error| Problem::failed(&error))?;
+    let duplicate = !submitted.accepted.iter().any(|accepted| *accepted);
+    Ok(Fed { ids: submitted.ids.iter().map(ToString::to_string).collect(), duplicate })
+}
+
+/// The record that a request stands for. What a stream or queue would not even have taken is refused.
+fn record(feed: &Feed, headers: &HeaderMap, position: String, named: bool, body: bytes::Bytes) -> Result<IngressRecord, Problem> {
+    let mut record = feed.record(position, body);
+    let lacks = |what: &str, header: &str| {
+        Problem::bad_request(format!("records of {} have a {what}", feed.origin()))
+            .hint(format!("give it in the header `{header}`"))
+    };
+    match feed.kind {
+        SourceKind::Kinesis => {
+            record.partition_key = text(headers, PARTITION_KEY)?;
+            if record.partition_key.is_none() {
+                return Err(lacks("partition key", PARTITION_KEY));
+            }
+        }
+        SourceKind::Sqs => {
+            record.message_group_id = text(headers, MESSAGE_GROUP_ID)?;
+            if record.message_group_id.is_none() && feed.source.name().ends_with(".fifo") {
+                return Err(lacks("message group", MESSAGE_GROUP_ID));
+            }
+            let by_key = || named.then(|| record.position.clone());
+            record.message_deduplication_id = text(headers, MESSAGE_DEDUPLICATION_ID)?.or_else(by_key);
+            record.message_id = Some(record.position.clone());
+            // Headers have no capitals; attributes may.
+            let header = |name: &str| text(headers, &format!("{ATTRIBUTE}{}", name.to_ascii_lowercase())).ok().flatten();
+            record.attributes = feed.attributes_by(header);
+        }
+    }
+    record.trace = trace(headers);
+    Ok(record)
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Ok(Some(text.to_owned())),
+        Err(_) => Err(Problem::bad_request(format!("the header `{name}` is not UTF-8"))),
+    }
+}
+
+/// Keeps a malformed record as its event source's router would, and tells the sender.
+async fn park(inner: &Inner, feed: &Feed, record: &IngressRecord, reason: String) -> Problem {
+    let letter = MalformedRecord::new(SystemClock::now(), &feed.origin(), &record.position, &reason, &record.body);
+    let parked = async { inner.store.durable(inner.store.park_malformed(&letter).await?).await };
+    match parked.await {
+        Ok(()) => Problem::bad_request(reason).hint("the record is kept among the dead letters: GET /_/dead-letters"),
+        Err(error) => Problem::failed(&error),
+    }
+}
+
+impl From<UnknownIngress> for Problem {
+    fn from(unknown: UnknownIngress) -> Self {
+        let problem = Self::not_found(unknown.to_string());
+        match unknown.known.is_empty() {
+            true => problem,
+            false => {
+                problem.hint(format!("there are {}; `?source=` picks one of several streams or queues", unknown.known.join(", ")))
+            }
+        }
+    }
+}
