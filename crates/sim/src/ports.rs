@@ -85,10 +85,16 @@ impl InstanceStore for Connection {
 impl WorldState {
     fn commit(&mut self, commit: &Commit, now: u64) -> Committed {
         let fence = self.safeguards.on(Safeguard::Fence);
+        let segments = self.segments.entry(commit.address.clone()).or_default();
+        // As the DynamoDB store does: what was accepted before is stored first, and stays if the commit is fenced.
+        if !self.settles {
+            segments.extend(commit.segment.clone().filter(|segment| !segment.fresh));
+        }
         let Some(record) = self.table.get_mut(&commit.address) else { return Committed::Fenced };
         if record.held() != commit.expect && fence {
             return Committed::Fenced;
         }
+        segments.extend(commit.segment.clone().filter(|segment| segment.fresh || self.settles));
         *record = commit.record.clone();
         let outbox = match self.settles {
             true => {
@@ -97,7 +103,6 @@ impl WorldState {
             }
             false => Vec::new(),
         };
-        self.segments.entry(commit.address.clone()).or_default().extend(commit.segment.clone());
         for effect in outbox {
             self.apply(effect, now);
         }

@@ -81,7 +81,8 @@ impl Message {
             false => ("statefun-from-base64", BASE64.encode(from)),
         };
         let type_name = ("statefun-type", record.value.type_name.to_string());
-        let mut attributes = vec![("statefun-id", record.id.to_string()), type_name, from, ("statefun-at", record.at.0.to_string())];
+        let mut attributes =
+            vec![("statefun-id", record.id.to_string()), type_name, from, ("statefun-at", record.at.0.to_string())];
         attributes.extend(encoding.map(|encoding| ("statefun-encoding", encoding.to_owned())));
         let fifo = fifo.then(|| Fifo { group: group_id(&record.from), deduplication: record.id.to_string() });
         Self { body: text, attributes, fifo }
@@ -146,8 +147,12 @@ mod tests {
         let value = TypedValue::of(&"hi".to_owned()).unwrap();
         let message = Message::of(&record(1, "Bob", value.clone()), true);
         let id = "01".repeat(16);
-        let expected = [("statefun-id", &*id), ("statefun-type", "io.statefun.types/string"), ("statefun-from", "a/b/Bob")]
-            .map(|(name, text)| (name, text.to_owned()));
+        let expected = [
+            ("statefun-id", id.clone()),
+            ("statefun-type", "io.statefun.types/string".to_owned()),
+            ("statefun-from", "a/b/Bob".to_owned()),
+            ("statefun-at", record(1, "Bob", value.clone()).at.0.to_string()),
+        ];
         assert_eq!(message.attributes, expected);
         let fifo = message.fifo.unwrap();
         assert_eq!((fifo.group.as_str(), fifo.deduplication), ("a/b/Bob", id));

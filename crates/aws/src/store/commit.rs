@@ -1,5 +1,5 @@
-//! The writes of a commit: one conditional update of the record's item; in a transaction with further items only if ledger
-//! entries, a big value or a big outbox spill out of it.
+//! The writes of a commit: one conditional update of the record's item; in a transaction with further items only if a big value
+//! or a big outbox spills out of it. Ledger entries that leave the record are put before it where they can (half the price).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,8 +32,11 @@ const OUTBOX_TTL_SECONDS: u64 = 30 * 86_400;
 pub(super) struct Writes {
     /// The record's update.
     pub(super) update: Update,
-    /// Items to put beside it. Empty: no transaction is needed.
+    /// Items to put with it. Empty: no transaction is needed.
     pub(super) puts: Vec<Item>,
+    /// A segment of entries that earlier commits accepted: put before the record's update, since it is true whether or not that
+    /// takes effect. Once the record's floor has risen, the segment is there.
+    pub(super) first: Option<Item>,
 }
 
 /// An update expression while it grows.
@@ -83,10 +86,13 @@ impl Writes {
         writes.values(commit);
         writes.outbox(commit, now_seconds);
         if let Some(segment) = &commit.segment {
-            let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number));
+            let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number, commit.expect.epoch));
             item.insert(BYTES.to_owned(), bytes(segment.ids.iter().flat_map(|id| id.0).collect::<Vec<_>>()));
             item.insert(TTL.to_owned(), number(segment.expires.0 / 1_000));
-            writes.puts.push(item);
+            match segment.fresh {
+                true => writes.puts.push(item),
+                false => writes.first = Some(item),
+            }
         }
         writes
     }

@@ -5,7 +5,7 @@
 //! | record | address | `r` |
 //! | part of a big value | address | `v#<state name>#<part>` |
 //! | part of a spilled outbox | address | `o#<version>#<part>` |
-//! | ledger segment | address | `s#<newest>#<number>` |
+//! | ledger segment | address | `s#<newest>#<number>#<epoch>` |
 //! | timer | `timers#<shard>` | `<due>#<id>` |
 //! | further part of a timer | `timer#<id>` | `<part>` |
 //!
@@ -52,8 +52,9 @@ pub(crate) fn outbox_part(version: u64, part: usize) -> String {
     format!("{}{part:03}", outbox_prefix(version))
 }
 
-pub(crate) fn segment(newest: Timestamp, number: u64) -> String {
-    format!("{}#{number:020}", segments_since(newest))
+/// The epoch keeps segments apart that two environments make of one ring: each may hold what the other lacks.
+pub(crate) fn segment(newest: Timestamp, number: u64, epoch: u64) -> String {
+    format!("{}#{number:020}#{epoch:020}", segments_since(newest))
 }
 
 /// Sorts before every segment whose newest entry is at `since` or later, and after all others.
@@ -80,9 +81,9 @@ mod tests {
 
     #[test]
     fn keys_sort_as_their_numbers() {
-        assert!(segment(Timestamp(9), 5) < segments_since(Timestamp(10)));
-        assert!(segment(Timestamp(10), 0) > segments_since(Timestamp(10)));
-        assert!(segment(Timestamp(u64::MAX), u64::MAX) < segments_end());
+        assert!(segment(Timestamp(9), 5, 1) < segments_since(Timestamp(10)));
+        assert!(segment(Timestamp(10), 0, 0) > segments_since(Timestamp(10)));
+        assert!(segment(Timestamp(u64::MAX), u64::MAX, u64::MAX) < segments_end());
         assert!(outbox_part(9, 1).starts_with(&outbox_prefix(9)) && !outbox_part(90, 1).starts_with(&outbox_prefix(9)));
         assert!(value_part("a", 2) < value_part("a", 10));
     }

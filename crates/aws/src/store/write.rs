@@ -46,6 +46,9 @@ impl DynamoStore {
                 format!("the commit has {} items beside its record, a transaction takes {MAX_ACTIONS}", writes.puts.len());
             return Err(PortError::new("commit", PortErrorKind::Refused, problem));
         }
+        if let Some(item) = &writes.first {
+            self.put_first(item.clone()).await?;
+        }
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let mut unsure = false;
         for attempt in 1.. {
@@ -63,6 +66,14 @@ impl DynamoStore {
             tokio::time::sleep(PAUSE * (1 << (attempt - 1))).await;
         }
         unreachable!("the last try returns")
+    }
+
+    async fn put_first(&self, item: Item) -> Result<(), PortError> {
+        let request = self.client.put_item().table_name(&*self.table).set_item(Some(item));
+        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let output = output.map_err(|error| port_error("commit", error))?;
+        self.calls.consumed("PutItem", output.consumed_capacity());
+        Ok(())
     }
 
     async fn update(&self, commit: &Commit, writes: &Writes) -> Result<Tried, PortError> {

@@ -55,7 +55,7 @@ mod tests {
 
     fn segment(count: u8) -> Segment {
         let ids = (0..count).map(|index| EnvelopeId([index; 16])).collect();
-        Segment { number: 3, ids, newest: Timestamp(4), expires: Timestamp(5) }
+        Segment { number: 3, ids, newest: Timestamp(4), expires: Timestamp(5), fresh: false }
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         ids: vec![id(100), id(101)],
         newest: now,
         expires: now.plus(std::time::Duration::from_secs(3_600)),
+        fresh: true,
     };
     Commit { address: address.clone(), expect: base.held(), record, changed, segment: Some(segment) }
 }

@@ -122,6 +122,15 @@ async fn segments(store: &dyn InstanceStore) -> Check {
     ensure!(works("commit", store.commit(&fenced).await)? == Committed::Fenced, "commit: an old version was let through");
     let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;
     ensure!(!found.contains(&id(999)), "commit: a fenced one stored its segment");
+    let next = held(store, &one, after(60)).await?;
+    let mut known = super::sample::commit(&one, &next, after(61), Vec::new());
+    known.segment.as_mut().into_iter().for_each(|segment| (segment.ids, segment.fresh) = (vec![id(102)], false));
+    ensure!(works("commit", store.commit(&known).await)? != Committed::Fenced, "commit: the holder was fenced");
+    let ids = [id(100), id(101), id(102)];
+    let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;
+    ensure!(found.len() == 3, "spilled: {found:?} instead of what two segments hold");
+    let found = works("spilled", store.spilled(&one, &ids, after(61)).await)?;
+    ensure!(found == [id(102)], "spilled: {found:?} instead of what is new enough");
     Ok(())
 }
 
