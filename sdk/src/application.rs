@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use statefun_core::{
-    FromMessage, FunctionSpec, OnFailure, Rules, StateSpec, TypeName, Value, ValueSpec, 
+    FromMessage, FunctionSpec, OnFailure, Rules, StateSpec, TypeName, Value, ValueSpec,
     limits::{DEFAULT_MAX_HOPS, MAX_STATES},
 };
 use statefun_engine::{Functions, Invoke};
@@ -64,7 +64,10 @@ impl Function {
             }
         }
         if states.len() > MAX_STATES {
-            problems.push(format!("`{function}` declares {} state values, {MAX_STATES} at most: put what belongs together into one", states.len()));
+            problems.push(format!(
+                "`{function}` declares {} state values, {MAX_STATES} at most: put what belongs together into one",
+                states.len()
+            ));
         }
         if self.on_failure.max_attempts() == Some(0) {
             problems.push(format!("`{function}`: `max_attempts` is 1 at least"));

@@ -91,8 +91,12 @@
 //! }
 //! ```
 //!
-//! On a laptop [`run`] hosts the application in one process: messages come by `POST /<namespace>/<name>/<id>` or from files, state
+//! On a laptop [`run`] (feature `local`, on by default) hosts the application in one process: messages come by `POST /<namespace>/<name>/<id>` or from files, state
 //! is durable in a folder, and a `kill -9` at any moment loses and doubles nothing.
+//!
+//! With the feature `lambda` the same program is a Lambda function: it serves its SQS FIFO queues, keeps state in DynamoDB, and is
+//! told by its environment and `module.yaml` where everything is. Records get in through a router Lambda: `run_module_router`
+//! does what `module.yaml` says, `run_router` what a [`Router`] of one's own does.
 //!
 //! # Tests
 //!
@@ -106,13 +110,17 @@ mod test_context;
 pub use application::{Application, BuiltApplication, Function, InvalidApplication};
 pub use handler::{Borrowing, Handler};
 pub use run::{Error, run, run_with};
+#[cfg(feature = "lambda")]
+pub use run::{run_module_router, run_router};
 pub use statefun_core::{
     Accepted, Address, Builtin, Codec, CodecError, Context, ContextError, DecodeError, EncodeError, EnvelopeId, Expiration,
     FromMessage, FunctionError, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf, Timestamp,
     ToAddress, TypeName, TypedValue, Value, ValueSpec, delay_from_millis, limits,
 };
+pub use statefun_router::{IngressRecord, RouteError, Routed, Router};
 pub use test_context::{Delayed, Effects, TestContext};
 
+#[cfg(feature = "local")]
 /// The local host as a library: for programs that read an input to its end, look at state afterwards, or embed functions.
 pub mod local {
     pub use statefun_host::*;

@@ -1,10 +1,8 @@
 //! Running an application where it is.
 
-use std::{error::Error as StdError, ffi::OsString, fmt};
+use std::{error::Error as StdError, ffi::OsString, fmt, io::Write};
 
-use statefun_host::{App, HostError, run_cli};
-
-use crate::application::{Application, InvalidApplication};
+use crate::application::{Application, BuiltApplication, InvalidApplication};
 
 /// Why an application ended with an error. Its `Debug` form is for people too, since that is what `main` shows.
 pub struct Error {
@@ -50,14 +48,29 @@ impl From<InvalidApplication> for Error {
     }
 }
 
-impl From<HostError> for Error {
-    fn from(error: HostError) -> Self {
+#[cfg(feature = "local")]
+impl From<statefun_host::HostError> for Error {
+    fn from(error: statefun_host::HostError) -> Self {
         Self { exit_code: error.exit_code(), source: Box::new(error) }
     }
 }
 
-/// Runs the application until it is told to stop: as a Lambda function where `AWS_LAMBDA_RUNTIME_API` is set, else on this machine
-/// as the command line says (`--help` lists what it takes).
+#[cfg(feature = "lambda")]
+impl From<statefun_lambda::ServeError> for Error {
+    fn from(error: statefun_lambda::ServeError) -> Self {
+        let exit_code = if matches!(error, statefun_lambda::ServeError::Settings(_)) { 2 } else { 1 };
+        Self { exit_code, source: Box::new(error) }
+    }
+}
+
+/// A feature that this program was built without.
+#[cfg(not(all(feature = "local", feature = "lambda")))]
+fn missing_feature(advice: &'static str) -> Error {
+    Error { source: advice.into(), exit_code: 2 }
+}
+
+/// Runs the application until it is told to stop: as a Lambda function where `AWS_LAMBDA_RUNTIME_API` is set (with the feature
+/// `lambda`), else on this machine as the command line says (with the feature `local`; `--help` lists what it takes).
 ///
 /// On this machine everything that was acknowledged is durable when it returns, and at every moment before. If it ends with an
 /// error, that is told on the standard error and the process exits with the error's code.
@@ -65,33 +78,107 @@ impl From<HostError> for Error {
 /// # Errors
 /// None that come back: the signature is that of a `main`.
 pub async fn run(app: Application) -> Result<(), Error> {
-    match run_with(app, std::env::args_os()).await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            match error.source.downcast_ref::<HostError>() {
-                Some(host) => {
-                    host.report();
-                }
-                None => {
-                    use std::io::Write;
-                    // If even that is closed, nobody is there to be told.
-                    let _ = writeln!(std::io::stderr(), "error: {error:?}");
-                }
-            }
-            std::process::exit(error.exit_code().into())
-        }
-    }
+    told(run_with(app, std::env::args_os()).await)
 }
 
 /// [`run`] with arguments of one's own, the program's name first, and with its error handed back.
 ///
 /// # Errors
-/// If the application cannot be built, the arguments are wrong, or the host cannot start or go on.
+/// If the application cannot be built, the arguments or the environment are wrong, or the host cannot start or go on.
 pub async fn run_with<A: Into<OsString>>(app: Application, args: impl IntoIterator<Item = A>) -> Result<(), Error> {
     let built = app.build()?;
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        return Err(Error { source: "this version does not serve Lambda yet: it runs on one machine".into(), exit_code: 2 });
+    if is_lambda() { serve(built).await } else { host(built, args.into_iter().map(Into::into)).await }
+}
+
+/// Runs a router Lambda with a router of one's own, such as a closure: records of Kinesis streams and SQS queues become messages
+/// to functions. It also serves the timers' wake-ups, the sweep, and operators' commands.
+///
+/// ```no_run
+/// # use lambda_statefun::prelude::*;
+/// use lambda_statefun::{IngressRecord, Routed};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), lambda_statefun::Error> {
+///     lambda_statefun::run_router(|record: &IngressRecord| {
+///         let name = record.text()?.to_owned();
+///         Ok(vec![Routed::new(("example/greeter", &name), &name)?])
+///     })
+///     .await
+/// }
+/// ```
+///
+/// # Errors
+/// None that come back: errors are told on the standard error, and the process exits with the error's code.
+#[cfg(feature = "lambda")]
+pub async fn run_router(router: impl statefun_router::Router + 'static) -> Result<(), Error> {
+    let served = if is_lambda() { statefun_lambda::serve_router(router).await.map_err(Error::from) } else { Err(not_lambda()) };
+    told(served)
+}
+
+/// Runs a router Lambda that does what the ingresses of `module.yaml` say.
+///
+/// # Errors
+/// As [`run_router`].
+#[cfg(feature = "lambda")]
+pub async fn run_module_router() -> Result<(), Error> {
+    let served = if is_lambda() { statefun_lambda::serve_module_router().await.map_err(Error::from) } else { Err(not_lambda()) };
+    told(served)
+}
+
+#[cfg(feature = "lambda")]
+fn not_lambda() -> Error {
+    let advice = "a router runs in AWS Lambda only: on this machine the host routes by itself, with `--module FILE`";
+    Error { source: advice.into(), exit_code: 2 }
+}
+
+fn is_lambda() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+#[cfg(feature = "lambda")]
+async fn serve(built: BuiltApplication) -> Result<(), Error> {
+    Ok(statefun_lambda::serve_functions(built.functions, built.rules).await?)
+}
+
+#[cfg(not(feature = "lambda"))]
+async fn serve(_: BuiltApplication) -> Result<(), Error> {
+    Err(missing_feature("this program was built without Lambda: build it with `--features lambda`"))
+}
+
+#[cfg(feature = "local")]
+async fn host(built: BuiltApplication, args: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    use statefun_host::{App, run_cli};
+
+    Ok(run_cli(App { rules: built.rules, ..App::new(built.functions) }, args).await?)
+}
+
+#[cfg(not(feature = "local"))]
+async fn host(_: BuiltApplication, _: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    Err(missing_feature("this program was built without the local host: build it with the feature `local`, or run it in Lambda"))
+}
+
+/// Tells an error and ends the process with its code.
+fn told(result: Result<(), Error>) -> Result<(), Error> {
+    let Err(error) = result else { return Ok(()) };
+    if !told_by_its_owner(&*error.source) {
+        // If even that is closed, nobody is there to be told.
+        let _ = writeln!(std::io::stderr(), "error: {error:?}");
     }
-    let app = App { rules: built.rules, ..App::new(built.functions) };
-    Ok(run_cli(app, args.into_iter().map(Into::into)).await?)
+    std::process::exit(error.exit_code().into())
+}
+
+/// Errors that have a form of their own, of several lines.
+fn told_by_its_owner(source: &(dyn StdError + 'static)) -> bool {
+    #[cfg(feature = "local")]
+    if let Some(error) = source.downcast_ref::<statefun_host::HostError>() {
+        error.report();
+        return true;
+    }
+    #[cfg(feature = "lambda")]
+    if let Some(statefun_lambda::ServeError::Settings(invalid)) = source.downcast_ref() {
+        let _ = writeln!(std::io::stderr(), "{invalid}"); // as above
+        return true;
+    }
+    let _ = source; // without either feature
+    false
 }

@@ -1,0 +1,62 @@
+//! The AWS adapters as the entry points' ports.
+
+use async_trait::async_trait;
+use statefun_aws::{
+    Backend,
+    dead_letters::{DeadLetterQueue, Replayed},
+    queues::{Failed, SqsVisibility},
+    timers::Swept,
+};
+use statefun_core::{Address, DeadLetter, Record, Timestamp, stored::MalformedRecord};
+use statefun_engine::ports::{DeadLetters, PortError};
+use statefun_router::MalformedSink;
+
+use crate::ports::{Letterbox, Operations, Visibility};
+
+#[async_trait]
+impl Letterbox for DeadLetterQueue {
+    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
+        DeadLetters::park(self, letter).await
+    }
+
+    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
+        Self::park_malformed(self, record).await
+    }
+}
+
+#[async_trait]
+impl Visibility for SqsVisibility {
+    async fn delay(&self, queue_arn: &str, failed: &[Failed]) -> Result<(), PortError> {
+        Self::delay(self, queue_arn, failed).await
+    }
+}
+
+/// The dead letters as the router's.
+pub(crate) struct Malformed(pub(crate) std::sync::Arc<dyn Letterbox>);
+
+#[async_trait]
+impl MalformedSink for Malformed {
+    async fn park(&self, record: &statefun_router::MalformedRecord) -> Result<(), PortError> {
+        let statefun_router::MalformedRecord { id, at, source, position, reason, raw, .. } = record.clone();
+        self.0.park_malformed(&MalformedRecord { id, at, source, position, reason, raw }).await
+    }
+}
+
+#[async_trait]
+impl Operations for Backend {
+    async fn wake_up(&self, body: &str) -> Result<(), PortError> {
+        self.timers.wake_up(body).await
+    }
+
+    async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError> {
+        self.timers.sweep(deadline).await
+    }
+
+    async fn replay(&self, max: usize) -> Result<Replayed, PortError> {
+        self.dead_letters.replay(&*self.queues, max).await
+    }
+
+    async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError> {
+        self.store.peek(address).await
+    }
+}

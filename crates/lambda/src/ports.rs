@@ -1,0 +1,45 @@
+//! What the entry points need beside the engine's ports. The AWS adapters implement it; tests have their own.
+
+use async_trait::async_trait;
+use statefun_aws::{dead_letters::Replayed, queues::Failed, timers::Swept};
+use statefun_core::{Address, DeadLetter, Record, Timestamp, stored::MalformedRecord};
+use statefun_engine::ports::PortError;
+
+/// Where goes what can never become an envelope, or came in a way that keeps no order.
+#[async_trait]
+pub(crate) trait Letterbox: Send + Sync {
+    /// Keeps the letter. Durable when it returns.
+    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError>;
+
+    /// Keeps the record. Durable when it returns.
+    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError>;
+}
+
+/// The visibility of messages that were delivered.
+#[async_trait]
+pub(crate) trait Visibility: Send + Sync {
+    /// Sets when the messages become visible again. What fails keeps the queue's own time-out.
+    async fn delay(&self, queue_arn: &str, failed: &[Failed]) -> Result<(), PortError>;
+}
+
+/// What the router does beside routing.
+#[async_trait]
+pub(crate) trait Operations: Send + Sync {
+    /// Fires the timer that a wake-up names. Its envelope is in its queue when this returns.
+    async fn wake_up(&self, body: &str) -> Result<(), PortError>;
+
+    /// Fires what is overdue, and arms what falls due before the next sweep.
+    async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError>;
+
+    /// Sends up to `max` dead letters again.
+    async fn replay(&self, max: usize) -> Result<Replayed, PortError>;
+
+    /// The record of an instance as it is.
+    async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError>;
+}
+
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| since.as_millis() as u64))
+}

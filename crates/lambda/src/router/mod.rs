@@ -1,0 +1,153 @@
+//! The router Lambda: records of Kinesis streams and SQS queues become messages to functions, wake-ups and sweeps fire timers,
+//! and operators look and replay.
+
+mod records;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use statefun_aws::queue_name;
+use statefun_core::{Address, InvalidAddress, Timestamp};
+use statefun_engine::ports::PortError;
+use statefun_module::{Module, SourceKind};
+use statefun_router::{Dispatcher, Outcome, kinesis_failures, sqs_failures};
+
+use crate::{
+    events::{BatchResponse, Command, Event, KinesisRecord, SqsMessage, UnknownEvent},
+    ports::{Operations, now},
+};
+
+/// What is kept of the time before the deadline for the answer of a sweep.
+const ANSWER_RESERVE: Duration = Duration::from_secs(2);
+
+/// Letters of one replay at most: it has to end before the Lambda's time does.
+const MAX_REPLAYED: usize = 1_000;
+
+/// Serves the events of a router Lambda; any number of them at the same time.
+pub(crate) struct RouterService {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) operations: Arc<dyn Operations>,
+    /// Says which ingress a stream or queue is of.
+    pub(crate) module: Module,
+    /// Whether streams and queues that the module does not declare are routed too: a router of one's own may.
+    pub(crate) any_source: bool,
+    /// The timers' queue: its name, ARN or URL.
+    pub(crate) timers: String,
+}
+
+/// Why an event as a whole is not served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RouterError {
+    #[error(transparent)]
+    Unknown(#[from] UnknownEvent),
+    #[error("module.yaml declares no ingress that reads `{0}`: add it there and deploy, or remove the event source")]
+    Undeclared(String),
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    #[error("{error}: {cause}")]
+    Port { error: PortError, cause: String },
+}
+
+impl From<PortError> for RouterError {
+    fn from(error: PortError) -> Self {
+        Self::Port { cause: error.source.to_string(), error }
+    }
+}
+
+impl RouterService {
+    /// Serves one event.
+    ///
+    /// # Errors
+    /// If nobody knows the event, its stream or queue is not declared, or a command fails. The records of an event come again
+    /// then, however often their event source mapping allows.
+    pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<Value, RouterError> {
+        let answer = match Event::read(event)? {
+            Event::Kinesis(records) => self.kinesis(&records).await?,
+            Event::Sqs(messages) if messages.first().is_some_and(|message| self.is_timers(message)) => {
+                self.wake_up(&messages).await
+            }
+            Event::Sqs(messages) => self.sqs(&messages).await?,
+            Event::Command(command) => return self.command(command, deadline).await,
+        };
+        Ok(answer.to_json())
+    }
+
+    async fn kinesis(&self, records: &[KinesisRecord]) -> Result<BatchResponse, RouterError> {
+        let (mut numbers, mut arrivals) = (Vec::new(), Vec::new());
+        for record in records {
+            let ingress = self.ingress(SourceKind::Kinesis, &record.source_arn)?;
+            for arrival in records::of_kinesis(record, ingress) {
+                numbers.push(&*record.kinesis.sequence_number);
+                arrivals.push(arrival);
+            }
+        }
+        let outcomes = self.dispatch(arrivals).await;
+        Ok(BatchResponse::of(kinesis_failures(numbers.into_iter().zip(outcomes))))
+    }
+
+    async fn sqs(&self, messages: &[SqsMessage]) -> Result<BatchResponse, RouterError> {
+        let mut arrivals = Vec::with_capacity(messages.len());
+        for message in messages {
+            let ingress = self.ingress(SourceKind::Sqs, &message.source_arn)?;
+            arrivals.push(records::of_sqs(message, ingress));
+        }
+        let outcomes = self.dispatch(arrivals).await;
+        let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
+        Ok(BatchResponse::of(sqs_failures(results)))
+    }
+
+    async fn dispatch(&self, arrivals: Vec<statefun_router::Arrival>) -> Vec<Outcome> {
+        let outcomes = self.dispatcher.dispatch(arrivals, now()).await;
+        let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+        tracing::debug!(done = count(Outcome::Done), parked = count(Outcome::Parked), failed = count(Outcome::Failed), "records");
+        outcomes
+    }
+
+    /// The ingress that reads a stream or queue. A record's ids hold its name, so it must not depend on anything else.
+    fn ingress(&self, kind: SourceKind, arn: &str) -> Result<String, RouterError> {
+        match self.module.ingress_of(kind, arn) {
+            Some((ingress, _)) => Ok(ingress.id.to_string()),
+            None if self.any_source => Ok(queue_name(arn).to_owned()),
+            None => Err(RouterError::Undeclared(arn.to_owned())),
+        }
+    }
+
+    fn is_timers(&self, message: &SqsMessage) -> bool {
+        queue_name(&message.source_arn) == queue_name(&self.timers)
+    }
+
+    /// Each wake-up by itself: they have no order.
+    async fn wake_up(&self, messages: &[SqsMessage]) -> BatchResponse {
+        let woken = join_all(messages.iter().map(|message| self.operations.wake_up(&message.body))).await;
+        let failed = messages.iter().zip(woken).filter_map(|(message, woken)| {
+            let error = woken.err()?;
+            tracing::warn!(%error, cause = %error.source, "a timer's wake-up comes again");
+            Some(&*message.message_id)
+        });
+        BatchResponse::of(failed)
+    }
+
+    async fn command(&self, command: Command, deadline: Timestamp) -> Result<Value, RouterError> {
+        match command {
+            Command::Sweep => {
+                let swept = self.operations.sweep(deadline.minus(ANSWER_RESERVE)).await?;
+                tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
+                Ok(json!({"fired": swept.fired, "armed": swept.armed}))
+            }
+            Command::ReplayDeadLetters { max } => {
+                let replayed = self.operations.replay(max.min(MAX_REPLAYED)).await?;
+                tracing::info!(sent = replayed.sent, malformed = replayed.malformed, "dead letters sent again");
+                Ok(json!({"sent": replayed.sent, "malformed": replayed.malformed}))
+            }
+            Command::State { address } => {
+                let address = Address::parse(&address)?;
+                let record = self.operations.peek(&address).await?;
+                Ok(record.map_or(Value::Null, |record| view::instance(&address, &record)))
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Events through the real dispatcher, over a backend in memory.

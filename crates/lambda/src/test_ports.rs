@@ -1,0 +1,160 @@
+//! A backend in memory, for tests of the entry points.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use statefun_aws::queues::Failed;
+use statefun_core::{
+    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Held, Record, Timer, Timestamp, stored::MalformedRecord,
+};
+use statefun_engine::{
+    Ports,
+    ports::{Acquired, Clock, Committed, DeadLetters, Egress, EnvelopeQueue, InstanceStore, PortError, PortErrorKind, Timers},
+};
+
+use crate::ports::{Letterbox, Visibility, now};
+
+/// Everything that was written.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) records: Mutex<HashMap<Address, Record>>,
+    pub(crate) sent: Mutex<Vec<Envelope>>,
+    pub(crate) emitted: Mutex<Vec<EgressRecord>>,
+    pub(crate) letters: Mutex<Vec<DeadLetter>>,
+    pub(crate) malformed: Mutex<Vec<MalformedRecord>>,
+    pub(crate) pauses: Mutex<Vec<Failed>>,
+    /// Dead letters fail to be written.
+    pub(crate) letters_down: Mutex<bool>,
+}
+
+impl Memory {
+    pub(crate) fn ports(self: &Arc<Self>) -> Ports {
+        Ports {
+            store: self.clone(),
+            queue: self.clone(),
+            timers: self.clone(),
+            egress: self.clone(),
+            dead_letters: self.clone(),
+            clock: Arc::new(WallClock),
+        }
+    }
+
+    fn letters_are_up(&self) -> Result<(), PortError> {
+        match *self.letters_down.lock().unwrap() {
+            true => Err(PortError::new("park", PortErrorKind::Unavailable, "down for the test")),
+            false => Ok(()),
+        }
+    }
+}
+
+struct WallClock;
+
+#[async_trait]
+impl Clock for WallClock {
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    async fn sleep_until(&self, moment: Timestamp) {
+        tokio::time::sleep(moment.since(now())).await;
+    }
+}
+
+#[async_trait]
+impl InstanceStore for Memory {
+    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
+        let mut records = self.records.lock().unwrap();
+        let record = records.entry(address.clone()).or_insert_with(|| Record { born: now, ..Record::default() });
+        if record.lease_until > now {
+            return Ok(Acquired::Busy);
+        }
+        record.epoch += 1;
+        record.lease_until = until;
+        Ok(Acquired::Held(Box::new(record.clone())))
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
+        // Others get a turn between the lease and the commit, as they would over a network.
+        tokio::task::yield_now().await;
+        let mut records = self.records.lock().unwrap();
+        match records.get_mut(&commit.address) {
+            Some(record) if record.held() == commit.expect => {
+                *record = commit.record.clone();
+                Ok(Committed::Stored)
+            }
+            _ => Ok(Committed::Fenced),
+        }
+    }
+
+    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+        let mut records = self.records.lock().unwrap();
+        let Some(record) = records.get_mut(address).filter(|record| record.held() == expect) else { return Ok(false) };
+        record.outbox.clear();
+        record.lease_until = Timestamp::ZERO;
+        Ok(true)
+    }
+
+    async fn spilled(&self, _: &Address, _: &[EnvelopeId], _: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl EnvelopeQueue for Memory {
+    async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
+        self.sent.lock().unwrap().extend(envelopes.iter().map(|envelope| (*envelope).clone()));
+        envelopes.iter().map(|_| Ok(())).collect()
+    }
+}
+
+#[async_trait]
+impl Timers for Memory {
+    async fn schedule(&self, _: &Timer) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn remove(&self, _: EnvelopeId, _: Timestamp) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Egress for Memory {
+    async fn emit(&self, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
+        self.emitted.lock().unwrap().extend(records.iter().map(|record| (*record).clone()));
+        records.iter().map(|_| Ok(())).collect()
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Memory {
+    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
+        self.letters_are_up()?;
+        self.letters.lock().unwrap().push(letter.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Letterbox for Memory {
+    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
+        DeadLetters::park(self, letter).await
+    }
+
+    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
+        self.letters_are_up()?;
+        self.malformed.lock().unwrap().push(record.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Visibility for Memory {
+    async fn delay(&self, _: &str, failed: &[Failed]) -> Result<(), PortError> {
+        self.pauses.lock().unwrap().extend(failed.iter().cloned());
+        Ok(())
+    }
+}
