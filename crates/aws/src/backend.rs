@@ -11,7 +11,7 @@ use statefun_core::{Timestamp, TypeName};
 use statefun_engine::{Ports, ports::Clock};
 
 use crate::{
-    batcher::Batcher,
+    batcher::{Batcher, InFlight},
     clients::Clients,
     dead_letters::DeadLetterQueue,
     egress::{AwsEgress, Sink},
@@ -58,9 +58,10 @@ impl Backend {
     /// The adapters of this deployment.
     #[must_use]
     pub fn new(clients: Clients, options: Options) -> Self {
-        let batcher = Batcher::new(clients.sqs.clone());
+        let in_flight = InFlight::default();
+        let batcher = Batcher::new(clients.sqs.clone(), in_flight.clone());
         let functions = Arc::new(options.queues);
-        let store = DynamoStore::new(&clients, options.table);
+        let store = DynamoStore::new(&clients, options.table).counted(in_flight);
         let queues = Arc::new(SqsQueues::new(batcher.clone(), functions.clone()));
         let timers = DynamoTimers::new(store.clone(), batcher.clone(), options.timers, queues.clone());
         Self {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,8 +18,9 @@ use crate::error::{kind_of_code, port_error};
 /// Entries of a request, and the bytes of all their bodies. Source: SQS quotas.
 const MAX_ENTRIES: usize = 10;
 const MAX_BYTES: usize = 1_024 * 1_024;
-/// How long a message waits for others. Commits of one invocation end within a few milliseconds of each other.
-const LINGER: Duration = Duration::from_millis(2);
+/// A message waits for others in steps: at least one, then while commits of other addresses are on their way, which may send too.
+const STEP: Duration = Duration::from_millis(1);
+const MAX_STEPS: u32 = 10;
 /// Requests at the same time, per queue.
 const MAX_REQUESTS: usize = 8;
 
@@ -43,16 +47,41 @@ struct Lane {
     full: Arc<Notify>,
 }
 
+/// Writes of this process that are on their way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InFlight(Arc<AtomicUsize>);
+
+/// One write on its way, until it is dropped.
+pub(crate) struct Write<'a>(&'a InFlight);
+
+impl InFlight {
+    pub(crate) fn begin(&self) -> Write<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Write(self)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Collects messages per queue and sends them in batches. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Batcher {
     client: Client,
+    in_flight: InFlight,
     lanes: Arc<Mutex<HashMap<Arc<str>, Lane>>>,
 }
 
 impl Batcher {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, lanes: Arc::default() }
+    pub(crate) fn new(client: Client, in_flight: InFlight) -> Self {
+        Self { client, in_flight, lanes: Arc::default() }
     }
 
     /// Sends a message; durable when it returns `Ok`. Messages of one group that are sent at the same time have no order: who
@@ -77,8 +106,12 @@ impl Batcher {
     /// Sends until nothing waits.
     async fn run(self, queue: Arc<str>) {
         let full = self.lock().entry(queue.clone()).or_default().full.clone();
-        // Whoever finds that ten wait need not wait longer.
-        let _ = tokio::time::timeout(LINGER, full.notified()).await;
+        for _ in 0..MAX_STEPS {
+            // Ten fill a request: nobody need wait longer.
+            if tokio::time::timeout(STEP, full.notified()).await.is_ok() || self.in_flight.is_idle() {
+                break;
+            }
+        }
         loop {
             let batches = {
                 let mut lanes = self.lock();

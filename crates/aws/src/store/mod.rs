@@ -25,6 +25,7 @@ use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
 pub use table::create_table;
 
 use crate::{
+    batcher::InFlight,
     calls::Calls,
     clients::Clients,
     error::{port_error, unreadable},
@@ -37,12 +38,23 @@ pub struct DynamoStore {
     pub(crate) client: Client,
     pub(crate) calls: Arc<Calls>,
     pub(crate) table: Arc<str>,
+    in_flight: InFlight,
 }
 
 impl DynamoStore {
     /// The store in this table, which must exist ([`create_table`] shows its form).
     pub fn new(clients: &Clients, table: impl Into<Arc<str>>) -> Self {
-        Self { client: clients.dynamodb.clone(), calls: clients.calls.clone(), table: table.into() }
+        Self {
+            client: clients.dynamodb.clone(),
+            calls: clients.calls.clone(),
+            table: table.into(),
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// Its writes on their way are counted here: sends wait for what they may cause.
+    pub(crate) fn counted(self, in_flight: InFlight) -> Self {
+        Self { in_flight, ..self }
     }
 
     /// The record of an address as it is, without taking its lease: for people who look. `None` if there is none.
@@ -71,6 +83,7 @@ const UNCHANGED: &str = "e = :epoch AND v = :version";
 #[async_trait]
 impl InstanceStore for DynamoStore {
     async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
+        let _write = self.in_flight.begin();
         let holder = fastrand::u64(..).to_be_bytes();
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
         let request = request.update_expression(ACQUIRE).condition_expression(FREE).return_values(ReturnValue::AllNew);
@@ -92,6 +105,7 @@ impl InstanceStore for DynamoStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
+        let _write = self.in_flight.begin();
         self.write(commit).await
     }
 
