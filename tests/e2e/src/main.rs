@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 mod aggregated;
+mod cost;
 mod deploy;
 mod emulator;
 mod faults;
@@ -59,6 +60,12 @@ struct Args {
     /// Decides faults and kills
     #[arg(long)]
     seed: Option<u64>,
+    /// Print the cost report instead
+    #[arg(long)]
+    cost: bool,
+    /// Write the cost report here too, as JSON
+    #[arg(long, requires = "cost")]
+    json: Option<PathBuf>,
     /// Scenarios at a time
     #[arg(long, default_value_t = 3)]
     jobs: usize,
@@ -78,6 +85,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, seed: u64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if args.cost {
+        // No faults, no functions: nothing goes through a proxy.
+        let mut emulator = Emulator::start(&args.python, std::net::SocketAddr::from(([127, 0, 0, 1], 1)), &args.log)?;
+        return runtime.block_on(async {
+            emulator.ready().await?;
+            cost::run(&emulator.endpoint(), args.json.as_deref()).await
+        });
+    }
     let packages = Packages::build(&args.python, &args.workspace, &args.binaries)?;
     let faults = Arc::new(Faults::new(seed));
     let proxy = runtime.block_on(Proxy::start(faults.clone()))?;

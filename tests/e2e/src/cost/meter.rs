@@ -1,0 +1,98 @@
+//! An instance store that measures what each of its writes is billed: the larger of the item before and after, in whole KB.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::AttributeValue;
+use statefun_aws::{Calls, Clients, store::DynamoStore};
+use statefun_core::{Address, Commit, EnvelopeId, Held, Timestamp};
+use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
+
+type Item = HashMap<String, AttributeValue>;
+
+/// Write units and writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) units: f64,
+    pub(super) items: u64,
+}
+
+pub(super) struct Metered {
+    store: Arc<DynamoStore>,
+    calls: Arc<Calls>,
+    /// Looks at items, uncounted.
+    probe: Clients,
+    table: String,
+    written: Mutex<Written>,
+}
+
+impl Metered {
+    pub(super) fn new(store: Arc<DynamoStore>, calls: Arc<Calls>, probe: Clients, table: String) -> Self {
+        Self { store, calls, probe, table, written: Mutex::default() }
+    }
+
+    pub(super) fn take(&self) -> Written {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn items(&self, address: &Address) -> BTreeMap<String, Item> {
+        let query =
+            self.probe.dynamodb.query().table_name(&self.table).consistent_read(true).key_condition_expression("pk = :pk");
+        let reply = query.expression_attribute_values(":pk", AttributeValue::S(address.to_string())).send().await;
+        let items = reply.ok().and_then(|reply| reply.items).unwrap_or_default();
+        items.into_iter().filter_map(|item| Some((item.get("sk")?.as_s().ok()?.clone(), item))).collect()
+    }
+
+    /// Runs a call on an address and adds up what it wrote.
+    async fn measure<T>(&self, address: &Address, call: impl Future<Output = T>) -> T {
+        let transactions = || self.calls.read().get("DynamoDB.TransactWriteItems").map_or(0, |count| count.calls);
+        let (before, transactions_before) = (self.items(address).await, transactions());
+        let result = call.await;
+        let after = self.items(address).await;
+        // Addresses run at the same time: a transaction of another is taken for this one's, never the other way round.
+        let price = if transactions() > transactions_before { 2.0 } else { 1.0 };
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for sort in before.keys().chain(after.keys().filter(|sort| !before.contains_key(*sort))) {
+            let (old, new) = (before.get(sort), after.get(sort));
+            if old != new {
+                let bytes = old.map_or(0, size).max(new.map_or(0, size));
+                written.units += price * bytes.div_ceil(1_024).max(1) as f64;
+                written.items += 1;
+            }
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl InstanceStore for Metered {
+    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
+        self.measure(address, self.store.acquire(address, now, until)).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
+        self.measure(&commit.address, self.store.commit(commit)).await
+    }
+
+    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+        self.measure(address, self.store.finish(address, expect)).await
+    }
+
+    async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
+        self.store.spilled(address, ids, since).await
+    }
+}
+
+/// An item's size as DynamoDB counts it: names and values. Source: "DynamoDB item sizes and formats".
+fn size(item: &Item) -> usize {
+    let value = |value: &AttributeValue| match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        AttributeValue::N(digits) => digits.trim_matches('0').len().div_ceil(2) + 1,
+        _ => 1,
+    };
+    item.iter().map(|(name, content)| name.len() + value(content)).sum()
+}

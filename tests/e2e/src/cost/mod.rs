@@ -1,0 +1,105 @@
+//! The cost report: real batches through the engine over the AWS adapters, their calls counted and their items measured.
+//!
+//! Not counted: how long a Lambda runs (it depends on its memory and handler), and what brings records to the router.
+
+mod meter;
+mod report;
+mod workload;
+
+use std::{path::Path, sync::Arc};
+
+use crate::problem::{Problem, Result};
+use report::Line;
+use workload::{Shape, Workload};
+
+/// What is measured: a name, the shape of a batch, how often, and what bounds it.
+struct Case {
+    name: &'static str,
+    shape: Shape,
+    /// Batches that are measured.
+    batches: usize,
+    /// Every batch meets an environment that knows none of its addresses.
+    cold: bool,
+    why: &'static str,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "warm, 10 addresses, 1 message each",
+        shape: Shape { addresses: 10, messages: 1, sends: false },
+        batches: 10,
+        cold: false,
+        why: "the floor: one conditional write a message; send, receive, delete and invocation shared by ten",
+    },
+    Case {
+        name: "the same over 100 batches",
+        shape: Shape { addresses: 10, messages: 1, sends: false },
+        batches: 100,
+        cold: false,
+        why: "every 25th message of an address also writes a ledger segment",
+    },
+    Case {
+        name: "warm, 2 addresses, 5 messages each",
+        shape: Shape { addresses: 2, messages: 5, sends: false },
+        batches: 5,
+        cold: false,
+        why: "five messages share one write",
+    },
+    Case {
+        name: "warm, 1 address, 10 messages",
+        shape: Shape { addresses: 1, messages: 10, sends: false },
+        batches: 2,
+        cold: false,
+        why: "ten messages share one write",
+    },
+    Case {
+        name: "cold, 10 addresses, 1 message each",
+        shape: Shape { addresses: 10, messages: 1, sends: false },
+        batches: 5,
+        cold: true,
+        why: "acquiring loads the record with the write that takes the lease; the commit frees it",
+    },
+    Case {
+        name: "cold, 1 address, 1 message",
+        shape: Shape { addresses: 1, messages: 1, sends: false },
+        batches: 5,
+        cold: true,
+        why: "nothing is shared: a batch of one pays for send, receive, delete and invocation alone",
+    },
+    Case {
+        name: "chain, warm, 10 at a time",
+        shape: Shape { addresses: 10, messages: 1, sends: true },
+        batches: 10,
+        cold: false,
+        why: "each message sends one: sends of one invocation share requests; clearing the outbox is left to the next commit",
+    },
+    Case {
+        name: "chain, cold, 10 at a time",
+        shape: Shape { addresses: 10, messages: 1, sends: true },
+        batches: 5,
+        cold: true,
+        why: "acquire, commit with the outbox, finish after it was sent",
+    },
+    Case {
+        name: "chain, cold, 1 at a time",
+        shape: Shape { addresses: 1, messages: 1, sends: true },
+        batches: 5,
+        cold: true,
+        why: "three writes, and nothing is shared",
+    },
+];
+
+/// Measures everything against an endpoint, prints the table, and writes it as JSON if asked to.
+pub(crate) async fn run(endpoint: &str, json: Option<&Path>) -> Result<()> {
+    let mut lines = Vec::new();
+    for case in CASES {
+        let workload = Arc::new(Workload::new(endpoint, case.shape).await?);
+        let spent = workload.run(case.batches, case.cold).await.map_err(|problem| problem.during(case.name))?;
+        lines.push(Line::new(case.name, case.why, &spent));
+    }
+    println!("{}", report::table(&lines));
+    if let Some(path) = json {
+        std::fs::write(path, report::json(&lines)).map_err(|error| Problem::from(error).during(path.display()))?;
+    }
+    Ok(())
+}
