@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) letters: Mutex<Vec<DeadLetter>>,
     pub(crate) malformed: Mutex<Vec<MalformedRecord>>,
     pub(crate) pauses: Mutex<Vec<Failed>>,
+    /// Addresses to which nothing can be sent.
+    pub(crate) queue_down: Mutex<Vec<String>>,
     /// Dead letters fail to be written.
     pub(crate) letters_down: Mutex<bool>,
 }
@@ -105,8 +107,15 @@ impl InstanceStore for Memory {
 #[async_trait]
 impl EnvelopeQueue for Memory {
     async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
-        self.sent.lock().unwrap().extend(envelopes.iter().map(|envelope| (*envelope).clone()));
-        envelopes.iter().map(|_| Ok(())).collect()
+        let down = self.queue_down.lock().unwrap();
+        let send = |envelope: &&Envelope| {
+            if down.contains(&envelope.to.to_string()) {
+                return Err(PortError::new("send", PortErrorKind::Unavailable, "down for the test"));
+            }
+            self.sent.lock().unwrap().push((*envelope).clone());
+            Ok(())
+        };
+        envelopes.iter().map(send).collect()
     }
 }
 

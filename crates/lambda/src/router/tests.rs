@@ -1,1 +1,229 @@
 //! Events through the real dispatcher, over a backend in memory.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use statefun_aws::{dead_letters::Replayed, timers::Swept};
+use statefun_core::Record;
+use statefun_engine::ports::PortErrorKind;
+use statefun_router::{IngressRecord, ModuleRouter, Routed};
+
+use super::*;
+use crate::{adapters::Malformed, test_ports::Memory};
+
+const MODULE: &str = "kind: io.statefun.lambda.v1/functions
+spec: {functions: [example/*, shop/*], queues: [\"https://sqs.example/1/functions.fifo\"]}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/names
+  streams:
+    - {stream: lambda-stream, valueType: text, targets: [example/greeter]}
+---
+kind: io.statefun.sqs.v1/ingress
+spec:
+  id: shop/orders
+  queues:
+    - {queue: orders, valueType: {messageAttribute: type}, targets: [shop/cart], id: {messageAttribute: user}}
+    - {queue: fifo.fifo, valueType: text, targets: [shop/cart], id: messageGroupId}
+";
+
+/// What was asked of the operations.
+#[derive(Default)]
+struct Operator {
+    woken: Mutex<Vec<String>>,
+    replayed: Mutex<Vec<usize>>,
+}
+
+#[async_trait]
+impl Operations for Operator {
+    async fn wake_up(&self, body: &str) -> Result<(), PortError> {
+        self.woken.lock().unwrap().push(body.to_owned());
+        match body {
+            "fails" => Err(PortError::new("wake up", PortErrorKind::Unavailable, "as the test wants it")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn sweep(&self, _: Timestamp) -> Result<Swept, PortError> {
+        Ok(Swept { fired: 2, armed: 3 })
+    }
+
+    async fn replay(&self, max: usize) -> Result<Replayed, PortError> {
+        self.replayed.lock().unwrap().push(max);
+        Ok(Replayed { sent: 1, malformed: 0 })
+    }
+
+    async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError> {
+        Ok((address.id() == "Bob").then(|| Record { version: 4, ..Record::default() }))
+    }
+}
+
+struct Fixture {
+    memory: Arc<Memory>,
+    operator: Arc<Operator>,
+    service: RouterService,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let (memory, operator) = (Arc::<Memory>::default(), Arc::<Operator>::default());
+        let module = Module::parse("module.yaml", MODULE).unwrap().resolve(&|_| None).unwrap();
+        let router = Arc::new(ModuleRouter::new(&module));
+        let dispatcher = Dispatcher::new(router, memory.clone(), Arc::new(Malformed(memory.clone())));
+        let timers = "https://sqs.example/1/timers".to_owned();
+        let service = RouterService { dispatcher, operations: operator.clone(), module, any_source: false, timers };
+        Self { memory, operator, service }
+    }
+
+    async fn handle(&self, event: Value) -> Result<Value, String> {
+        self.service.handle(event, now().plus(Duration::from_secs(30))).await.map_err(|error| error.to_string())
+    }
+
+    /// Receivers and texts, in the order sent.
+    fn sent(&self) -> Vec<(String, String)> {
+        let sent = self.memory.sent.lock().unwrap();
+        let text = |envelope: &statefun_core::Envelope| {
+            let value = &envelope.messages[0];
+            value.get::<String>().ok().flatten().unwrap_or_else(|| value.type_name.to_string())
+        };
+        sent.iter().map(|envelope| (envelope.to.to_string(), text(envelope))).collect()
+    }
+}
+
+fn fixture(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn kinesis() -> Value {
+    fixture(include_str!("../../fixtures/kinesis.json"))
+}
+
+fn none() -> Value {
+    json!({ "batchItemFailures": [] })
+}
+
+#[tokio::test]
+async fn a_kinesis_record_becomes_a_message() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.handle(kinesis()).await.unwrap(), none());
+    assert_eq!(fixture.sent(), [("example/greeter/1".to_owned(), "Hello, this is a test.".to_owned())]);
+    let first = fixture.memory.sent.lock().unwrap()[0].clone();
+    assert_eq!((first.sent_at, first.keyed), (Timestamp(1_545_084_650_987), false));
+    // Delivered again it has the same id.
+    fixture.handle(kinesis()).await.unwrap();
+    assert_eq!(fixture.memory.sent.lock().unwrap()[1], first);
+}
+
+#[tokio::test]
+async fn a_malformed_record_is_parked_and_passed() {
+    let fixture = Fixture::new();
+    let mut event = kinesis();
+    let mut bad = event["Records"][0].clone();
+    bad["kinesis"]["data"] = json!("/w==");
+    bad["kinesis"]["sequenceNumber"] = json!("7");
+    bad["eventID"] = json!("shardId-000000000006:7");
+    event["Records"].as_array_mut().unwrap().insert(0, bad);
+    assert_eq!(fixture.handle(event.clone()).await.unwrap(), none());
+    assert_eq!(fixture.sent().len(), 1);
+    let malformed = std::mem::take(&mut *fixture.memory.malformed.lock().unwrap());
+    assert_eq!((malformed[0].source.as_str(), malformed[0].position.as_str()), ("lambda-stream", "shardId-000000000006:7"));
+    *fixture.memory.letters_down.lock().unwrap() = true;
+    let failed = fixture.handle(event).await.unwrap();
+    assert_eq!(failed, json!({"batchItemFailures": [{"itemIdentifier": "7"}]}));
+}
+
+#[tokio::test]
+async fn the_lowest_sequence_number_is_told() {
+    let fixture = Fixture::new();
+    fixture.memory.queue_down.lock().unwrap().push("example/greeter/b".to_owned());
+    let record = |key: &str, number: &str| {
+        let mut record = kinesis()["Records"][0].clone();
+        record["kinesis"]["partitionKey"] = json!(key);
+        record["kinesis"]["sequenceNumber"] = json!(number);
+        record["eventID"] = json!(format!("shardId-000000000006:{number}"));
+        record
+    };
+    let event = json!({ "Records": [record("a", "8"), record("b", "9"), record("b", "10"), record("c", "11")] });
+    assert_eq!(fixture.handle(event).await.unwrap(), json!({"batchItemFailures": [{"itemIdentifier": "9"}]}));
+    let receivers: Vec<_> = fixture.sent().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(receivers, ["example/greeter/a", "example/greeter/c"]);
+}
+
+#[tokio::test]
+async fn sqs_messages_with_attributes() {
+    let fixture_ = Fixture::new();
+    let mut event = fixture(include_str!("../../fixtures/sqs-standard.json"));
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    event["Records"][0]["messageAttributes"]["traceparent"] = json!({"stringValue": trace, "dataType": "String"});
+    assert_eq!(fixture_.handle(event).await.unwrap(), none());
+    assert_eq!(fixture_.sent(), [("shop/cart/Bob".to_owned(), "shop/add".to_owned())]);
+    assert_eq!(fixture_.memory.sent.lock().unwrap()[0].trace.as_deref(), Some(trace));
+}
+
+#[tokio::test]
+async fn a_failed_message_of_a_fifo_queue_takes_the_rest_of_its_group_along() {
+    let fixture_ = Fixture::new();
+    fixture_.memory.queue_down.lock().unwrap().push("shop/cart/1".to_owned());
+    let message = |group: &str, id: &str| {
+        let mut message = fixture(include_str!("../../fixtures/sqs-fifo.json"))["Records"][0].clone();
+        message["messageId"] = json!(id);
+        message["attributes"]["MessageGroupId"] = json!(group);
+        message
+    };
+    let event = json!({ "Records": [message("1", "a"), message("2", "b"), message("1", "c")] });
+    let failed = json!({"batchItemFailures": [{"itemIdentifier": "a"}, {"itemIdentifier": "c"}]});
+    assert_eq!(fixture_.handle(event).await.unwrap(), failed);
+    assert_eq!(fixture_.sent(), [("shop/cart/2".to_owned(), "Test message.".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_the_module_does_not_declare_waits() {
+    let fixture_ = Fixture::new();
+    let mut event = kinesis();
+    event["Records"][0]["eventSourceARN"] = json!("arn:aws:kinesis:us-east-2:123456789012:stream/others");
+    assert!(fixture_.handle(event.clone()).await.unwrap_err().contains("declares no ingress that reads `arn:aws:kinesis"));
+    assert!(fixture_.memory.malformed.lock().unwrap().is_empty());
+    // A router of one's own gets it.
+    let router = |record: &IngressRecord| Ok(vec![Routed::new(("a/b", &*record.ingress), &record.text()?.to_owned())?]);
+    let memory = fixture_.memory.clone();
+    let dispatcher = Dispatcher::new(Arc::new(router), memory.clone(), Arc::new(Malformed(memory)));
+    let own = Fixture { service: RouterService { dispatcher, any_source: true, ..fixture_.service }, ..fixture_ };
+    assert_eq!(own.handle(event).await.unwrap(), none());
+    assert_eq!(own.sent()[0].0, "a/b/others");
+}
+
+#[tokio::test]
+async fn wake_ups_fire_timers() {
+    let fixture_ = Fixture::new();
+    let message = |body: &str| {
+        let mut message = fixture(include_str!("../../fixtures/sqs-standard.json"))["Records"][0].clone();
+        message["messageId"] = json!(format!("id of {body}"));
+        message["body"] = json!(body);
+        message["eventSourceARN"] = json!("arn:aws:sqs:us-east-2:123456789012:timers");
+        message
+    };
+    let event = json!({ "Records": [message("x"), message("fails"), message("y")] });
+    assert_eq!(fixture_.handle(event).await.unwrap(), json!({"batchItemFailures": [{"itemIdentifier": "id of fails"}]}));
+    assert_eq!(*fixture_.operator.woken.lock().unwrap(), ["x", "fails", "y"]);
+}
+
+#[tokio::test]
+async fn commands() {
+    let fixture = Fixture::new();
+    let handle = async |event| fixture.handle(event).await;
+    assert_eq!(handle(json!({"statefun": "sweep"})).await.unwrap(), json!({"fired": 2, "armed": 3}));
+    let replay = json!({"statefun": "replay-dead-letters", "max": 1_000_000});
+    assert_eq!(handle(replay).await.unwrap(), json!({"sent": 1, "malformed": 0}));
+    assert_eq!(*fixture.operator.replayed.lock().unwrap(), [MAX_REPLAYED]);
+    let state = handle(json!({"statefun": "state", "address": "example/greeter/Bob"})).await.unwrap();
+    assert_eq!((&state["address"], &state["version"]), (&json!("example/greeter/Bob"), &json!(4)));
+    assert_eq!(handle(json!({"statefun": "state", "address": "example/greeter/Eve"})).await.unwrap(), Value::Null);
+    assert!(handle(json!({"statefun": "state", "address": "Bob"})).await.unwrap_err().contains("namespace/name/id"));
+}
+
+#[tokio::test]
+async fn unknown_events_are_told_what_is_expected() {
+    let fixture = Fixture::new();
+    assert!(fixture.handle(json!({"detail": {}})).await.unwrap_err().contains("no event of SQS or Kinesis"));
+}
