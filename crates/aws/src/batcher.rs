@@ -84,23 +84,32 @@ impl Batcher {
         Self { client, in_flight, lanes: Arc::default() }
     }
 
-    /// Sends a message; durable when it returns `Ok`. Messages of one group that are sent at the same time have no order: who
-    /// needs one waits for the first.
+    /// Sends a message; durable when it returns `Ok`.
     pub(crate) async fn send(&self, queue: &Arc<str>, message: Outgoing) -> Result<(), PortError> {
-        let (reply, answer) = oneshot::channel();
-        let start = {
+        self.send_all(vec![(queue.clone(), message)]).await.pop().unwrap_or_else(|| Err(lost()))
+    }
+
+    /// Sends messages, each to its queue; one result per message, in order. Durable where it is `Ok`. Messages of one group that
+    /// are sent at the same time have no order: who needs one waits for the first.
+    pub(crate) async fn send_all(&self, messages: Vec<(Arc<str>, Outgoing)>) -> Vec<Result<(), PortError>> {
+        let answers: Vec<_> = {
             let mut lanes = self.lock();
-            let lane = lanes.entry(queue.clone()).or_default();
-            lane.waiting.push(Waiting { message, reply });
-            if lane.waiting.len() >= MAX_ENTRIES {
-                lane.full.notify_one();
-            }
-            !std::mem::replace(&mut lane.running, true)
+            let push = |(queue, message): (Arc<str>, Outgoing)| {
+                let (reply, answer) = oneshot::channel();
+                let lane = lanes.entry(queue.clone()).or_default();
+                lane.waiting.push(Waiting { message, reply });
+                if lane.waiting.len() >= MAX_ENTRIES {
+                    lane.full.notify_one();
+                }
+                if !std::mem::replace(&mut lane.running, true) {
+                    tokio::spawn(self.clone().run(queue));
+                }
+                answer
+            };
+            messages.into_iter().map(push).collect()
         };
-        if start {
-            tokio::spawn(self.clone().run(queue.clone()));
-        }
-        answer.await.unwrap_or_else(|_| Err(PortError::new("send", PortErrorKind::Unavailable, "the sending task ended")))
+        let answers = futures_util::future::join_all(answers).await;
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|_| Err(lost()))).collect()
     }
 
     /// Sends until nothing waits.
@@ -207,6 +216,10 @@ fn take_batch(waiting: &mut Vec<Waiting>) -> Option<Vec<Waiting>> {
 /// The same error for every entry.
 fn refuse(count: usize, error: &PortError) -> Vec<Result<(), PortError>> {
     (0..count).map(|_| Err(PortError::new(error.call, error.kind, error.source.to_string()))).collect()
+}
+
+fn lost() -> PortError {
+    PortError::new("send", PortErrorKind::Unavailable, "the sending task ended")
 }
 
 fn unanswered() -> PortError {

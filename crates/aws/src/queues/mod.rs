@@ -33,20 +33,31 @@ impl SqsQueues {
         Self { batcher, functions }
     }
 
-    async fn send_one(&self, envelope: &Envelope) -> Result<(), PortError> {
+    /// The queue of an envelope, and the envelope as a message of it.
+    fn outgoing(&self, envelope: &Envelope) -> Result<(Arc<str>, Outgoing), PortError> {
         let Some(queue) = self.functions.queue_of(&envelope.to) else {
             let problem = format!("no queue is declared for the function {}: add it to module.yaml", envelope.to.function());
             return Err(PortError::new("send", PortErrorKind::Refused, problem));
         };
         let fifo = Some((group_id(&envelope.to), envelope.id.to_string()));
-        self.batcher.send(queue, Outgoing { body: as_body(envelope.to_wire()), fifo, delay_seconds: 0 }).await
+        Ok((queue.clone(), Outgoing { body: as_body(envelope.to_wire()), fifo, delay_seconds: 0 }))
     }
 }
 
 #[async_trait]
 impl EnvelopeQueue for SqsQueues {
     async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
-        futures_util::future::join_all(envelopes.iter().map(|envelope| self.send_one(envelope))).await
+        let (mut results, mut places, mut outgoing) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, envelope) in envelopes.iter().enumerate() {
+            results.push(self.outgoing(envelope).map(|message| {
+                places.push(index);
+                outgoing.push(message);
+            }));
+        }
+        for (index, sent) in places.into_iter().zip(self.batcher.send_all(outgoing).await) {
+            results[index] = sent;
+        }
+        results
     }
 }
 

@@ -9,7 +9,7 @@ use statefun_aws::{
     queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
     store::create_table,
 };
-use statefun_core::{Address, Envelope};
+use statefun_core::{Address, Delivered, Envelope};
 use statefun_engine::{
     Config, Engine, Outcome, Ports,
     ports::{Clock, Delivery, EnvelopeQueue, QueueConsumer},
@@ -35,6 +35,13 @@ pub(super) struct Shape {
     pub(super) messages: usize,
     /// Whether each message sends one.
     pub(super) sends: bool,
+}
+
+impl Shape {
+    /// Batches that are sent together, so that each send request has ten addresses: a router's batch has many.
+    fn at_once(self) -> usize {
+        if self.messages > 1 { 10_usize.div_ceil(self.addresses) } else { 1 }
+    }
 }
 
 /// What the measured batches took.
@@ -119,8 +126,8 @@ impl Workload {
                 spent.written.items += written.items;
                 continue;
             }
-            spent.messages += (self.shape.addresses * self.shape.messages) as u64;
-            spent.invocations += 1;
+            spent.messages += (self.shape.addresses * self.shape.messages * self.shape.at_once()) as u64;
+            spent.invocations += self.shape.at_once() as u64;
             for (operation, count) in calls {
                 *spent.calls.entry(operation).or_default() += count.calls;
             }
@@ -141,25 +148,33 @@ impl Workload {
         Ok(Engine::new(app.functions, ports, Config { rules: app.rules.into(), ..Config::default() }))
     }
 
-    /// One batch: sent as the router does, received, run and deleted as an event source mapping does.
+    /// Batches: sent as the router does, received, run and deleted as an event source mapping does. (SQS would deliver the messages
+    /// of an address together where it can; the emulator gives one of each address. As many requests are made.)
     async fn batch(&self, engine: &Engine, number: usize) -> Result<()> {
+        let addresses = self.shape.addresses * self.shape.at_once();
+        let mut delivered: BTreeMap<Address, Vec<Delivered>> = BTreeMap::new();
         for message in 0..self.shape.messages {
-            let envelopes: Vec<_> = (0..self.shape.addresses).map(|address| envelope(address, number, message)).collect();
+            let envelopes: Vec<_> = (0..addresses).map(|address| envelope(address, number, message)).collect();
             for sent in self.backend.queues.send(&envelopes.iter().collect::<Vec<_>>()).await {
                 sent?;
             }
+            let received = self.consumer.receive(10).await?;
+            if received.len() != addresses {
+                return Err(Problem::new(format!("{} of {addresses} messages were received at once", received.len())));
+            }
+            for Delivery { delivered: one, .. } in &received {
+                delivered.entry(one.envelope.to.clone()).or_default().push(one.clone());
+            }
+            self.delete(&received).await?;
         }
-        let wanted = self.shape.addresses * self.shape.messages;
-        let received = self.consumer.receive(10).await?;
-        if received.len() != wanted {
-            return Err(Problem::new(format!("{} of {wanted} messages were received at once", received.len())));
+        let delivered: Vec<_> = delivered.into_values().collect();
+        for batch in delivered.chunks(self.shape.addresses) {
+            let outcomes = engine.run_batch(&batch.concat(), SystemClock.now().plus(Duration::from_secs(30))).await;
+            if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
+                return Err(Problem::new(format!("a message failed: {outcomes:?}")));
+            }
         }
-        let delivered: Vec<_> = received.iter().map(|delivery| delivery.delivered.clone()).collect();
-        let outcomes = engine.run_batch(&delivered, SystemClock.now().plus(Duration::from_secs(30))).await;
-        if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
-            return Err(Problem::new(format!("a message failed: {outcomes:?}")));
-        }
-        self.delete(&received).await
+        Ok(())
     }
 
     async fn delete(&self, received: &[Delivery]) -> Result<()> {
