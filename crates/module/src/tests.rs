@@ -168,6 +168,13 @@ fn examples_of_the_documentation_are_right() {
 }
 
 #[test]
+fn the_module_of_this_repository_is_right() {
+    let parsed = Module::parse("infra/module.yaml", include_str!("../../../infra/module.yaml"));
+    let module = parsed.and_then(|module| module.resolve_local(&|_| None)).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!module.functions.is_empty());
+}
+
+#[test]
 fn an_empty_file_declares_nothing() {
     for text in ["", "\u{feff}# nothing\n", "---\n---\nnull\n"] {
         assert_eq!(Module::parse("m.yaml", text).unwrap().resolve(&environment).unwrap(), Module::default());

@@ -9,7 +9,7 @@ use std::{
 use statefun_core::{Address, Envelope, Timestamp};
 use statefun_engine::ports::{EnvelopeQueue, PortError};
 
-use crate::{IngressRecord, MalformedRecord, MalformedSink, Outcome, Router, envelopes, route::chain};
+use crate::{IngressRecord, MalformedRecord, MalformedSink, Outcome, Router, envelopes, malformed::malformed, route::chain};
 
 /// What arrives in a batch.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ impl Dispatcher {
     /// `now` is when malformed records are said to be found.
     pub async fn dispatch(&self, batch: Vec<Arrival>, now: Timestamp) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Done; batch.len()];
-        let (mut works, mut malformed) = (Vec::new(), Vec::new());
+        let (mut works, mut letters) = (Vec::new(), Vec::new());
         for (index, arrival) in batch.into_iter().enumerate() {
             let letter = match arrival {
                 Arrival::Malformed(letter) => letter,
@@ -87,12 +87,12 @@ impl Dispatcher {
                         works.push(Work { record: index, order: record.order, waiting });
                         continue;
                     }
-                    Err(error) => MalformedRecord::of(&record, &error, now),
+                    Err(error) => malformed(&record, &error, now),
                 },
             };
-            malformed.push((index, letter));
+            letters.push((index, letter));
         }
-        for (index, letter) in malformed {
+        for (index, letter) in letters {
             outcomes[index] = self.park(&letter).await;
         }
         self.send_all(works, &mut outcomes).await;

@@ -26,8 +26,10 @@ pub use dispatch::{Arrival, Dispatcher};
 pub use envelopes::envelopes;
 pub use failures::{Outcome, kinesis_failures, sqs_failures};
 pub use kpl::{UserRecord, deaggregate};
-pub use malformed::{MAX_RAW_BYTES, MalformedRecord, MalformedSink};
+pub use malformed::{MAX_RAW_BYTES, MalformedSink};
 pub use module_router::ModuleRouter;
 pub use record::IngressRecord;
 pub use route::{RouteError, Routed, Router};
+/// What a [`MalformedSink`] keeps.
+pub use statefun_core::stored::MalformedRecord;
 pub use trace::traceparent;
