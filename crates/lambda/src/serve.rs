@@ -184,3 +184,80 @@ fn sinks(module: &Module) -> BTreeMap<TypeName, Sink> {
 fn egresses(module: &Module) -> Egresses {
     Egresses::Declared(sinks(module).into_iter().map(|(name, sink)| (name, sink.max_value_bytes())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::{Address, Context, FunctionError, FunctionSpec, OnFailure, TypedValue, limits::MAX_MESSAGE_BYTES};
+    use statefun_engine::Invoke;
+
+    use super::*;
+
+    const MODULE: &str = "kind: io.statefun.lambda.v1/functions
+spec: {functions: [shop/cart, flights/*], queues: [\"https://sqs.example/1/a.fifo\", \"https://sqs.example/1/b.fifo\"]}
+---
+kind: io.statefun.lambda.v1/functions
+spec: {functions: [flights/airport], queues: [\"https://sqs.example/1/airports.fifo\"]}
+---
+kind: io.statefun.sqs.v1/egress
+spec: {id: shop/receipts, queue: \"https://sqs.example/1/receipts.fifo\"}
+---
+kind: io.statefun.sns.v1/egress
+spec: {id: flights/alerts, topic: \"arn:aws:sns:eu-west-1:123456789012:alerts\"}
+---
+kind: io.statefun.kinesis.v1/egress
+spec: {id: example/out, stream: out}
+";
+
+    struct Nothing;
+
+    #[async_trait]
+    impl Invoke for Nothing {
+        async fn invoke(&self, _: &mut Context, _: &TypedValue) -> Result<(), FunctionError> {
+            Ok(())
+        }
+    }
+
+    fn module() -> Module {
+        Module::parse("module.yaml", MODULE).unwrap().resolve(&|_| None).unwrap()
+    }
+
+    fn functions(names: &[&'static str]) -> Functions {
+        let mut functions = Functions::default();
+        for name in names {
+            let (name, on_failure) = (TypeName::from_static(name), OnFailure::default());
+            functions.add(FunctionSpec { name, states: BTreeMap::new(), accepts: Vec::new(), on_failure }, Arc::new(Nothing));
+        }
+        functions
+    }
+
+    #[test]
+    fn every_function_has_a_queue() {
+        assert!(check_queues(&functions(&["shop/cart", "flights/route"]), &module()).is_ok());
+        let InvalidSettings { problems } = check_queues(&functions(&["shop/stock", "a/b"]), &module()).unwrap_err();
+        assert!(problems.len() == 2 && problems[0].contains("`a/b` has no queue"), "{problems:?}");
+    }
+
+    #[test]
+    fn messages_go_where_the_module_says() {
+        let queues = queues(&module());
+        let queue = |address: &str| queues.queue_of(&Address::parse(address).unwrap()).map(ToString::to_string);
+        assert_eq!(queue("flights/airport/EWR").unwrap(), "https://sqs.example/1/airports.fifo");
+        assert!(queue("flights/route/EWR-IAH").unwrap().starts_with("https://sqs.example/1/"));
+        assert_eq!(queue("shop/stock/pen"), None);
+        let targets = targets(&module());
+        assert!(targets.check(&TypeName::from_static("flights/route")).is_ok());
+        assert!(targets.check(&TypeName::from_static("shop/stock")).is_err());
+    }
+
+    #[test]
+    fn egress_records_go_where_the_module_says() {
+        let Egresses::Declared(limits) = egresses(&module()) else { panic!() };
+        let limits: Vec<_> = limits.iter().map(|(name, limit)| (name.as_str(), *limit)).collect();
+        let of_sns = 189 * 1_024;
+        assert_eq!(
+            limits,
+            [("example/out", MAX_MESSAGE_BYTES), ("flights/alerts", of_sns), ("shop/receipts", MAX_MESSAGE_BYTES)]
+        );
+        assert!(matches!(&sinks(&module())["shop/receipts"], Sink::Sqs { queue_url } if queue_url.ends_with("receipts.fifo")));
+    }
+}
