@@ -70,6 +70,12 @@ enum Verb {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Print the cost report: calls, write units and dollars per message
+    Cost {
+        /// Writes it here too
+        #[arg(long)]
+        json: Option<std::path::PathBuf>,
+    },
     /// Check template.yaml, and build what it deploys with the SAM CLI; prints sizes
     Sam {
         /// arm64 or x86_64
@@ -93,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Kill { times } => tests::kill(times),
         Verb::Bench { json, only } => bench(json, only).run(),
         Verb::E2e { times, only, seed } => e2e::run(&e2e_args(times, only, seed)),
+        Verb::Cost { json } => e2e::cost(json),
         Verb::Sam { architecture } => sam::build(&architecture),
         Verb::Template => sam::lint(),
         Verb::Layers => layers::check(),

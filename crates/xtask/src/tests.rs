@@ -1,9 +1,9 @@
 //! The test command: one part after the other, the quick ones first.
 
 use crate::{
-    layers, licences, mutations,
+    e2e, layers, licences, mutations,
     run::{cargo, part},
-    sim,
+    sam, sim,
 };
 
 /// Seeds that the test command runs.
@@ -17,6 +17,7 @@ pub(crate) fn all() -> Result<(), String> {
     part("format", || cargo(&["fmt", "--all", "--check"]).run())?;
     part("layers", layers::check)?;
     part("licences", licences::check)?;
+    part("template.yaml", sam::lint)?;
     part("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]).run())?;
     part("tests", || cargo(&["test", "--workspace"]).run())?;
     part("documentation", || cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run())?;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Result<(), String> {
     part("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
     part("mutations", || mutations(MUTATION_SEEDS).run())?;
     part("kills", || kill(KILLS))?;
+    part("end to end", || e2e::run(&[]))?;
     println!("everything passed");
     Ok(())
 }

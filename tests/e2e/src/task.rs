@@ -4,18 +4,18 @@ use serde::{Deserialize, Serialize};
 
 /// A message for `e2e/worker`. Unless it fails, its number is noted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
+pub(crate) struct Task {
     /// Noted, in the order handled.
-    pub number: u64,
+    pub(crate) number: u64,
     /// What is done beside that.
     #[serde(default)]
-    pub act: Act,
+    pub(crate) act: Act,
 }
 
 /// What a task does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Act {
+pub(crate) enum Act {
     /// Nothing more.
     #[default]
     Note,
@@ -39,10 +39,10 @@ pub enum Act {
 
 /// What an instance of `e2e/worker` keeps: its value `notes`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notes {
+pub(crate) struct Notes {
     /// Numbers of the tasks that were handled, in order.
-    pub numbers: Vec<u64>,
+    pub(crate) numbers: Vec<u64>,
     /// Whether it was mended.
     #[serde(default)]
-    pub mended: bool,
+    pub(crate) mended: bool,
 }

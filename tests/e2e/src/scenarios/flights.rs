@@ -56,7 +56,8 @@ pub(super) async fn faulty(setting: &Setting, account: &str) -> Result<String> {
         }
         Ok::<_, Problem>(())
     };
-    let (read, killing) = tokio::join!(stream::drain(&world, "Departures", &router(&world).await?, LIMIT), killing);
+    let router = router(&world).await?;
+    let (read, killing) = tokio::join!(stream::drain(&world, "Departures", &router, LIMIT), killing);
     read?;
     killing?;
     let result = agree(&world, &slice.expected, &alerts).await;
@@ -85,6 +86,7 @@ fn rules(account: &str) -> Vec<Rule> {
         rule("dynamodb", WRITES, Fault::Conflict, 0.02),
         rule("dynamodb", WRITES, Fault::Fail, 0.02),
         rule("dynamodb", WRITES, Fault::LoseAnswer, 0.04),
+        rule("dynamodb", WRITES, Fault::Delay(Duration::from_millis(400)), 0.02),
         rule("sqs", SENDS, Fault::Throttle, 0.02),
         rule("sqs", SENDS, Fault::Fail, 0.02),
         rule("sqs", SENDS, Fault::LoseAnswer, 0.04),

@@ -1,5 +1,6 @@
 //! What is shown, one scenario after the other, each with a stack and an account of its own.
 
+mod conformance;
 mod failures;
 mod flights;
 mod greeter;
@@ -19,6 +20,7 @@ pub(crate) struct Scenario {
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
+    Scenario { name: "conformance", run: |setting, account| Box::pin(conformance::run(setting, account)) },
     Scenario { name: "greeter", run: |setting, account| Box::pin(greeter::run(setting, account)) },
     Scenario { name: "shopping-cart", run: |setting, account| Box::pin(shop::run(setting, account)) },
     Scenario { name: "sends-and-timers", run: |setting, account| Box::pin(failures::sends(setting, account)) },

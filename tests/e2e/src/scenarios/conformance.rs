@@ -1,8 +1,6 @@
-//! Runs the engine's conformance kit on the AWS adapters, against an endpoint that serves DynamoDB, SQS, SNS and Kinesis:
-//! `aws-conformance http://127.0.0.1:4566`.
-#![expect(clippy::print_stdout, reason = "a command line tool")]
+//! The engine's conformance kit on the AWS adapters.
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -19,38 +17,21 @@ use statefun_engine::{
     ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, InstanceStore, QueueConsumer},
 };
 
+use crate::{
+    http::REGION,
+    problem::{Problem, Result},
+    world::Setting,
+};
+
 struct Emulated {
     backend: Backend,
     consumer: Arc<SqsConsumer>,
     out: String,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Some(endpoint) = std::env::args().nth(1) else {
-        println!("usage: aws-conformance ENDPOINT");
-        return ExitCode::from(2);
-    };
-    match check(&endpoint).await {
-        Ok(findings) if findings.is_empty() => {
-            println!("the AWS adapters conform");
-            ExitCode::SUCCESS
-        }
-        Ok(findings) => {
-            findings.iter().for_each(|finding| println!("{finding}"));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            println!("{error}: {:?}", std::error::Error::source(&*error).map(ToString::to_string));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn check(endpoint: &str) -> Result<Vec<conformance::Finding>, Box<dyn std::error::Error>> {
-    // Each 12-digit key is an account of its own: whatever ran before is not seen.
-    let account = format!("{:012}", fastrand::u64(100_000_000_000..999_999_999_999));
-    let clients = Clients::for_endpoint(endpoint, "us-east-1", &account).await;
+/// Runs the kit on a table and queues of its own.
+pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
+    let clients = Clients::for_endpoint(&setting.endpoint, REGION, account).await;
     create_table(&clients, "conformance").await?;
     let url = create_fifo_queue(&clients, "functions.fifo").await?;
     let out = create_fifo_queue(&clients, "out.fifo").await?;
@@ -65,7 +46,12 @@ async fn check(endpoint: &str) -> Result<Vec<conformance::Finding>, Box<dyn std:
     };
     let backend = Backend::new(clients, options);
     let emulated = Emulated { consumer: Arc::new(SqsConsumer::new(&backend.clients, url)), backend, out };
-    Ok(conformance::check(&emulated).await)
+    let findings = conformance::check(&emulated).await;
+    if findings.is_empty() {
+        Ok("the AWS adapters keep the rules of the ports".to_owned())
+    } else {
+        Err(Problem::new(findings.join("; ")))
+    }
 }
 
 #[async_trait]
