@@ -9,6 +9,8 @@ pub(crate) mod keys;
 mod load;
 pub(crate) mod record;
 mod table;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::sync::Arc;

@@ -1,0 +1,196 @@
+//! What the store makes of DynamoDB's answers, each given by hand.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_dynamodb::config::{Credentials, Region, SharedCredentialsProvider, retry::RetryConfig};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Segment, Timestamp};
+use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortErrorKind};
+
+use super::DynamoStore;
+use crate::clients::Clients;
+
+/// An answer: status and body; `None` is a connection that broke.
+type Answer = Option<(u16, String)>;
+
+/// Gives its answers in turn and keeps what was asked.
+#[derive(Debug, Clone, Default)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    asked: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
+}
+
+impl HttpConnector for Script {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
+        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
+        self.asked.lock().unwrap().push((target, body));
+        HttpConnectorFuture::ready(match self.answers.lock().unwrap().pop_front().flatten() {
+            Some((status, body)) => Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
+            None => Err(ConnectorError::io("the connection broke".into())),
+        })
+    }
+}
+
+fn store(answers: impl IntoIterator<Item = Answer>) -> (DynamoStore, Script) {
+    let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() };
+    let connector = script.clone();
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("a", "b", None, None, "test")))
+        .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone())))
+        .sleep_impl(aws_smithy_async_sleep())
+        .retry_config(RetryConfig::disabled())
+        .build();
+    (DynamoStore::new(&Clients::new(&config), "table"), script)
+}
+
+fn aws_smithy_async_sleep() -> impl aws_sdk_dynamodb::config::AsyncSleep + 'static {
+    #[derive(Debug)]
+    struct Now;
+    impl aws_sdk_dynamodb::config::AsyncSleep for Now {
+        fn sleep(&self, _: std::time::Duration) -> aws_sdk_dynamodb::config::Sleep {
+            aws_sdk_dynamodb::config::Sleep::new(std::future::ready(()))
+        }
+    }
+    Now
+}
+
+fn error(code: &str, more: &str) -> Answer {
+    let status = if code.starts_with("Internal") { 500 } else { 400 };
+    Some((status, format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"m"{more}}}"#)))
+}
+
+fn failed_condition(epoch: u64, version: u64) -> Answer {
+    error("ConditionalCheckFailedException", &format!(r#","Item":{{"e":{{"N":"{epoch}"}},"v":{{"N":"{version}"}}}}"#))
+}
+
+fn cancelled(codes: &[&str]) -> Answer {
+    let reasons: Vec<_> = codes.iter().map(|code| format!(r#"{{"Code":"{code}"}}"#)).collect();
+    error("TransactionCanceledException", &format!(r#","CancellationReasons":[{}]"#, reasons.join(",")))
+}
+
+fn fine() -> Answer {
+    Some((200, "{}".to_owned()))
+}
+
+fn address() -> Address {
+    Address::parse("a/b/c").unwrap()
+}
+
+/// A commit from epoch 3, version 7.
+fn commit(segment: Option<bool>) -> Commit {
+    let segment = segment.map(|fresh| Segment {
+        number: 1,
+        ids: vec![EnvelopeId([1; 16])],
+        newest: Timestamp(5),
+        expires: Timestamp(9_000),
+        fresh,
+    });
+    let record = Record { epoch: 3, version: 8, ..Record::default() };
+    Commit { address: address(), expect: Held { epoch: 3, version: 7 }, record, changed: Vec::new(), segment }
+}
+
+async fn committed(answers: impl IntoIterator<Item = Answer>, segment: Option<bool>) -> Result<Committed, PortErrorKind> {
+    let (store, script) = store(answers);
+    let result = store.commit(&commit(segment)).await.map_err(|error| error.kind);
+    assert!(script.answers.lock().unwrap().is_empty(), "an answer was not asked for");
+    result
+}
+
+#[tokio::test]
+async fn a_failed_condition_is_a_fence_unless_our_own_lost_write_made_it_fail() {
+    assert_eq!(committed([fine()], None).await, Ok(Committed::Stored));
+    assert_eq!(committed([failed_condition(3, 8)], None).await, Ok(Committed::Fenced), "nothing of ours was under way");
+    for lost in [None, error("InternalServerError", "")] {
+        assert_eq!(committed([lost.clone(), failed_condition(3, 8)], None).await, Ok(Committed::Stored));
+        assert_eq!(committed([lost.clone(), failed_condition(4, 8)], None).await, Ok(Committed::Fenced));
+        assert_eq!(committed([lost.clone(), failed_condition(3, 9)], None).await, Ok(Committed::Fenced));
+        assert_eq!(committed([lost, fine()], None).await, Ok(Committed::Stored));
+    }
+    let throttled = error("ProvisionedThroughputExceededException", "");
+    assert_eq!(committed([throttled, failed_condition(3, 8)], None).await, Ok(Committed::Fenced), "throttled: it had no effect");
+}
+
+#[tokio::test]
+async fn what_can_pass_is_tried_again_and_what_cannot_is_not() {
+    let throttled = || error("ThrottlingException", "");
+    assert_eq!(committed([throttled(), throttled(), fine()], None).await, Ok(Committed::Stored));
+    assert_eq!(committed([throttled(), throttled(), throttled()], None).await, Err(PortErrorKind::Throttled));
+    assert_eq!(committed([None, None, None], None).await, Err(PortErrorKind::Unavailable));
+    assert_eq!(committed([error("TransactionConflictException", ""), fine()], None).await, Ok(Committed::Stored));
+    for code in ["ResourceNotFoundException", "AccessDeniedException", "ValidationException"] {
+        assert_eq!(committed([error(code, "")], None).await, Err(PortErrorKind::Refused), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_has_one_token_for_all_its_tries() {
+    assert_eq!(committed([cancelled(&["ConditionalCheckFailed", "None"])], Some(true)).await, Ok(Committed::Fenced));
+    let (store, script) = store([cancelled(&["None", "TransactionConflict"]), None, fine()]);
+    assert_eq!(store.commit(&commit(Some(true))).await.unwrap(), Committed::Stored);
+    let asked = script.asked.lock().unwrap();
+    let tokens: Vec<_> = asked.iter().map(|(_, body)| body["ClientRequestToken"].as_str().unwrap().to_owned()).collect();
+    assert!(asked.len() == 3 && asked.iter().all(|(target, _)| target == "TransactWriteItems"));
+    assert!(tokens.iter().all(|token| *token == tokens[0] && token.len() == 32), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn a_segment_of_earlier_entries_comes_before_its_commit() {
+    let (store, script) = store([fine(), fine()]);
+    assert_eq!(store.commit(&commit(Some(false))).await.unwrap(), Committed::Stored);
+    let targets: Vec<_> = script.asked.lock().unwrap().iter().map(|(target, _)| target.clone()).collect();
+    assert_eq!(targets, ["PutItem", "UpdateItem"]);
+    let (store, script) = self::store([error("AccessDeniedException", "")]);
+    assert_eq!(store.commit(&commit(Some(false))).await.unwrap_err().kind, PortErrorKind::Refused);
+    assert_eq!(script.asked.lock().unwrap().len(), 1, "without its segment a commit must not be");
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_in_one_write_that_returns_the_record() {
+    let item = r#"{"Attributes":{"b":{"N":"5"},"e":{"N":"2"},"u":{"N":"20"},"v":{"N":"0"}}}"#;
+    let (store, script) = store([Some((200, item.to_owned())), failed_condition(2, 0)]);
+    let acquired = store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap();
+    let expected = Record { born: Timestamp(5), epoch: 2, lease_until: Timestamp(20), ..Record::default() };
+    assert_eq!(acquired, Acquired::Held(Box::new(expected)));
+    assert_eq!(store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap(), Acquired::Busy);
+    let asked = script.asked.lock().unwrap();
+    assert!(asked.len() == 2 && asked.iter().all(|(target, _)| target == "UpdateItem"));
+    assert_ne!(asked[0].1["ExpressionAttributeValues"][":holder"], asked[1].1["ExpressionAttributeValues"][":holder"]);
+}
+
+#[tokio::test]
+async fn finishing_says_whether_it_was_ours_to_finish() {
+    let held = Held { epoch: 3, version: 8 };
+    let (store, _) = store([fine(), failed_condition(4, 8), error("AccessDeniedException", "")]);
+    assert!(store.finish(&address(), held).await.unwrap());
+    assert!(!store.finish(&address(), held).await.unwrap());
+    assert_eq!(store.finish(&address(), held).await.unwrap_err().kind, PortErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn every_page_of_the_segments_is_read() {
+    let page = |bytes: &str, more: &str| Some((200, format!(r#"{{"Items":[{{"d":{{"B":"{bytes}"}}}}]{more}}}"#)));
+    let last = r#","LastEvaluatedKey":{"pk":{"S":"a/b/c"},"sk":{"S":"s#1"}}"#;
+    // 16 bytes of 1, and of 2, in base64.
+    let (one, two) = ("AQEBAQEBAQEBAQEBAQEBAQ==", "AgICAgICAgICAgICAgICAg==");
+    let (store, script) = store([page(one, last), page(two, "")]);
+    let wanted = [EnvelopeId([2; 16]), EnvelopeId([3; 16])];
+    assert_eq!(store.spilled(&address(), &wanted, Timestamp(0)).await.unwrap(), [EnvelopeId([2; 16])]);
+    let asked = script.asked.lock().unwrap();
+    assert_eq!(asked[1].1["ExclusiveStartKey"]["sk"]["S"], "s#1");
+    assert!(asked.iter().all(|(_, body)| body["ConsistentRead"] == true));
+}
