@@ -36,9 +36,8 @@ pub(crate) struct Malformed(pub(crate) std::sync::Arc<dyn Letterbox>);
 
 #[async_trait]
 impl MalformedSink for Malformed {
-    async fn park(&self, record: &statefun_router::MalformedRecord) -> Result<(), PortError> {
-        let statefun_router::MalformedRecord { id, at, source, position, reason, raw, .. } = record.clone();
-        self.0.park_malformed(&MalformedRecord { id, at, source, position, reason, raw }).await
+    async fn park(&self, record: &MalformedRecord) -> Result<(), PortError> {
+        self.0.park_malformed(record).await
     }
 }
 

@@ -8,6 +8,7 @@ use statefun_core::{
     stored::MalformedRecord,
 };
 use statefun_engine::Outcome;
+use statefun_router::MAX_RAW_BYTES;
 
 use crate::events::SqsMessage;
 
@@ -68,7 +69,9 @@ impl Batch {
             }
             Read::Malformed(error) => {
                 let source = queue_name(&message.source_arn);
-                let record = MalformedRecord::new(now, source, &message.message_id, &error.to_string(), message.body.as_bytes());
+                let raw = message.body[..message.body.floor_char_boundary(MAX_RAW_BYTES)].to_owned();
+                let record = MalformedRecord::new(now, source, &message.message_id, &error.to_string(), b"");
+                let record = MalformedRecord { raw, ..record };
                 Slot::Malformed(Box::new(record))
             }
             Read::Envelope(envelope) if group_id(&envelope.to) != group(message) => {
