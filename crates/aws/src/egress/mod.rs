@@ -19,6 +19,8 @@ pub mod message;
 mod rounds;
 mod sns;
 mod sqs;
+#[cfg(test)]
+mod wire_tests;
 
 use std::collections::BTreeMap;
 
