@@ -118,10 +118,8 @@ async fn run(service: impl Serve) -> Result<(), ServeError> {
         let service = service.clone();
         async move {
             let answer = service.serve(event.payload, Timestamp(event.context.deadline)).await;
-            answer.map_err(|error_message| {
-                tracing::error!(error = error_message, "the event is not served");
-                Diagnostic { error_type: "StateFun.Event".to_owned(), error_message }
-            })
+            // The runtime logs it.
+            answer.map_err(|error_message| Diagnostic { error_type: "StateFun.Event".to_owned(), error_message })
         }
     });
     lambda_runtime::run_concurrent(handler).await.map_err(ServeError::Runtime)

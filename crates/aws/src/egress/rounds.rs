@@ -96,11 +96,14 @@ mod tests {
 
     use super::{super::tests::record, *};
 
+    /// Group and body of each entry.
+    type Request = Vec<(Option<String>, String)>;
+
     /// Takes what it is sent, but fails the messages whose body is in `failing`.
     #[derive(Default)]
     struct Fake {
         failing: HashSet<String>,
-        requests: Mutex<Vec<Vec<(Option<String>, String)>>>,
+        requests: Mutex<Vec<Request>>,
     }
 
     #[async_trait]

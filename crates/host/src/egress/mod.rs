@@ -59,7 +59,7 @@ enum SinkError {
 enum Sink {
     Stdout,
     File(FileSink),
-    Http(HttpSink),
+    Http(Box<HttpSink>),
 }
 
 impl Sink {
@@ -70,7 +70,7 @@ impl Sink {
         match options.egress.named.get(egress) {
             Some(SinkSpec::Stdout) => Self::Stdout,
             Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone())),
-            Some(SinkSpec::Http(url)) => Self::Http(HttpSink::new(url.clone())),
+            Some(SinkSpec::Http(url)) => Self::Http(Box::new(HttpSink::new(url.clone()))),
             None => Self::File(FileSink::new(egress, default_path(options, egress))),
         }
     }
