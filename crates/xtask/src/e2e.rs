@@ -5,31 +5,30 @@ use std::{path::PathBuf, process::Command};
 use crate::{
     emulator::EMULATOR,
     run::{cargo, root},
+    tests::LAMBDA,
 };
-
-/// Packages with binaries that the suite runs; one call of cargo, so that what they share is built once.
-const PACKAGES: &[&str] = &["router-lambda", "greeter", "shopping-cart", "flights", "statefun-e2e"];
 
 /// Prints the cost report.
 pub(crate) fn cost(json: Option<PathBuf>) -> Result<(), String> {
     let json = json.map(|path| format!("--json={}", path.display()));
-    cargo(&["build", "--quiet", "--release", "--package", "statefun-e2e", "--bin", "statefun-e2e"]).run()?;
+    build()?;
     suite(&std::iter::once("--cost".to_owned()).chain(json).collect::<Vec<_>>())
 }
 
 /// Runs it with these further arguments.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
-    let mut build = cargo(&["build", "--quiet", "--release", "--features", "greeter/lambda,shopping-cart/lambda,flights/lambda"]);
-    for package in PACKAGES {
-        build = build.args(&["--package", package]);
-    }
-    build.run()?;
+    build()?;
     suite(args)
+}
+
+/// As the tests are built: the dependencies are there already, and arithmetic is checked. `cargo xtask sam` builds the release.
+fn build() -> Result<(), String> {
+    cargo(&["build", "--quiet", "--workspace", "--bins", "--profile", "test", "--features", LAMBDA]).run()
 }
 
 fn suite(args: &[String]) -> Result<(), String> {
     let tools = EMULATOR.install()?;
-    let binaries = root().join("target/release");
+    let binaries = root().join("target/debug");
     let mut suite = Command::new(binaries.join("statefun-e2e"));
     suite.arg("--python").arg(tools.join("python")).arg("--workspace").arg(root()).arg("--binaries").arg(&binaries);
     suite.arg("--log").arg(root().join("target/emulator.log")).args(args);

@@ -17,6 +17,8 @@ use crate::{
 
 const BUCKET: &str = "packages";
 const STACK: &str = "e2e";
+/// Invocations at a time of a standard queue.
+const CONCURRENCY: u32 = 5;
 
 /// The template, and a zip of every binary.
 pub(crate) struct Packages {
@@ -149,6 +151,12 @@ fn changed(mut template: Value, changes: &Changes) -> Result<Value> {
             if let Some(function) = resource.as_object_mut() {
                 function.remove("Metadata");
             }
+            // The emulator takes a parameter for a text, which it cannot compare with a number.
+            for (_, event) in resource["Properties"]["Events"].as_object_mut().into_iter().flatten() {
+                if let Some(scaling) = event["Properties"].get_mut("ScalingConfig") {
+                    scaling["MaximumConcurrency"] = CONCURRENCY.into();
+                }
+            }
             resource["Properties"]["CodeUri"] = json!({"Bucket": BUCKET, "Key": format!("{}.zip", kebab_case(id))});
             if changes.without_streams.contains(&id.as_str()) {
                 if let Some(events) = resource["Properties"]["Events"].as_object_mut() {
@@ -193,7 +201,8 @@ mod tests {
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
                 "OldMessages": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Metadata": {}, "Properties": {
-                    "Events": {"A": {"Type": "Kinesis"}, "B": {"Type": "SQS"}}}},
+                    "Events": {"A": {"Type": "Kinesis"}, "B": {"Type": "SQS", "Properties": {
+                        "ScalingConfig": {"MaximumConcurrency": {"Ref": "MaxConcurrency"}}}}}}},
             },
             "Own": {"OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}}},
         });
@@ -205,7 +214,8 @@ mod tests {
                 "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Properties": {
-                    "CodeUri": {"Bucket": "packages", "Key": "flights-router.zip"}, "Events": {"B": {"Type": "SQS"}}}},
+                    "CodeUri": {"Bucket": "packages", "Key": "flights-router.zip"}, "Events": {"B": {"Type": "SQS", "Properties": {
+                        "ScalingConfig": {"MaximumConcurrency": 5}}}}}},
                 "OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}},
             },
         });

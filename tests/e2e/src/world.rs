@@ -188,11 +188,14 @@ fn text<'a>(item: &'a HashMap<String, AttributeValue>, name: &str) -> &'a str {
     item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }
 
-/// A state value of a record's item: the bytes of its JSON, unless it is not there.
+/// A state value of a record's item: the bytes of its JSON, or a built-in number; `None` if it is not there.
 fn state<T: DeserializeOwned>(item: &HashMap<String, AttributeValue>, name: &str) -> Result<Option<T>> {
     let Some(bytes) = item.get(&format!("s.{name}")).and_then(|value| value.as_b().ok()) else { return Ok(None) };
-    let stored = stored::decode_value(bytes.clone().into_inner().into())?;
-    stored.value.value.as_ref().map(|json| serde_json::from_slice(json)).transpose().map_err(Problem::from)
+    let value = stored::decode_value(bytes.clone().into_inner().into())?.value;
+    if value.is::<u64>() {
+        return Ok(Some(serde_json::from_value(value.get::<u64>()?.into())?));
+    }
+    value.value.as_ref().map(|json| serde_json::from_slice(json)).transpose().map_err(Problem::from)
 }
 
 /// An envelope with one JSON message, as a router would make it at this moment.
