@@ -15,7 +15,6 @@ use crate::{
     problem::{Problem, Result, until},
 };
 
-const BUCKET: &str = "packages";
 const STACK: &str = "e2e";
 /// Invocations at a time of a standard queue.
 const CONCURRENCY: u32 = 5;
@@ -84,11 +83,13 @@ impl Packages {
 
     /// Deploys to an account that has nothing yet.
     pub(crate) async fn deploy(&self, http: &Http, changes: &Changes) -> Result<Stack> {
-        let template = changed(self.template.clone(), changes)?;
-        http.call(Method::PUT, "s3", &format!("/{BUCKET}"), "text/plain", "").await?;
+        // Names of buckets are shared by all accounts.
+        let bucket = format!("packages-{}", http.account());
+        let template = changed(self.template.clone(), changes, &bucket)?;
+        http.call(Method::PUT, "s3", &format!("/{bucket}"), "text/plain", "").await?;
         for name in functions(&template).filter_map(|(_, function)| function["Properties"]["CodeUri"]["Key"].as_str()) {
             let zip = std::fs::read(self.zips.path().join(name))?;
-            http.call(Method::PUT, "s3", &format!("/{BUCKET}/{name}"), "application/zip", zip).await?;
+            http.call(Method::PUT, "s3", &format!("/{bucket}/{name}"), "application/zip", zip).await?;
         }
         let mut parameters = vec![("Action", "CreateStack"), ("Version", "2010-05-15"), ("StackName", STACK)];
         let text = template.to_string();
@@ -125,7 +126,7 @@ fn functions(template: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 /// The template as it is deployed: with packages in place of sources, and with what the scenario needs otherwise.
-fn changed(mut template: Value, changes: &Changes) -> Result<Value> {
+fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value> {
     let root = template.as_object_mut().ok_or_else(|| Problem::new("template.yaml is no template"))?;
     let own = root.remove("Own");
     if let (true, Some(Value::Object(own)), Some(Value::Object(resources))) =
@@ -157,7 +158,7 @@ fn changed(mut template: Value, changes: &Changes) -> Result<Value> {
                     scaling["MaximumConcurrency"] = CONCURRENCY.into();
                 }
             }
-            resource["Properties"]["CodeUri"] = json!({"Bucket": BUCKET, "Key": format!("{}.zip", kebab_case(id))});
+            resource["Properties"]["CodeUri"] = json!({"Bucket": bucket, "Key": format!("{}.zip", kebab_case(id))});
             if changes.without_streams.contains(&id.as_str()) {
                 if let Some(events) = resource["Properties"]["Events"].as_object_mut() {
                     events.retain(|_, event| event["Type"] != "Kinesis");
@@ -207,7 +208,7 @@ mod tests {
             "Own": {"OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}}},
         });
         let changes = Changes { timeout: Some(3), visibility: Some(4), without_streams: &["FlightsRouter"], own_functions: true };
-        let changed = changed(template, &changes).unwrap();
+        let changed = changed(template, &changes, "packages").unwrap();
         let expected = json!({
             "Globals": {"Function": {"Timeout": 3}},
             "Resources": {

@@ -37,6 +37,10 @@ impl Http {
         Self { connections: connections(), endpoint: endpoint.to_owned(), account: account.to_owned() }
     }
 
+    pub(crate) fn account(&self) -> &str {
+        &self.account
+    }
+
     /// Sends a request as the account, and returns the body of a good answer.
     pub(crate) async fn call(
         &self,
