@@ -46,6 +46,9 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     sticky: Mutex<Sticky>,
+    /// Held by whoever runs an envelope alone: of several that are suspected in one process, one at a time, or the death that one
+    /// causes would be blamed on all.
+    pub(crate) alone: futures_util::lock::Mutex<()>,
 }
 
 impl Engine {
@@ -54,7 +57,7 @@ impl Engine {
     pub fn new(functions: Functions, ports: Ports, config: Config) -> Self {
         let metrics = Metrics::new(functions.iter().map(|function| function.spec.name.clone()));
         let sticky = Mutex::new(Sticky::new(config.sticky_records, config.sticky_bytes));
-        Self { ports, functions, config, metrics, sticky }
+        Self { ports, functions, config, metrics, sticky, alone: futures_util::lock::Mutex::new(()) }
     }
 
     /// What the engine counts.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::lock::MutexGuard;
 use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp};
 
 use crate::{
@@ -28,6 +29,8 @@ pub(crate) struct Run<'a> {
     pub(crate) hearsay: bool,
     /// The envelope whose run alone is noted in the record.
     pub(crate) announced: Option<EnvelopeId>,
+    /// Nobody else in this process runs an envelope alone.
+    pub(crate) alone: Option<MutexGuard<'a, ()>>,
     /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
     pub(crate) overtaken: Vec<(usize, Duration)>,
 }
@@ -87,6 +90,7 @@ impl<'a> Run<'a> {
             applied: 0,
             hearsay: false,
             announced: None,
+            alone: None,
             overtaken: Vec::new(),
         }
     }
@@ -159,6 +163,8 @@ impl<'a> Run<'a> {
             if hand.record.trial.is_some_and(|trial| trial.running) {
                 // The run alone may take the process with it: the note of it has to outlive that.
                 self.engine.ports.store.barrier().await?;
+            } else {
+                self.alone = None;
             }
             if more {
                 continue;

@@ -68,6 +68,13 @@ impl Run<'_> {
                 break;
             }
             if alone && self.announced != Some(delivered.envelope.id) {
+                if self.alone.is_none() {
+                    self.alone = Some(self.engine.alone.lock().await);
+                    if self.out_of_time() {
+                        ended = Ended::Stop(Duration::ZERO);
+                        break;
+                    }
+                }
                 ended = Ended::More;
                 if self.announce(&mut turn, delivered) {
                     upto += 1;
