@@ -14,8 +14,8 @@ use crate::{
     problem::{Problem, Result, until},
 };
 
-/// Ends the emulator with the process that started it, even with one that is killed (1 is PR_SET_PDEATHSIG, 15 is SIGTERM).
-const LAUNCHER: &str = "import ctypes, runpy; ctypes.CDLL(None).prctl(1, 15); runpy.run_module('ministack', run_name='__main__')";
+/// Ends the emulator with the process that started it, even with one that is killed, and mends its queues.
+const LAUNCHER: &str = include_str!("emulator.py");
 
 /// A running emulator. Its functions are processes of its group, and end with it.
 pub(crate) struct Emulator {
@@ -72,9 +72,13 @@ impl Drop for Emulator {
     }
 }
 
-/// Processes of a function in an account, by their ids.
-pub(crate) fn processes(account: &str, function: &str) -> Vec<u32> {
-    let wanted = [format!("AWS_ACCESS_KEY_ID={account}"), format!("AWS_LAMBDA_FUNCTION_NAME={function}")];
+/// Processes of a function in an account, by their ids. `functions_call` tells the emulator from others on this machine.
+fn processes(functions_call: SocketAddr, account: &str, function: &str) -> Vec<u32> {
+    let wanted = [
+        format!("AWS_ENDPOINT_URL=http://{functions_call}"),
+        format!("AWS_ACCESS_KEY_ID={account}"),
+        format!("AWS_LAMBDA_FUNCTION_NAME={function}"),
+    ];
     let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| {
@@ -85,8 +89,8 @@ pub(crate) fn processes(account: &str, function: &str) -> Vec<u32> {
 }
 
 /// Kills all processes of a function, with SIGKILL. Says how many there were.
-pub(crate) fn kill(account: &str, function: &str) -> usize {
-    let killed = processes(account, function).into_iter().filter(|id| {
+pub(crate) fn kill(functions_call: SocketAddr, account: &str, function: &str) -> usize {
+    let killed = processes(functions_call, account, function).into_iter().filter(|id| {
         let kill = Command::new("kill").args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status();
         kill.is_ok_and(|status| status.success())
     });

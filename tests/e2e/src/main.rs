@@ -99,7 +99,7 @@ fn run(args: &Args, seed: u64) -> Result<()> {
     let mut emulator = Emulator::start(&args.python, proxy.address(), &args.log)?;
     proxy.pass_on_to(emulator.address());
     let (workspace, binaries, endpoint) = (args.workspace.clone(), args.binaries.clone(), emulator.endpoint());
-    let setting = Setting { packages, endpoint, faults, workspace, binaries, seed };
+    let setting = Setting { packages, endpoint, functions_call: proxy.address(), faults, workspace, binaries, seed };
     runtime.block_on(async {
         emulator.ready().await?;
         tokio::select! {

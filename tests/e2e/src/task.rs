@@ -29,8 +29,10 @@ pub(crate) enum Act {
     ExitOnce(String),
     /// Ends the process, always.
     Exit,
-    /// Takes for ever, unless this file is there; makes it before.
+    /// Waits for ever, unless this file is there; makes it before. The runtime gives it up before Lambda does.
     HangOnce(String),
+    /// Blocks its thread for ever, unless this file is there; makes it before. Only Lambda can end that.
+    BlockOnce(String),
     /// Sends the number, one less, to the instances of this list in turn, until it is 0.
     Pass(Vec<String>),
     /// Sends itself a task with this number, this many milliseconds later.

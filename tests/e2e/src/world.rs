@@ -27,6 +27,8 @@ pub(crate) struct Setting {
     pub(crate) packages: Packages,
     /// The emulator, without faults.
     pub(crate) endpoint: String,
+    /// The proxy, which the functions call.
+    pub(crate) functions_call: std::net::SocketAddr,
     /// What the functions' calls go through.
     pub(crate) faults: Arc<Faults>,
     pub(crate) workspace: std::path::PathBuf,

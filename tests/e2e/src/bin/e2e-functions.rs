@@ -33,7 +33,10 @@ async fn work(ctx: &mut Context, Task { number, act }: Task) -> Result<(), Funct
         Act::Exit => std::process::exit(1),
         Act::ExitOnce(file) if first(&file)? => std::process::exit(1),
         Act::HangOnce(file) if first(&file)? => std::future::pending().await,
-        Act::ExitOnce(_) | Act::HangOnce(_) => {}
+        Act::BlockOnce(file) if first(&file)? => loop {
+            std::thread::park();
+        },
+        Act::ExitOnce(_) | Act::HangOnce(_) | Act::BlockOnce(_) => {}
         Act::Pass(ids) => {
             let next = ids.iter().position(|id| id == ctx.address().id()).map_or(0, |own| (own + 1) % ids.len());
             if let (Some(id), Some(number)) = (ids.get(next).cloned(), number.checked_sub(1)) {

@@ -114,17 +114,21 @@ pub(super) async fn crashes(setting: &Setting, account: &str) -> Result<String> 
     Ok("1 process that died once, 1 message that kills every process parked".to_owned())
 }
 
-/// An invocation that takes too long is ended by Lambda; its message is tried again.
+/// A handler that waits for ever is given up by the runtime, one that blocks is ended by Lambda with its process; both messages are
+/// tried again.
 pub(super) async fn time_outs(setting: &Setting, account: &str) -> Result<String> {
     let world = World::deploy(setting, account, &CHANGES).await?;
-    let file = world.folder.path().join("hung").display().to_string();
+    let file = |name: &str| world.folder.path().join(name).display().to_string();
     tell(&world, "ann", 1, Act::Note).await?;
-    tell(&world, "ann", 2, Act::HangOnce(file)).await?;
+    tell(&world, "ann", 2, Act::HangOnce(file("hung"))).await?;
     tell(&world, "ann", 3, Act::Note).await?;
     noted(&world, "ann", &[1, 2, 3]).await?;
+    tell(&world, "bob", 4, Act::BlockOnce(file("blocked"))).await?;
+    tell(&world, "bob", 5, Act::Note).await?;
+    noted(&world, "bob", &[4, 5]).await?;
     finished(&world).await?;
     parked(&world, &[]).await?;
-    Ok("1 invocation ended by its time-out".to_owned())
+    Ok("1 handler given up, 1 invocation ended by Lambda".to_owned())
 }
 
 /// Copies of old messages, as a redrive makes them, have no effect. What was long on its way and is no copy has one: the ledger of

@@ -51,7 +51,7 @@ pub(super) async fn faulty(setting: &Setting, account: &str) -> Result<String> {
             // Not to wait for anything: to strike at any moment.
             tokio::time::sleep(Duration::from_millis(rng.u64(300..1_500))).await;
             for function in functions(&world).await? {
-                killed += kill(account, &function);
+                killed += kill(setting.functions_call, account, &function);
             }
         }
         Ok::<_, Problem>(())
