@@ -15,7 +15,6 @@ use crate::{
     problem::{Problem, Result, until},
 };
 
-const STACK: &str = "e2e";
 /// Invocations at a time of a standard queue.
 const CONCURRENCY: u32 = 5;
 
@@ -40,18 +39,26 @@ pub(crate) struct Changes {
 
 /// A deployed stack's outputs.
 #[derive(Debug, Clone)]
-pub(crate) struct Stack(BTreeMap<String, String>);
+pub(crate) struct Stack {
+    name: String,
+    outputs: BTreeMap<String, String>,
+}
+
+/// The stack of an account. Its name is in those of the Lambdas, and the emulator stops all Lambdas of a name, whosever they are.
+fn stack_name(http: &Http) -> String {
+    format!("e2e-{}", http.account())
+}
 
 impl Stack {
     pub(crate) fn output(&self, name: &str) -> Result<&str> {
-        self.0.get(name).map(String::as_str).ok_or_else(|| Problem::new(format!("the stack has no output {name}")))
+        self.outputs.get(name).map(String::as_str).ok_or_else(|| Problem::new(format!("the stack has no output {name}")))
     }
 
     /// The queue of a function, as template.yaml names it.
     pub(crate) fn function_queue(&self, name: &str) -> Result<String> {
         let sibling = self.output("DeadLetters")?;
         let (place, _) = sibling.rsplit_once('/').ok_or_else(|| Problem::new(format!("{sibling} is no queue's URL")))?;
-        Ok(format!("{place}/{STACK}-functions-{name}.fifo"))
+        Ok(format!("{place}/{}-functions-{name}.fifo", self.name))
     }
 }
 
@@ -91,7 +98,8 @@ impl Packages {
             let zip = std::fs::read(self.zips.path().join(name))?;
             http.call(Method::PUT, "s3", &format!("/{bucket}/{name}"), "application/zip", zip).await?;
         }
-        let mut parameters = vec![("Action", "CreateStack"), ("Version", "2010-05-15"), ("StackName", STACK)];
+        let name = stack_name(http);
+        let mut parameters = vec![("Action", "CreateStack"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
         let text = template.to_string();
         parameters.push(("TemplateBody", &text));
         parameters.extend([("Capabilities.member.1", "CAPABILITY_IAM"), ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND")]);
@@ -102,18 +110,21 @@ impl Packages {
 
     /// Removes the stack.
     pub(crate) async fn remove(&self, http: &Http) -> Result<()> {
-        let parameters = [("Action", "DeleteStack"), ("Version", "2010-05-15"), ("StackName", STACK)];
+        let name = stack_name(http);
+        let parameters = [("Action", "DeleteStack"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
         http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await.map(drop)
     }
 }
 
 async fn describe(http: &Http) -> Result<Stack> {
-    let parameters = [("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", STACK)];
+    let name = stack_name(http);
+    let parameters = [("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
     let reply = http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await?;
     match elements(&reply, "StackStatus").first() {
         Some(&"CREATE_COMPLETE") => {
             let names = elements(&reply, "OutputKey").into_iter().map(str::to_owned);
-            Ok(Stack(names.zip(elements(&reply, "OutputValue").into_iter().map(str::to_owned)).collect()))
+            let outputs = names.zip(elements(&reply, "OutputValue").into_iter().map(str::to_owned)).collect();
+            Ok(Stack { name, outputs })
         }
         status => Err(Problem::new(format!("it is {status:?}: {:?}", elements(&reply, "StackStatusReason")))),
     }
