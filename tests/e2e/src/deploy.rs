@@ -170,10 +170,10 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
                 }
             }
             resource["Properties"]["CodeUri"] = json!({"Bucket": bucket, "Key": format!("{}.zip", kebab_case(id))});
-            if changes.without_streams.contains(&id.as_str()) {
-                if let Some(events) = resource["Properties"]["Events"].as_object_mut() {
-                    events.retain(|_, event| event["Type"] != "Kinesis");
-                }
+            if changes.without_streams.contains(&id.as_str())
+                && let Some(events) = resource["Properties"]["Events"].as_object_mut()
+            {
+                events.retain(|_, event| event["Type"] != "Kinesis");
             }
         }
     }

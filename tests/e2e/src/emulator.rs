@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 
 /// Ends the emulator with the process that started it, even with one that is killed, and mends its queues.
 const LAUNCHER: &str = include_str!("emulator.py");
+
+/// How long it may take to end its functions itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A running emulator. Its functions are processes of its group, and end with it.
 pub(crate) struct Emulator {
@@ -65,9 +68,16 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        let group = format!("-{}", self.process.id());
         // There is nobody to tell if this fails, and the launcher's own end is another way.
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let signal = |name: &str, whom: String| {
+            let _ = Command::new("kill").args([name, "--", &whom]).stderr(Stdio::null()).status();
+        };
+        signal("-TERM", self.process.id().to_string());
+        let deadline = Instant::now() + GRACE;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        signal("-KILL", format!("-{}", self.process.id()));
         let _ = self.process.wait();
     }
 }

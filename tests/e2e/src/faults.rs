@@ -245,7 +245,7 @@ mod tests {
     fn an_entry_of_a_batch_fails() {
         let batch = br#"{"QueueUrl":"q","Entries":[{"Id":"0","MessageBody":"a"},{"Id":"1","MessageBody":"b"}]}"#;
         let (rest, id) = without_entry(batch, |_| 1).unwrap();
-        assert_eq!((rest, id.as_str()), (r#"{"QueueUrl":"q","Entries":[{"Id":"0","MessageBody":"a"}]}"#.into(), "1"));
+        assert_eq!((rest, id.as_str()), (r#"{"Entries":[{"Id":"0","MessageBody":"a"}],"QueueUrl":"q"}"#.into(), "1"));
         assert_eq!(without_entry(br#"{"Entries":[{"Id":"0"}]}"#, |_| 0), None);
         let answer: serde_json::Value =
             serde_json::from_slice(&with_failed_entry(br#"{"Successful":[]}"#, "1").unwrap()).unwrap();

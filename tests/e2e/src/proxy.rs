@@ -151,7 +151,8 @@ mod tests {
         let proxy = Proxy::start(faults.clone()).await.unwrap();
         proxy.pass_on_to(service(count.clone()).await);
         let http = Http::new(&format!("http://{}", proxy.address()), "111111111111");
-        let publish = || http.query("sns", &[("Action".to_owned(), "Publish".to_owned())]);
+        let form = [("Action".to_owned(), "Publish".to_owned())];
+        let publish = || http.query("sns", &form);
         let passed_on = || count.load(std::sync::atomic::Ordering::Relaxed);
 
         assert_eq!((publish().await.unwrap().as_str(), passed_on()), ("good", 1));
