@@ -23,7 +23,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 
 /// As the tests are built: the dependencies are there already, and arithmetic is checked. `cargo xtask sam` builds the release.
 fn build() -> Result<(), String> {
-    cargo(&["build", "--quiet", "--workspace", "--bins", "--profile", "test", "--features", LAMBDA]).run()
+    cargo(&["build", "--quiet", "--workspace", "--bins", "--tests", "--profile", "test", "--features", LAMBDA]).run()
 }
 
 fn suite(args: &[String]) -> Result<(), String> {
