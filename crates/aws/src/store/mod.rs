@@ -2,7 +2,7 @@
 //!
 //! Acquiring returns the record with the write that takes the lease, so that loading costs no read; a commit is one update. Only
 //! what spills out of the item makes it a transaction, and only spilled things are ever read by themselves. The schema is in
-//! [`keys`] and [`record`].
+//! `keys.rs` and `record.rs`.
 
 mod commit;
 pub(crate) mod keys;
