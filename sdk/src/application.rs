@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use statefun_core::{
     FromMessage, FunctionSpec, OnFailure, Rules, StateSpec, TypeName, Value, ValueSpec,
-    limits::{DEFAULT_MAX_HOPS, MAX_STATES},
+    limits::{DEFAULT_MAX_HOPS, MAX_ATTEMPTS, MAX_STATES},
 };
 use statefun_engine::{Functions, Invoke};
 
@@ -69,8 +69,8 @@ impl Function {
                 states.len()
             ));
         }
-        if self.on_failure.max_attempts() == Some(0) {
-            problems.push(format!("`{function}`: `max_attempts` is 1 at least"));
+        if self.on_failure.max_attempts().is_some_and(|max| !(1..=MAX_ATTEMPTS).contains(&max)) {
+            problems.push(format!("`{function}`: `max_attempts` is 1 to {MAX_ATTEMPTS}; `OnFailure::RetryForever` has no end"));
         }
         match TypeName::parse(&function) {
             Ok(name) if problems.is_empty() => {
@@ -203,7 +203,7 @@ mod tests {
         let problems = app.build().unwrap_err().problems;
         let expected =
             ["`greeter` is not a type name", "`seen` twice", "`not a name` is not a state name", "`a/c` is there twice"];
-        for text in expected.iter().chain(&["1 at least"]) {
+        for text in expected.iter().chain(&["1 to 150"]) {
             assert!(problems.iter().any(|problem| problem.contains(text)), "{text} in {problems:?}");
         }
         assert_eq!(problems.len(), 5);

@@ -112,6 +112,7 @@ pub use handler::{Borrowing, Handler};
 pub use run::{Error, run, run_with};
 #[cfg(feature = "lambda")]
 pub use run::{run_module_router, run_router};
+pub use statefun_core::chain as error_chain;
 pub use statefun_core::{
     Accepted, Address, Builtin, Codec, CodecError, Context, ContextError, DecodeError, EncodeError, EnvelopeId, Expiration,
     FromMessage, FunctionError, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf, Timestamp,

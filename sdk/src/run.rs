@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, ffi::OsString, fmt, io::Write};
 
+use statefun_core::chain;
+
 use crate::application::{Application, BuiltApplication, InvalidApplication};
 
 /// Why an application ended with an error. Its `Debug` form is for people too, since that is what `main` shows.
@@ -26,13 +28,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.source)?;
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.write_str(&chain(&*self.source))
     }
 }
 

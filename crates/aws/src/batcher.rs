@@ -13,7 +13,10 @@ use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 use statefun_engine::ports::{PortError, PortErrorKind};
 use tokio::sync::{Notify, oneshot};
 
-use crate::error::{kind_of_code, port_error};
+use crate::{
+    entries::{FailedEntry, outcomes, repeated},
+    error::port_error,
+};
 
 /// Entries of a request, and the bytes of all their bodies. Source: SQS quotas.
 const MAX_ENTRIES: usize = 10;
@@ -151,28 +154,19 @@ impl Batcher {
             messages.into_iter().enumerate().map(|(index, message)| entry(index, message)).collect::<Result<Vec<_>, _>>();
         let answer = match entries {
             Ok(entries) => self.client.send_message_batch().queue_url(queue).set_entries(Some(entries)).send().await,
-            Err(error) => return refuse(count, &PortError::new("send", PortErrorKind::Refused, error)),
+            Err(error) => return repeated(&PortError::new("send", PortErrorKind::Refused, error), count),
         };
-        match answer {
-            Ok(output) => {
-                let mut results: Vec<_> = (0..count).map(|_| Err(unanswered())).collect();
-                let place = |id: &str| id.parse::<usize>().ok().filter(|index| *index < count);
-                for entry in &output.successful {
-                    if let Some(index) = place(&entry.id) {
-                        results[index] = Ok(());
-                    }
-                }
-                for entry in &output.failed {
-                    if let Some(index) = place(&entry.id) {
-                        let kind = kind_of_code(&entry.code, entry.sender_fault);
-                        let message = entry.message.clone().unwrap_or_default();
-                        results[index] = Err(PortError::new("send", kind, format!("{}: {message}", entry.code)));
-                    }
-                }
-                results
-            }
-            Err(error) => refuse(count, &port_error("send", error)),
-        }
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => return repeated(&port_error("send", error), count),
+        };
+        let failed = output.failed.iter().map(|entry| FailedEntry {
+            id: &entry.id,
+            code: &entry.code,
+            text: entry.message.as_deref(),
+            sender_fault: entry.sender_fault,
+        });
+        outcomes("send", count, output.successful.iter().map(|entry| &*entry.id), failed)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Lane>> {
@@ -213,17 +207,8 @@ fn take_batch(waiting: &mut Vec<Waiting>) -> Option<Vec<Waiting>> {
     (!batch.is_empty()).then_some(batch)
 }
 
-/// The same error for every entry.
-fn refuse(count: usize, error: &PortError) -> Vec<Result<(), PortError>> {
-    (0..count).map(|_| Err(PortError::new(error.call, error.kind, error.source.to_string()))).collect()
-}
-
 fn lost() -> PortError {
     PortError::new("send", PortErrorKind::Unavailable, "the sending task ended")
-}
-
-fn unanswered() -> PortError {
-    PortError::new("send", PortErrorKind::Unavailable, "the queue's answer did not name this entry")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use statefun_core::{
-    DeadLetter, Envelope, EnvelopeId,
+    DeadLetter, Envelope, EnvelopeId, Timestamp,
     stored::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json},
 };
 use statefun_engine::ports::{DeadLetters, EnvelopeQueue, PortError};
@@ -13,8 +13,8 @@ use crate::{
     backend::SystemClock,
     batcher::{Batcher, Outgoing},
     clients::Clients,
-    error::{port_error, unreadable},
-    group::{group_id, hex},
+    error::port_error,
+    group::group_id,
     queues::as_body,
 };
 
@@ -57,23 +57,26 @@ impl DeadLetterQueue {
     /// # Errors
     /// [`PortError`] if the queue fails.
     pub async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
-        self.send(hex(record.source.as_bytes()), record.id, malformed_to_json(record)).await
+        // A group of its own: they need no order, and those of one source would go one in a request.
+        self.send(record.id.to_string(), record.id, malformed_to_json(record)).await
     }
 
-    /// Up to `max` (10 at most) letters. They are hidden from others for the queue's visibility timeout.
+    /// Up to `max` (10 at most) letters. They are hidden from others for the queue's visibility timeout. Messages that are no
+    /// letters are passed over, and hidden too.
     ///
     /// # Errors
-    /// [`PortError`] if the queue fails, or holds what is no letter.
+    /// [`PortError`] if the queue fails.
     pub async fn receive(&self, max: usize) -> Result<Vec<Received>, PortError> {
         let max = i32::try_from(max.clamp(1, 10)).unwrap_or(10);
         let request = self.client.receive_message().queue_url(&*self.url).max_number_of_messages(max);
         let output = request.send().await.map_err(|error| port_error("receive dead letters", error))?;
         let read = |message: aws_sdk_sqs::types::Message| {
-            let letter = letter_from_json(message.body().unwrap_or_default().as_bytes());
-            let letter = letter.map_err(|error| unreadable("receive dead letters", error))?;
-            Ok(Received { letter, receipt: message.receipt_handle.unwrap_or_default() })
+            let letter = letter_from_json(message.body().unwrap_or_default().as_bytes()).map_err(|error| {
+                tracing::warn!(%error, "a message among the dead letters is none and stays there");
+            });
+            Some(Received { letter: letter.ok()?, receipt: message.receipt_handle.unwrap_or_default() })
         };
-        output.messages.unwrap_or_default().into_iter().map(read).collect()
+        Ok(output.messages.unwrap_or_default().into_iter().filter_map(read).collect())
     }
 
     /// Deletes a letter.
@@ -85,15 +88,16 @@ impl DeadLetterQueue {
         request.send().await.map(drop).map_err(|error| port_error("delete a dead letter", error))
     }
 
-    /// Sends the messages of up to `max` letters again, each as a new envelope, and deletes the letters. A letter whose deletion
-    /// fails is sent again under the same new id by the next replay: its message still takes effect once.
+    /// Sends the messages of up to `max` letters again, each as a new envelope, and deletes the letters; stops at `deadline`. A
+    /// letter whose deletion fails is sent again under the same new id by the next replay: its message still takes effect once.
+    /// Letters that hold no message are passed over.
     ///
     /// # Errors
     /// The first [`PortError`]; what was sent before it stays sent.
-    pub async fn replay(&self, queue: &dyn EnvelopeQueue, max: usize) -> Result<Replayed, PortError> {
+    pub async fn replay(&self, queue: &dyn EnvelopeQueue, max: usize, deadline: Timestamp) -> Result<Replayed, PortError> {
         let mut replayed = Replayed::default();
-        while replayed.sent + replayed.malformed < max {
-            let received = self.receive(max - replayed.sent - replayed.malformed).await?;
+        while replayed.sent < max && SystemClock::time() < deadline {
+            let received = self.receive(max - replayed.sent).await?;
             if received.is_empty() {
                 break;
             }
@@ -155,7 +159,7 @@ fn fitting(letter: DeadLetter) -> Vec<DeadLetter> {
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::{Address, Reason, Timestamp, TypeName, TypedValue};
+    use statefun_core::{Address, Reason, TypeName, TypedValue};
 
     use super::*;
 

@@ -2,6 +2,7 @@
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use statefun_core::chain;
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 /// Error codes after which the call may be repeated more slowly; nothing took effect.
@@ -77,13 +78,7 @@ struct Described(String);
 
 impl Described {
     fn of(error: impl std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self(text)
+        Self(chain(&error))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
-use statefun_core::Address;
+use statefun_core::{Address, resource_name};
 
 /// Characters of a message group id, at most. Source: SQS quotas.
 const MAX_GROUP_ID: usize = 128;
@@ -26,13 +26,7 @@ pub fn shard_of(address: &Address, shards: usize) -> usize {
 /// A queue as records remember it: a hash of its name. Takes the queue's ARN, URL or name.
 #[must_use]
 pub fn queue_hash(queue: &str) -> u64 {
-    hash(queue_name(queue).as_bytes())
-}
-
-/// The name in a queue's (or stream's) ARN, URL or name.
-#[must_use]
-pub fn queue_name(queue: &str) -> &str {
-    queue.rsplit(['/', ':']).next().unwrap_or(queue)
+    hash(resource_name(queue).as_bytes())
 }
 
 /// 64 hexadecimal digits.
@@ -80,11 +74,8 @@ mod tests {
 
     #[test]
     fn a_queue_is_its_name() {
-        let name = "orders.fifo";
         let (arn, url) = ("arn:aws:sqs:eu-west-1:123456789012:orders.fifo", "https://sqs.example/123456789012/orders.fifo");
-        assert_eq!([arn, url, name].map(queue_name), [name; 3]);
-        assert_eq!(queue_hash(arn), queue_hash(url));
+        assert_eq!([arn, url].map(queue_hash), [queue_hash("orders.fifo"); 2]);
         assert_ne!(queue_hash(arn), queue_hash("others.fifo"));
-        assert_eq!(queue_name("arn:aws:kinesis:eu-west-1:123456789012:stream/names"), "names");
     }
 }

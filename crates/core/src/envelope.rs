@@ -177,7 +177,8 @@ fn encoded_text_bytes(text: &str) -> usize {
         0..0x20 => 6,
         _ => 1,
     };
-    text.bytes().map(escape).sum()
+    // SQS takes two characters only as JSON's escapes: six bytes instead of three.
+    text.bytes().map(escape).sum::<usize>() + 3 * text.matches(['\u{fffe}', '\u{ffff}']).count()
 }
 
 /// Bytes that a value takes in the wire form, at most.

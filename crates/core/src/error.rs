@@ -158,15 +158,26 @@ impl FunctionError {
     /// The error and its causes on one line, cut to [`MAX_REASON_BYTES`].
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.source.to_string();
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
+        let mut text = chain(&*self.source);
         truncate(&mut text, MAX_REASON_BYTES);
         text
     }
+}
+
+/// An error and its causes on one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some errors show their cause themselves.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Cuts a text to `limit` bytes at a character's edge.

@@ -12,7 +12,8 @@ pub enum OnFailure {
         /// Tries before it is parked, 1 at least.
         max_attempts: u32,
     },
-    /// It is tried until it succeeds; later messages of its address wait. Terminal errors are retried too.
+    /// It is tried until it succeeds; later messages of its address wait. Terminal errors are retried too. On AWS the queue itself
+    /// gives it up in the end, after `maxReceiveCount` tries (days, with the pauses between them) or its retention of 14 days.
     RetryForever,
     /// After `max_attempts` it is dropped and counted.
     Drop {
@@ -22,6 +23,9 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
+    /// Tries of a message where nothing else is said.
+    pub const DEFAULT_ATTEMPTS: u32 = 5;
+
     /// Tries before the runtime gives the message up; `None` for ever.
     #[must_use]
     pub const fn max_attempts(self) -> Option<u32> {
@@ -34,7 +38,7 @@ impl OnFailure {
 
 impl Default for OnFailure {
     fn default() -> Self {
-        Self::DeadLetter { max_attempts: 5 }
+        Self::DeadLetter { max_attempts: Self::DEFAULT_ATTEMPTS }
     }
 }
 

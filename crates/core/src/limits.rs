@@ -62,3 +62,7 @@ pub const HOPS_RESET_DELAY: Duration = Duration::from_secs(1);
 
 /// Bytes of the error text kept with a dead letter.
 pub const MAX_REASON_BYTES: usize = 2_048;
+
+/// Tries of a message before it is given up. SQS itself gives it up after `maxReceiveCount` receives (400 at least in
+/// `template.yaml`), which has to be more than twice as many: `docs/protocol.md`.
+pub const MAX_ATTEMPTS: u32 = 150;

@@ -36,6 +36,11 @@ impl InstanceStore for Embedded {
         finish(self.shared(), address, expect)
     }
 
+    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+        self.shared().room("release").await?;
+        release(self.shared(), address, epoch)
+    }
+
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
         let (from, to) = segments::since(address, since);
         let mut found = Vec::new();
@@ -61,7 +66,7 @@ fn acquire(shared: &Shared, address: &Address, now: Timestamp, until: Timestamp)
     let state = &mut *guard;
     let Some(value) = rows.pop().flatten() else {
         let record = Record { born: now, epoch: 1, lease_until: until, ..Record::default() };
-        let (value, head) = records::encode(&record, start, true);
+        let (value, head) = records::encode(address, &record, start, true);
         state.log.put(Table::Records, key.clone(), value);
         let forgotten = state.heads.set(&key, head);
         shared.finish(guard);
@@ -79,7 +84,7 @@ fn acquire(shared: &Shared, address: &Address, now: Timestamp, until: Timestamp)
     let forgotten = state.heads.set(&key, head);
     shared.finish(guard);
     drop(forgotten);
-    let record = records::decode(&value).map_err(|error| refused("acquire", error))?;
+    let record = records::decode(address, &value).map_err(|error| refused("acquire", error))?;
     Ok(Acquired::Held(Box::new(record)))
 }
 
@@ -87,7 +92,7 @@ fn acquire(shared: &Shared, address: &Address, now: Timestamp, until: Timestamp)
 fn apply(shared: &Shared, commit: &Commit) -> Result<Committed, PortError> {
     let settle = shared.options.settle;
     let key = records::key(&commit.address);
-    let (value, head) = records::encode(&commit.record, shared.life.starts, !settle);
+    let (value, head) = records::encode(&commit.address, &commit.record, shared.life.starts, !settle);
     let segment = commit.segment.as_ref().map(|segment| {
         let key = segments::key(&commit.address, segment.newest, segment.number);
         let expiry = Expiring::Segment(key.clone()).key(segment.expires);
@@ -123,14 +128,31 @@ fn finish(shared: &Shared, address: &Address, expect: Held) -> Result<bool, Port
     if head.held != expect {
         return Ok(false);
     }
-    let record = records::decode(&value).map_err(|error| refused("finish", error))?;
-    let (value, head) = records::encode(&record, head.start, false);
+    let record = records::decode(address, &value).map_err(|error| refused("finish", error))?;
+    let (value, head) = records::encode(address, &record, head.start, false);
     let state = &mut *guard;
     let forgotten = state.heads.set(&key, head);
     state.log.put(Table::Records, key, value);
     shared.finish(guard);
     drop(forgotten);
     Ok(true)
+}
+
+fn release(shared: &Shared, address: &Address, epoch: u64) -> Result<(), PortError> {
+    let key = records::key(address);
+    let (mut guard, mut rows) = shared.rows("release", &[(Table::Records, &key)])?;
+    let Some(value) = rows.pop().flatten() else { return Ok(()) };
+    let head = Head::read(&value).map_err(|error| refused("release", error))?;
+    if head.held.epoch != epoch {
+        return Ok(());
+    }
+    let head = Head { lease_until: Timestamp::ZERO, ..head };
+    let state = &mut *guard;
+    let forgotten = state.heads.set(&key, head);
+    state.log.put(Table::Records, key, head.replace(&value));
+    shared.finish(guard);
+    drop(forgotten);
+    Ok(())
 }
 
 /// The record's head, with the state locked. Rarely a read of the disk.
@@ -172,7 +194,7 @@ impl Embedded {
     pub fn record(&self, address: &Address) -> Result<Option<Record>, PortError> {
         let (state, mut rows) = self.shared().rows("record", &[(Table::Records, &records::key(address))])?;
         drop(state);
-        rows.pop().flatten().map(|value| records::decode(&value)).transpose().map_err(|error| refused("record", error))
+        rows.pop().flatten().map(|value| records::decode(address, &value)).transpose().map_err(|error| refused("record", error))
     }
 
     /// Functions that have instances, by name.
@@ -207,7 +229,8 @@ impl Iterator for Instances {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some((key, value)) = self.page.next() {
-                let row = records::decode_key(&key).and_then(|address| Ok((address, records::decode(&value)?)));
+                let row = records::decode_key(&key)
+                    .and_then(|address| records::decode(&address, &value).map(|record| (address, record)));
                 return Some(row.map_err(|error| refused("instances", error)));
             }
             let from = self.from.take()?;

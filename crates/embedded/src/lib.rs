@@ -41,7 +41,7 @@ pub use letters::Replayed;
 pub use log::Op;
 pub use options::{Clock, Options};
 pub use queue::{Cursor, Ingested};
-pub use statefun_core::stored::{Letter, MAX_RAW_BYTES, MalformedRecord};
+pub use statefun_core::stored::{Letter, MalformedRecord};
 
 #[cfg(test)]
 mod tests;

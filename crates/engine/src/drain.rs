@@ -2,13 +2,16 @@
 
 use std::collections::HashSet;
 
-use futures_util::future::join4;
+use futures_util::{StreamExt, TryStreamExt, future::join4, stream};
 use statefun_core::{Address, Effect, Envelope, Safeguard};
 
 use crate::{
     engine::Engine,
     ports::{DueTimers, EnvelopeQueue, PortError},
 };
+
+/// Timers that are written at the same time.
+const TIMERS_AT_ONCE: usize = 32;
 
 impl Engine {
     /// Sends all entries; on an error some may be sent, and all have to be sent again, with the same ids.
@@ -31,15 +34,19 @@ impl Engine {
         send_rounds(&*self.ports.queue, envelopes, self.rules().protocol.safeguards.on(Safeguard::SendOrder)).await
     }
 
+    /// Timers have no order, but one that is scheduled and cancelled in one outbox is cancelled in the end.
     async fn drain_timers(&self, outbox: &[Effect]) -> Result<(), PortError> {
-        for effect in outbox {
-            match effect {
-                Effect::Schedule(timer) => self.ports.timers.schedule(timer).await?,
-                Effect::Cancel { timer, due } => self.ports.timers.remove(*timer, *due).await?,
-                _ => {}
-            }
-        }
-        Ok(())
+        let timers = &self.ports.timers;
+        let scheduled = outbox.iter().filter_map(|effect| match effect {
+            Effect::Schedule(timer) => Some(timers.schedule(timer)),
+            _ => None,
+        });
+        let cancelled = outbox.iter().filter_map(|effect| match effect {
+            Effect::Cancel { timer, due } => Some(timers.remove(*timer, *due)),
+            _ => None,
+        });
+        stream::iter(scheduled).map(Ok).try_for_each_concurrent(TIMERS_AT_ONCE, |call| call).await?;
+        stream::iter(cancelled).map(Ok).try_for_each_concurrent(TIMERS_AT_ONCE, |call| call).await
     }
 
     async fn drain_egress(&self, outbox: &[Effect]) -> Result<(), PortError> {
@@ -86,13 +93,6 @@ impl Engine {
 }
 
 /// Sends envelopes in order: one per address and call; a further one for the same address only after the one before was accepted.
-///
-/// # Errors
-/// The first [`PortError`]; nothing later than the call it came from was sent.
-pub async fn send_in_order(queue: &dyn EnvelopeQueue, envelopes: Vec<&Envelope>) -> Result<(), PortError> {
-    send_rounds(queue, envelopes, true).await
-}
-
 async fn send_rounds(queue: &dyn EnvelopeQueue, mut envelopes: Vec<&Envelope>, in_order: bool) -> Result<(), PortError> {
     let mut result = Ok(());
     while !envelopes.is_empty() {

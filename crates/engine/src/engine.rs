@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use statefun_core::{Address, Delivered, Rules, Timestamp};
+use futures_util::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
+use statefun_core::{Address, Delivered, OnFailure, Rules, Timestamp};
 
 use crate::{
     config::Config,
@@ -17,6 +20,9 @@ use crate::{
     run::Run,
     sticky::{Cached, Sticky},
 };
+
+/// Outboxes that are cleared at the same time.
+const FINISHED_AT_ONCE: usize = 32;
 
 /// A backend: everything the engine needs from outside.
 #[derive(Clone)]
@@ -49,6 +55,8 @@ pub struct Engine {
     /// Held by whoever runs an envelope alone: of several that are suspected in one process, one at a time, or the death that one
     /// causes would be blamed on all.
     pub(crate) alone: futures_util::lock::Mutex<()>,
+    /// Receives after which an envelope is suspected of taking processes with it.
+    pub(crate) suspected_after: u32,
 }
 
 impl Engine {
@@ -57,7 +65,9 @@ impl Engine {
     pub fn new(functions: Functions, ports: Ports, config: Config) -> Self {
         let metrics = Metrics::new(functions.iter().map(|function| function.spec.name.clone()));
         let sticky = Mutex::new(Sticky::new(config.sticky_records, config.sticky_bytes));
-        Self { ports, functions, config, metrics, sticky, alone: futures_util::lock::Mutex::new(()) }
+        let attempts = functions.iter().filter_map(|function| function.spec.on_failure.max_attempts());
+        let suspected_after = attempts.min().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
+        Self { ports, functions, config, metrics, sticky, alone: futures_util::lock::Mutex::new(()), suspected_after }
     }
 
     /// What the engine counts.
@@ -113,10 +123,17 @@ impl Engine {
     }
 
     /// Clears the outboxes that were left to a next commit. Call it before the environment goes away; without it they are sent
-    /// once more, later, under the same ids.
+    /// once more when their address is next visited, under the same ids.
     pub async fn settle(&self) {
         let unfinished = self.sticky().clear();
         self.finish_all(unfinished).await;
+    }
+
+    /// Clears the outboxes that were left to a next commit, and for which none came since `moment`. Call it after every batch
+    /// where an environment may be ended unasked.
+    pub async fn settle_older(&self, moment: Timestamp) {
+        let stale = self.sticky().take_unfinished_since(moment);
+        self.finish_all(stale).await;
     }
 
     pub(crate) fn rules(&self) -> &Rules {
@@ -131,20 +148,20 @@ impl Engine {
         let gone = match self.config.sticky_records {
             0 if cached.unfinished => vec![(address.clone(), cached)],
             0 => return,
-            _ => self.sticky().put(address.clone(), cached),
+            _ => self.sticky().put(address.clone(), cached, self.ports.clock.now()),
         };
         self.finish_all(gone).await;
     }
 
     async fn finish_all(&self, unfinished: Vec<(Address, Cached)>) {
-        for (address, Cached { record, .. }) in unfinished {
-            // An outbox that is not sent must stay; one that is sent may be cleared now, and sending it again does no harm.
-            if record.outbox.is_empty()
-                && let Err(error) = self.ports.store.finish(&address, record.held()).await
-            {
+        // An outbox that is not sent must stay; one that is sent may be cleared now, and sending it again does no harm.
+        let sent = unfinished.into_iter().filter(|(_, cached)| cached.record.outbox.is_empty());
+        let finishing = sent.map(|(address, Cached { record, .. })| async move {
+            if let Err(error) = self.ports.store.finish(&address, record.held()).await {
                 tracing::debug!(%error, %address, "an outbox stays until the address is next visited");
             }
-        }
+        });
+        stream::iter(finishing).buffer_unordered(FINISHED_AT_ONCE).collect::<()>().await;
     }
 
     fn sticky(&self) -> MutexGuard<'_, Sticky> {

@@ -14,6 +14,5 @@ mod sticky;
 mod work;
 
 pub use config::{Backoff, Config};
-pub use drain::send_in_order;
 pub use engine::{Engine, Outcome, Ports};
 pub use functions::{Functions, Invoke, Registered};

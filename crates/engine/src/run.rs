@@ -1,6 +1,6 @@
 //! One batch of one address, from lease to acknowledgement: acquire, drain what was left, work, commit, drain, finish.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::lock::MutexGuard;
 use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp};
@@ -25,6 +25,12 @@ pub(crate) struct Run<'a> {
     pub(crate) next: usize,
     /// Messages applied in the turn at hand.
     pub(crate) applied: usize,
+    /// A handler of this invocation ran.
+    pub(crate) invoked: bool,
+    /// The epoch under which a lease of ours may stand.
+    leased: Option<u64>,
+    /// Whether envelopes of this turn are in the spilled segments, as far as that was asked. The next commit may spill more.
+    pub(crate) looked_up: HashMap<EnvelopeId, bool>,
     /// Duplicates were told by the spilled segments, not by the record in hand.
     pub(crate) hearsay: bool,
     /// The envelope whose run alone is noted in the record.
@@ -88,6 +94,9 @@ impl<'a> Run<'a> {
             deadline,
             next: 0,
             applied: 0,
+            invoked: false,
+            leased: None,
+            looked_up: HashMap::new(),
             hearsay: false,
             announced: None,
             alone: None,
@@ -112,6 +121,9 @@ impl<'a> Run<'a> {
                 Err(Halt::Fenced) if warm => self.announced = None,
                 Err(halt) => {
                     let pause = self.report(&halt);
+                    if matches!(halt, Halt::Port(_)) {
+                        self.free_lease().await;
+                    }
                     if !self.on(Safeguard::AckLast) && matches!(halt, Halt::Port(_)) {
                         self.next = self.deliveries.len();
                     }
@@ -121,11 +133,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn acquire(&self) -> Result<Record, Halt> {
+    /// After a failure of the backend: lets the next try in, here or elsewhere, before the lease runs out.
+    async fn free_lease(&self) {
+        let Some(epoch) = self.leased else { return };
+        if let Err(error) = self.engine.ports.store.release(self.address, epoch).await {
+            tracing::debug!(%error, address = %self.address, "a lease stays until it runs out");
+        }
+    }
+
+    async fn acquire(&mut self) -> Result<Record, Halt> {
         let until = self.lease_until();
         match self.engine.ports.store.acquire(self.address, self.now(), until).await? {
             Acquired::Held(record) => {
                 FunctionCounters::add(&self.counters.cold, 1);
+                self.leased = Some(record.epoch);
                 Ok(*record)
             }
             Acquired::Busy => Err(Halt::Busy),
@@ -157,6 +178,9 @@ impl<'a> Run<'a> {
                 (false, false) => LeaseAfter::UntilSent(self.lease_until()),
             };
             let commit = turn.commit(self.now(), lease);
+            if commit.record.lease_until != Timestamp::ZERO {
+                self.leased = Some(commit.record.epoch);
+            }
             hand = self.commit(hand, commit).await?;
             FunctionCounters::add(&self.counters.messages, std::mem::take(&mut self.applied));
             self.next = upto;

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
-use statefun_core::{Address, Effect, Record};
+use statefun_core::{Address, Effect, Record, Timestamp};
 
 /// A record as this environment last committed it.
 #[derive(Debug)]
@@ -13,10 +13,17 @@ pub(crate) struct Cached {
     pub(crate) unfinished: bool,
 }
 
+#[derive(Debug)]
+struct Kept {
+    cached: Cached,
+    bytes: usize,
+    since: Timestamp,
+}
+
 /// A bounded cache of records. Losing one costs a load, never correctness: commits are conditional on epoch and version.
 #[derive(Debug)]
 pub(crate) struct Sticky {
-    cache: LruCache<Address, (Cached, usize)>,
+    cache: LruCache<Address, Kept>,
     bytes: usize,
     max_bytes: usize,
 }
@@ -28,35 +35,43 @@ impl Sticky {
     }
 
     pub(crate) fn take(&mut self, address: &Address) -> Option<Cached> {
-        let (cached, bytes) = self.cache.pop(address)?;
-        self.bytes -= bytes;
-        Some(cached)
+        let kept = self.cache.pop(address)?;
+        self.bytes -= kept.bytes;
+        Some(kept.cached)
     }
 
     /// Keeps the record; what has to go for it and is unfinished comes back.
-    pub(crate) fn put(&mut self, address: Address, cached: Cached) -> Vec<(Address, Cached)> {
+    pub(crate) fn put(&mut self, address: Address, cached: Cached, since: Timestamp) -> Vec<(Address, Cached)> {
         let bytes = weight(&cached.record);
         let mut gone = Vec::new();
         self.bytes += bytes;
-        if let Some((address, (cached, bytes))) = self.cache.push(address, (cached, bytes)) {
-            self.bytes -= bytes;
-            gone.push((address, cached));
+        if let Some((address, kept)) = self.cache.push(address, Kept { cached, bytes, since }) {
+            self.bytes -= kept.bytes;
+            gone.push((address, kept.cached));
         }
         while self.bytes > self.max_bytes
-            && let Some((address, (cached, bytes))) = self.cache.pop_lru()
+            && let Some((address, kept)) = self.cache.pop_lru()
         {
-            self.bytes -= bytes;
-            gone.push((address, cached));
+            self.bytes -= kept.bytes;
+            gone.push((address, kept.cached));
         }
         gone.retain(|(_, cached)| cached.unfinished);
         gone
+    }
+
+    /// Takes out what is unfinished and was not visited since `moment`.
+    pub(crate) fn take_unfinished_since(&mut self, moment: Timestamp) -> Vec<(Address, Cached)> {
+        // The least recently visited come first.
+        let stale = self.cache.iter().rev().take_while(|(_, kept)| kept.since <= moment);
+        let addresses: Vec<_> = stale.filter(|(_, kept)| kept.cached.unfinished).map(|(address, _)| address.clone()).collect();
+        addresses.into_iter().filter_map(|address| Some((address.clone(), self.take(&address)?))).collect()
     }
 
     /// Everything that is unfinished; the cache is empty afterwards.
     pub(crate) fn clear(&mut self) -> Vec<(Address, Cached)> {
         self.bytes = 0;
         let mut gone = Vec::new();
-        while let Some((address, (cached, _))) = self.cache.pop_lru() {
+        while let Some((address, Kept { cached, .. })) = self.cache.pop_lru() {
             if cached.unfinished {
                 gone.push((address, cached));
             }

@@ -20,10 +20,20 @@ use crate::{
 enum Worked {
     /// It is dealt with.
     Closed,
-    /// It is left in the middle, without a failure.
+    /// Time or room ran out in the middle, without a failure. What was done of it belongs to the commit.
     Left,
+    /// Time ran out in its first message, without a failure: nothing of it belongs to the commit.
+    Untouched,
     /// It failed and comes again after this pause.
     Failed(Duration),
+}
+
+/// How a handler came out.
+enum Invoked {
+    Kept,
+    Failed(FunctionError),
+    /// It did not return before the deadline.
+    CutShort,
 }
 
 impl Run<'_> {
@@ -36,10 +46,12 @@ impl Run<'_> {
         let (spec, rules) = (self.function.spec.clone(), self.engine.config.rules.clone());
         let mut turn = Turn::new(spec, rules, self.address.clone(), record, &first.envelope);
         (self.applied, self.hearsay) = (0, false);
+        self.looked_up.clear();
         let mut ended = Ended::All;
         let mut upto = self.next;
         while let Some(delivered) = self.deliveries.get(upto) {
             if self.out_of_time() {
+                self.withdraw(&mut turn);
                 ended = Ended::Stop(Duration::ZERO);
                 break;
             }
@@ -68,12 +80,9 @@ impl Run<'_> {
                 break;
             }
             if alone && self.announced != Some(delivered.envelope.id) {
-                if self.alone.is_none() {
-                    self.alone = Some(self.engine.alone.lock().await);
-                    if self.out_of_time() {
-                        ended = Ended::Stop(Duration::ZERO);
-                        break;
-                    }
+                if self.alone.is_none() && !self.lock_alone().await {
+                    ended = Ended::Stop(Duration::ZERO);
+                    break;
                 }
                 ended = Ended::More;
                 if self.announce(&mut turn, delivered) {
@@ -85,6 +94,10 @@ impl Run<'_> {
                 Worked::Closed => upto += 1,
                 Worked::Left => {
                     ended = if self.out_of_time() { Ended::Stop(Duration::ZERO) } else { Ended::More };
+                    break;
+                }
+                Worked::Untouched => {
+                    ended = Ended::Stop(Duration::ZERO);
                     break;
                 }
                 Worked::Failed(pause) if self.on(Safeguard::FailRest) => {
@@ -111,8 +124,10 @@ impl Run<'_> {
         }
         match self.engine.rules().protocol.classify(turn.record(), delivered, self.now()) {
             Verdict::Ask { since } => {
-                let found = self.engine.ports.store.spilled(self.address, &[id], since).await?;
-                let known = found.contains(&id);
+                if !self.looked_up.contains_key(&id) {
+                    self.look_up(turn, delivered, since).await?;
+                }
+                let known = self.looked_up.get(&id).is_some_and(|known| *known);
                 self.hearsay |= known;
                 Ok(if known { Verdict::Duplicate } else { Verdict::New })
             }
@@ -120,10 +135,43 @@ impl Run<'_> {
         }
     }
 
-    /// An envelope that came as often as its message may be tried runs alone, in a commit of its own. What it did not survive
-    /// was its own doing then, and messages that only waited behind it are not blamed.
+    /// Looks in the spilled segments for an envelope, and for all later ones that would ask too: one pass serves them all.
+    async fn look_up(&mut self, turn: &Turn, delivered: &Delivered, since: Timestamp) -> Result<(), PortError> {
+        let (mut ids, mut since, now) = (vec![delivered.envelope.id], since, self.now());
+        for later in &self.deliveries[self.next..] {
+            if let Verdict::Ask { since: theirs } = self.engine.rules().protocol.classify(turn.record(), later, now) {
+                ids.push(later.envelope.id);
+                since = since.min(theirs);
+            }
+        }
+        let found = self.engine.ports.store.spilled(self.address, &ids, since).await?;
+        self.looked_up = ids.into_iter().map(|id| (id, found.contains(&id))).collect();
+        Ok(())
+    }
+
+    /// An envelope that came often enough to be suspected runs alone, in a commit of its own. What it did not survive was its own
+    /// doing then, and messages that only waited behind it are not blamed. All functions of a process share the count: if one is
+    /// suspected and dies, no other that would be blamed for it may run unnoted.
     fn must_run_alone(&self, delivered: &Delivered) -> bool {
-        self.function.spec.on_failure.max_attempts().is_some_and(|max| delivered.receive_count >= max)
+        delivered.receive_count >= self.engine.suspected_after
+    }
+
+    /// Waits until nobody else in this process runs an envelope alone; `false` if the time runs out before.
+    async fn lock_alone(&mut self) -> bool {
+        let lock = std::pin::pin!(self.engine.alone.lock());
+        let end = self.engine.ports.clock.sleep_until(self.last_moment());
+        self.alone = match select(lock, end).await {
+            Either::Left((guard, _)) => Some(guard),
+            Either::Right(_) => None,
+        };
+        self.alone.is_some() && !self.out_of_time()
+    }
+
+    /// Takes the note back that an envelope runs alone, since it will not run now.
+    fn withdraw(&self, turn: &mut Turn) {
+        if let Some(trial) = turn.record().trial.filter(|trial| trial.running && self.announced == Some(trial.id)) {
+            turn.note(Trial { running: false, ..trial });
+        }
     }
 
     /// Notes in the record that the envelope is about to run alone. If that was noted before, that run died, which is a failure
@@ -180,12 +228,22 @@ impl Run<'_> {
             }
             turn.begin(index, self.now());
             FunctionCounters::add(&self.counters.invocations, 1);
-            let Err(error) = self.invoke(turn, message).await else {
-                turn.keep();
-                continue;
+            let first = !std::mem::replace(&mut self.invoked, true);
+            let error = match self.invoke(turn, message).await {
+                Invoked::Kept => {
+                    turn.keep();
+                    continue;
+                }
+                // Only a handler that had all of the time is to blame that it was not enough.
+                Invoked::CutShort if !first => {
+                    turn.undo();
+                    return self.cut_short(turn, index, done);
+                }
+                Invoked::CutShort => FunctionError::retryable("the handler did not return before the deadline"),
+                Invoked::Failed(error) => error,
             };
             FunctionCounters::add(&self.counters.failures, 1);
-            tracing::debug!(target: "statefun::handler", address = %self.address, attempt, ?error, "a handler failed");
+            tracing::debug!(target: "statefun::handler", function = %self.address.function(), attempt, ?error, "a handler failed");
             turn.undo();
             let Some(reason) = self.reason_to_give_up(&error, attempt) else {
                 turn.abandon(Trial { id: envelope.id, failures: attempt, running: false });
@@ -198,6 +256,18 @@ impl Run<'_> {
         Worked::Closed
     }
 
+    /// Leaves an envelope whose `index`-th message had too little time.
+    fn cut_short(&mut self, turn: &mut Turn, index: usize, done: usize) -> Worked {
+        if index > done {
+            turn.leave(index as u32);
+            self.applied += index - done;
+            return Worked::Left;
+        }
+        turn.discard();
+        self.withdraw(turn);
+        Worked::Untouched
+    }
+
     fn reason_to_give_up(&self, error: &FunctionError, attempt: u32) -> Option<Reason> {
         let max = self.function.spec.on_failure.max_attempts()?;
         match error.is_terminal() {
@@ -206,8 +276,8 @@ impl Run<'_> {
         }
     }
 
-    /// Calls the handler. A panic is a failure like any other; so is not to return before the deadline.
-    async fn invoke(&self, turn: &mut Turn, message: &TypedValue) -> Result<(), FunctionError> {
+    /// Calls the handler. A panic is a failure like any other.
+    async fn invoke(&self, turn: &mut Turn, message: &TypedValue) -> Invoked {
         let handler = AssertUnwindSafe(self.function.handler.invoke(turn.context(), message)).catch_unwind();
         let mut handler = std::pin::pin!(handler);
         // Most handlers return at once; only the others need an alarm.
@@ -215,13 +285,18 @@ impl Run<'_> {
             std::task::Poll::Ready(result) => result,
             std::task::Poll::Pending => match select(handler, self.engine.ports.clock.sleep_until(self.last_moment())).await {
                 Either::Left((result, _)) => result,
-                Either::Right(_) => return Err(FunctionError::retryable("the handler did not return before the deadline")),
+                Either::Right(_) => return Invoked::CutShort,
             },
         };
-        result.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(FunctionError::retryable(format!("the handler panicked: {}", text.unwrap_or_default())))
-        })
+        match result {
+            Ok(Ok(())) => Invoked::Kept,
+            Ok(Err(error)) => Invoked::Failed(error),
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                Invoked::Failed(FunctionError::retryable(format!("the handler panicked: {text}")))
+            }
+        }
     }
 
     fn last_moment(&self) -> Timestamp {

@@ -1,12 +1,12 @@
 //! Errors by what to do about them.
 
 use std::{
-    error::Error,
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
 };
 
+pub(crate) use statefun_core::chain;
 use statefun_core::{InvalidAddress, TypeName};
 use statefun_embedded::OpenError;
 use statefun_engine::ports::PortError;
@@ -231,19 +231,4 @@ pub enum Refusal {
     /// Its bytes cannot be read as its type.
     #[error("{0}")]
     Unreadable(String),
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some errors show their cause themselves.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -104,21 +104,37 @@ impl Feed {
     }
 
     /// The message attributes that this source's records are asked for.
-    pub(crate) fn attributes(&self) -> impl Iterator<Item = &str> {
-        let of_type = match &self.source.value_type {
-            ValueType::From(selector) => Some(selector),
-            ValueType::Named(_) | ValueType::Text => None,
-        };
-        let selectors = [Some(&self.source.id), of_type, self.source.deduplication_key.as_ref()].into_iter().flatten();
-        selectors.filter_map(|selector| match selector {
+    fn attributes(&self) -> impl Iterator<Item = &str> {
+        self.selectors().filter_map(|selector| match selector {
             Selector::MessageAttribute(name) => Some(name.as_str()),
             _ => None,
         })
     }
 
-    /// Sets those attributes that `get` knows.
-    pub(crate) fn attributes_by(&self, get: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
-        self.attributes().filter_map(|name| Some((name.to_owned(), get(name)?))).collect()
+    /// Those attributes that `get` knows.
+    pub(crate) fn attributes_by<E>(
+        &self,
+        get: impl Fn(&str) -> Result<Option<String>, E>,
+    ) -> Result<BTreeMap<String, String>, E> {
+        let pair = |name: &str| Ok(get(name)?.map(|value| (name.to_owned(), value)));
+        self.attributes().filter_map(|name| pair(name).transpose()).collect()
+    }
+
+    /// The part of its records, if they need it, that nothing but a field of one's choice can stand for.
+    pub(crate) fn needs_key(&self) -> Option<&'static str> {
+        self.selectors().find_map(|selector| match selector {
+            Selector::PartitionKey => Some("partition key"),
+            Selector::MessageGroupId => Some("message group"),
+            _ => None,
+        })
+    }
+
+    fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        let of_type = match &self.source.value_type {
+            ValueType::From(selector) => Some(selector),
+            ValueType::Named(_) | ValueType::Text => None,
+        };
+        [Some(&self.source.id), of_type, self.source.deduplication_key.as_ref()].into_iter().flatten()
     }
 
     /// Whether this application has all functions that records go to.

@@ -122,7 +122,8 @@ impl Host {
     /// If the folder cannot be opened: another process has it, it is of a newer version, it is damaged, or it is not a data folder.
     pub fn open(functions: Functions, rules: Rules, options: HostOptions) -> Result<Self, HostError> {
         let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
-        let rules = Rules { targets: Targets::Known(known), ..rules };
+        let egresses = egress::declared(&options).unwrap_or_else(|| rules.egresses.clone());
+        let rules = Rules { targets: Targets::Known(known), egresses, ..rules };
         let settings =
             Options { retention: rules.protocol.horizon, dedup_window: rules.protocol.dedup_window, ..Options::default() };
         let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;

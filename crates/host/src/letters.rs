@@ -6,6 +6,10 @@ use statefun_engine::ports::PortError;
 
 use crate::clock::SystemClock;
 
+/// Bytes that a malformed record may take in its letter's JSON. Most are kept whole. Files keep their rows themselves, and a file
+/// may be full of bad ones: the folder must not grow to several times its size.
+pub(crate) const MAX_RAW_BYTES: usize = 64 * 1_024;
+
 /// Letters read at a time; each may hold a megabyte.
 const PAGE: usize = 100;
 

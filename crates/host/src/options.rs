@@ -14,8 +14,8 @@ pub struct HostOptions {
     pub data: PathBuf,
     /// Where egress records go.
     pub egress: EgressRoutes,
-    /// What `module.yaml` declares: its ingresses can be fed by hand, its egresses are the known ones. Queues, streams and topics
-    /// are not used here.
+    /// What `module.yaml` declares: its ingresses can be fed by hand, and functions can send to its egresses, with their limits, and
+    /// to those that have a route here. Queues, streams and topics are not used.
     pub module: Option<Arc<Module>>,
     /// How long one address may work on a batch; a handler still running then is given up and tried again.
     pub handler_timeout: Duration,

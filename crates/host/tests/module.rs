@@ -7,9 +7,9 @@ mod common;
 use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc};
 
 use common::*;
-use statefun_core::TypeName;
+use statefun_core::{Context, TypeName, TypedValue};
 use statefun_embedded::{Letter, MalformedRecord};
-use statefun_host::{App, FileIngress, Host, HostError, HostOptions, Mapping, module::Module, run_cli};
+use statefun_host::{App, EgressRoutes, FileIngress, Host, HostError, HostOptions, Mapping, SinkSpec, module::Module, run_cli};
 
 const MODULE: &str = r#"
 kind: io.statefun.kinesis.v1/ingress
@@ -41,6 +41,9 @@ spec:
 ---
 kind: io.statefun.sqs.v1/egress
 spec: {id: test/out, queue: "${OUT_QUEUE}"}
+---
+kind: io.statefun.sns.v1/egress
+spec: {id: test/topic, topic: "${TOPIC}"}
 "#;
 
 fn with_module(data: &Path) -> HostOptions {
@@ -196,6 +199,48 @@ async fn rows_of_a_file_go_through_an_ingress_once() {
     assert!(error.unwrap_err().to_string().contains("did you mean `test/texts`?"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_text_is_kept_as_base64_and_a_cut_is_said() {
+    let data = tempfile::tempdir().unwrap();
+    let (host, to) = started(data.path()).await;
+    let key = [("statefun-partition-key", "Bob")];
+    for body in [&[b'a', 0xff][..], &[0xff; 100_000]] {
+        assert_eq!(request(to, "POST", "/_/ingress/test/orders?source=by-id", &key, body).await.status, 400);
+    }
+    let mut letters = malformed(&host);
+    letters.sort_by_key(|letter| letter.raw.len());
+    assert_eq!(letters[0].raw, "base64:Yf8=");
+    assert!(letters[1].raw.len() <= 64 * 1_024 && letters[1].reason.ends_with("; its first 49146 of 100000 bytes are kept"));
+}
+
+/// On AWS the same sends fail in the same way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn egresses_are_those_of_the_module_with_their_limits() {
+    let data = tempfile::tempdir().unwrap();
+    let mut functions = functions();
+    // The message says where to send how many bytes.
+    let handler = Sync(|context: &mut Context, message: &TypedValue| {
+        let Order { id, n } = message.get::<Order>()?.unwrap();
+        let value = TypedValue::present(TypeName::from_static("test/bytes"), vec![b'x'; n.unwrap() as usize]);
+        let outcome = context.egress_value(id.as_str(), value).err();
+        let said = outcome.map_or_else(|| "sent".to_owned(), |error| error.to_string());
+        Ok(context.egress(OUT, &format!("{id} {n:?}: {said}"))?)
+    });
+    functions.add(spec("test/sender", vec![statefun_core::Accepted::of::<Order>()]), Arc::new(handler));
+    let routed = (TypeName::from_static("test/extra"), SinkSpec::File(data.path().join("extra.jsonl")));
+    let egress = EgressRoutes { named: [routed].into() };
+    let host = open_with(functions, HostOptions { egress, ..with_module(data.path()) });
+    host.start();
+    let sns = 189 * 1_024;
+    for (name, bytes) in [("test/topic", sns), ("test/topic", sns + 1), ("test/topics", 1), ("test/extra", sns + 1)] {
+        host.send(("test/sender", "a"), &order(name, bytes)).await.unwrap();
+    }
+    host.idle().await.unwrap();
+    let said = lines(&out_file(data.path()));
+    let expected = ["sent", "at most 193536", "did you mean `test/topic`?", "sent"];
+    assert!(said.len() == 4 && said.iter().zip(expected).all(|(said, part)| said.contains(part)), "{said:?}");
+}
+
 /// A request and its answer: method, path, headers, body, status, a part of the answer.
 type Case<'a> = (&'a str, &'a str, Headers<'a>, &'a str, u16, &'a str);
 type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -228,7 +273,8 @@ async fn on_the_command_line() {
         (format!("{module} {input} --ingress test/texts --to test/counter"), "--to and --ingress exclude each other"),
         (format!("{module} {input} --source x --to test/counter --id id"), "--source needs --ingress"),
         (format!("{module} --ingress test/texts --until-idle"), "--ingress needs --input"),
-        (format!("{module} --egress test/outt=stdout"), "did you mean `test/out`?"),
+        (format!("{module} {input} --ingress test/orders --source ORDERS_STREAM"), "give --id FIELD"),
+        (format!("{module} {input} --ingress test/queue"), "give --id FIELD"),
         (format!("{input} --ingress test/texts"), "--module FILE"),
         ("--module nowhere.yaml".to_owned(), "--module nowhere.yaml: "),
     ] {
@@ -236,6 +282,7 @@ async fn on_the_command_line() {
         assert!(error.contains(part), "{args}: {part} in {error}");
     }
     assert!(!data.exists(), "nothing was started");
+    run(&folder.path().join("other"), &format!("{module} --egress test/extra=stdout --until-idle")).await.unwrap();
 
     let fed =
         format!("{module} {input} --ingress test/orders --source ORDERS_STREAM --id id --egress test/out=file:{}", out.display());

@@ -51,8 +51,8 @@ impl Operations for Backend {
         self.timers.sweep(deadline).await
     }
 
-    async fn replay(&self, max: usize) -> Result<Replayed, PortError> {
-        self.dead_letters.replay(&*self.queues, max).await
+    async fn replay(&self, max: usize, deadline: Timestamp) -> Result<Replayed, PortError> {
+        self.dead_letters.replay(&*self.queues, max, deadline).await
     }
 
     async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError> {

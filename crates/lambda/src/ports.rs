@@ -31,8 +31,8 @@ pub(crate) trait Operations: Send + Sync {
     /// Fires what is overdue, and arms what falls due before the next sweep.
     async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError>;
 
-    /// Sends up to `max` dead letters again.
-    async fn replay(&self, max: usize) -> Result<Replayed, PortError>;
+    /// Sends up to `max` dead letters again, as many as there is time for.
+    async fn replay(&self, max: usize, deadline: Timestamp) -> Result<Replayed, PortError>;
 
     /// The record of an instance as it is.
     async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError>;

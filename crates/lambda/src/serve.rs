@@ -3,17 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    error::Error,
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
-use statefun_aws::{Backend, Clients, Options, egress::Sink, queues::FunctionQueues};
-use statefun_core::{Egresses, Rules, Targets, Timestamp, TypeName};
+use statefun_aws::{Backend, Clients, Options, SystemClock, egress::Sink, queues::FunctionQueues};
+use statefun_core::{Egresses, Rules, Targets, Timestamp, TypeName, chain};
 use statefun_engine::{Config, Engine, Functions};
-use statefun_module::{Destination, FunctionPattern, Module};
+use statefun_module::{Destination, Egress, FunctionPattern, Module};
 use statefun_router::{Dispatcher, ModuleRouter, Router};
 
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
     log,
     router::RouterService,
     settings::{InvalidSettings, Settings},
+    shutdown,
 };
 
 /// Why a Lambda does not start, or not go on.
@@ -48,6 +48,11 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
     let backend = start(settings).await.0;
     let engine = Engine::new(functions, backend.ports(), Config { rules: Arc::new(rules), ..Config::default() });
     let service = FunctionService::new(engine, backend.dead_letters.clone(), Arc::new(backend.visibility.clone()));
+    let service = Arc::new(service);
+    let settled = service.clone();
+    if let Ok(api) = env::var("AWS_LAMBDA_RUNTIME_API") {
+        shutdown::before_end(&api, async move { settled.settle().await }).await;
+    }
     run(service).await
 }
 
@@ -72,10 +77,15 @@ async fn serve_any_router(router: impl FnOnce(&Module) -> Arc<dyn Router>, any_s
     let settings = settings()?;
     let timers = settings.timers.clone();
     let (backend, module) = start(settings).await;
-    let malformed = Arc::new(Malformed(backend.dead_letters.clone()));
-    let dispatcher = Dispatcher::new(router(&module), backend.queues.clone(), malformed);
+    let dispatcher = Dispatcher {
+        router: router(&module),
+        targets: targets(&module),
+        queue: backend.queues.clone(),
+        malformed: Arc::new(Malformed(backend.dead_letters.clone())),
+        clock: Arc::new(SystemClock),
+    };
     let service = RouterService { dispatcher, operations: Arc::new(backend), module, any_source, timers };
-    run(service).await
+    run(Arc::new(service)).await
 }
 
 fn settings() -> Result<Settings, InvalidSettings> {
@@ -112,8 +122,7 @@ impl Serve for RouterService {
 }
 
 /// Polls for events. One process may get several at a time (Lambda Managed Instances).
-async fn run(service: impl Serve) -> Result<(), ServeError> {
-    let service = Arc::new(service);
+async fn run(service: Arc<impl Serve>) -> Result<(), ServeError> {
     let handler = service_fn(move |event: LambdaEvent<Value>| {
         let service = service.clone();
         async move {
@@ -123,17 +132,6 @@ async fn run(service: impl Serve) -> Result<(), ServeError> {
         }
     });
     lambda_runtime::run_concurrent(handler).await.map_err(ServeError::Runtime)
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Every function needs a queue, or it would never get a message.
@@ -180,7 +178,8 @@ fn sinks(module: &Module) -> BTreeMap<TypeName, Sink> {
 }
 
 fn egresses(module: &Module) -> Egresses {
-    Egresses::Declared(sinks(module).into_iter().map(|(name, sink)| (name, sink.max_value_bytes())).collect())
+    let limit = |egress: &Egress| (egress.id.clone(), egress.destination.max_value_bytes());
+    Egresses::Declared(module.egresses.iter().map(limit).collect())
 }
 
 #[cfg(test)]
@@ -256,6 +255,10 @@ spec: {id: example/out, stream: out}
             limits,
             [("example/out", MAX_MESSAGE_BYTES), ("flights/alerts", of_sns), ("shop/receipts", MAX_MESSAGE_BYTES)]
         );
+        for (name, sink) in sinks(&module()) {
+            let declared = module().egress(&name).map(|egress| egress.destination.max_value_bytes());
+            assert_eq!(declared, Some(sink.max_value_bytes()), "{name}: what is declared is what the sink takes");
+        }
         assert!(matches!(&sinks(&module())["shop/receipts"], Sink::Sqs { queue_url } if queue_url.ends_with("receipts.fifo")));
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Memory {
     pub(crate) pauses: Mutex<Vec<Failed>>,
     /// Addresses to which nothing can be sent.
     pub(crate) queue_down: Mutex<Vec<String>>,
+    /// Commits fail.
+    pub(crate) commits_down: Mutex<bool>,
     /// Dead letters fail to be written.
     pub(crate) letters_down: Mutex<bool>,
 }
@@ -81,6 +83,9 @@ impl InstanceStore for Memory {
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
         // Others get a turn between the lease and the commit, as they would over a network.
         tokio::task::yield_now().await;
+        if *self.commits_down.lock().unwrap() {
+            return Err(PortError::new("commit", PortErrorKind::Throttled, "down for the test"));
+        }
         let mut records = self.records.lock().unwrap();
         match records.get_mut(&commit.address) {
             Some(record) if record.held() == commit.expect => {
@@ -97,6 +102,14 @@ impl InstanceStore for Memory {
         record.outbox.clear();
         record.lease_until = Timestamp::ZERO;
         Ok(true)
+    }
+
+    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+        let mut records = self.records.lock().unwrap();
+        if let Some(record) = records.get_mut(address).filter(|record| record.epoch == epoch) {
+            record.lease_until = Timestamp::ZERO;
+        }
+        Ok(())
     }
 
     async fn spilled(&self, _: &Address, _: &[EnvelopeId], _: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {

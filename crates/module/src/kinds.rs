@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
-use statefun_core::{TypeName, nearest};
+use statefun_core::{TypeName, nearest, resource_name};
 
 use crate::{
-    model::{Destination, Egress, FunctionPattern, FunctionQueues, Ingress, Module, Source, SourceKind},
+    model::{Destination, Egress, FIFO, FunctionPattern, FunctionQueues, Ingress, Module, Selector, Source, SourceKind},
     problem::Place,
-    reader::{Map, Reader, Text, Value, Variables, suggest},
+    reader::{Map, Reader, Text, Value, Variables, suggest, where_of},
     selector::Choice,
     statefun_keys,
     tree::{Data, Node},
@@ -107,7 +107,7 @@ fn functions(reader: &mut Reader<'_>, spec: Value<'_>, seen: &mut Seen) -> Optio
     for item in queues {
         let Some(Text { text, place, resolved }) = reader.destination(item, "queue") else { continue };
         let help = "an item of `queues` is the URL of a FIFO queue, which ends in `.fifo`";
-        let fits = !resolved || (is_url(&text) && text.ends_with(".fifo"));
+        let fits = !resolved || (is_url(&text) && text.ends_with(FIFO));
         reader.expect(fits, place, format!("`{text}` is not the URL of a FIFO queue"), help);
         if urls.contains(&text) {
             reader.wrong(place, "this queue is already one of the shards", None);
@@ -155,10 +155,11 @@ fn source(reader: &mut Reader<'_>, item: Value<'_>, kind: SourceKind, seen: &mut
     };
     let map = reader.map(item, what, &[key, "valueType", "targets", "id", "deduplicationKey"])?;
     let location = reader.required(&map, key).and_then(|value| location(reader, value, kind, seen));
+    let standard = location.as_ref().is_some_and(|location| location.resolved && !location.text.ends_with(FIFO));
     let value_type = reader.required(&map, "valueType").and_then(|value| reader.value_type(value, kind));
     let targets = reader.required(&map, "targets").map(|value| targets(reader, value, seen));
     let selected = match (map.get("id"), kind) {
-        (None, SourceKind::Kinesis) => Some(crate::Selector::PartitionKey),
+        (None, SourceKind::Kinesis) => Some(Selector::PartitionKey),
         (Some(value), _) => reader.selector(value, "id", Choice::of_id(kind)),
         (None, SourceKind::Sqs) => {
             reader.required(&map, "id");
@@ -166,13 +167,26 @@ fn source(reader: &mut Reader<'_>, item: Value<'_>, kind: SourceKind, seen: &mut
         }
     };
     let deduplication_key = match map.get("deduplicationKey") {
-        Some(value) => Some(reader.selector(value, "deduplicationKey", Choice::of_deduplication_key(kind))?),
+        Some(value) => Some(deduplication_key(reader, value, kind, standard)?),
         None => None,
     };
-    Some(Source { location: location?, value_type: value_type?, targets: targets?, id: selected?, deduplication_key })
+    Some(Source { location: location?.text, value_type: value_type?, targets: targets?, id: selected?, deduplication_key })
 }
 
-fn location(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, seen: &mut Seen) -> Option<String> {
+fn deduplication_key(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, standard: bool) -> Option<Selector> {
+    let selector = reader.selector(value, "deduplicationKey", Choice::of_deduplication_key(kind))?;
+    let fits = !standard || selector != Selector::MessageDeduplicationId;
+    let message = "only messages of FIFO queues have a `messageDeduplicationId`, and this queue is none".to_owned();
+    reader.expect(
+        fits,
+        where_of(value),
+        message,
+        "a FIFO queue's name ends in `.fifo`; of others take an attribute or a `jsonPointer`",
+    )?;
+    Some(selector)
+}
+
+fn location(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, seen: &mut Seen) -> Option<Text> {
     let (key, service, help) = match kind {
         SourceKind::Kinesis => ("stream", "kinesis", "write a stream's name or ARN"),
         SourceKind::Sqs => ("queue", "sqs", "write a queue's URL, ARN or name"),
@@ -183,9 +197,9 @@ fn location(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, seen: &
         || (kind == SourceKind::Sqs && is_url(&text))
         || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
     reader.expect(fits, place, format!("`{text}` does not name a {key}"), help)?;
-    let name = crate::source_name(&text).to_owned();
+    let name = resource_name(&text).to_owned();
     once(reader, &mut seen.sources, (kind, name.clone()), place, &format!("the {key} `{name}`"));
-    Some(text)
+    Some(Text { text, place, resolved })
 }
 
 fn targets(reader: &mut Reader<'_>, value: Value<'_>, seen: &mut Seen) -> Vec<TypeName> {

@@ -18,17 +18,12 @@ mod tree;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub use model::{
-    Destination, Egress, FunctionPattern, FunctionQueues, Ingress, Module, Selector, Source, SourceKind, ValueType, source_name,
-};
+pub use model::{Destination, Egress, FunctionPattern, FunctionQueues, Ingress, Module, Selector, Source, SourceKind, ValueType};
 pub use pointer::{InvalidJsonPointer, JsonPointer};
 pub use problem::{InvalidModule, Place, Problem};
 
 use reader::{Reader, Variables};
 use tree::Node;
-
-/// Problems of one report. Who has more begins with these.
-const MAX_PROBLEMS: usize = 100;
 
 /// A module file without mistakes, as far as that can be said without the variables in it.
 #[derive(Debug, Clone)]
@@ -47,11 +42,11 @@ impl Module {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         let source = problem::Source { file: file.to_owned(), text };
         let (documents, unreadable) = tree::documents(&source);
-        let mut reader = Reader::new(&source, Variables::Unknown);
+        let mut reader = Reader::new(Variables::Unknown);
         kinds::module(&mut reader, &documents);
         let Reader { mut problems, named: variables, .. } = reader;
         problems.extend(unreadable);
-        valid(problems)?;
+        source.valid(problems)?;
         Ok(UnresolvedModule { source, documents, variables })
     }
 }
@@ -80,18 +75,9 @@ impl UnresolvedModule {
     }
 
     fn with(&self, variables: Variables<'_>) -> Result<Module, InvalidModule> {
-        let mut reader = Reader::new(&self.source, variables);
+        let mut reader = Reader::new(variables);
         let module = kinds::module(&mut reader, &self.documents);
-        valid(reader.problems)?;
+        self.source.valid(reader.problems)?;
         Ok(module)
     }
-}
-
-fn valid(mut problems: Vec<Problem>) -> Result<(), InvalidModule> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    problems.sort_by_key(|problem| problem.place);
-    problems.truncate(MAX_PROBLEMS);
-    Err(InvalidModule { problems })
 }

@@ -1,8 +1,14 @@
 //! What a module file declares, with all variables put in.
 
-use statefun_core::TypeName;
+use statefun_core::{TypeName, limits::MAX_MESSAGE_BYTES, resource_name};
 
 use crate::pointer::JsonPointer;
+
+/// Ends the names of FIFO queues, and of nothing else.
+pub(crate) const FIFO: &str = ".fifo";
+
+/// Bytes of an SNS message, its attributes included. Source: SNS quotas.
+const MAX_SNS_BYTES: usize = 256 * 1_024;
 
 /// What a module file declares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,7 +142,7 @@ impl Module {
     /// The ingress that reads a stream or queue, by its name, ARN or URL.
     #[must_use]
     pub fn ingress_of(&self, kind: SourceKind, location: &str) -> Option<(&Ingress, &Source)> {
-        let name = source_name(location);
+        let name = resource_name(location);
         let of_kind = self.ingresses.iter().filter(|ingress| ingress.kind == kind);
         let mut sources = of_kind.flat_map(|ingress| ingress.sources.iter().map(move |source| (ingress, source)));
         sources.find(|(_, source)| source.name() == name)
@@ -164,7 +170,13 @@ impl Source {
     /// The stream's or queue's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        source_name(&self.location)
+        resource_name(&self.location)
+    }
+
+    /// Whether it is a FIFO queue, or may be one: a variable that is still open may name any.
+    #[must_use]
+    pub fn may_be_fifo(&self) -> bool {
+        self.location.ends_with(FIFO) || self.location.contains("${")
     }
 }
 
@@ -176,10 +188,26 @@ impl Destination {
             Self::Queue(location) | Self::Topic(location) | Self::Stream(location) => location,
         }
     }
+
+    /// Bytes of the largest value that is taken there for certain, whatever the bytes are.
+    #[must_use]
+    pub fn max_value_bytes(&self) -> usize {
+        match self {
+            // As base64 the largest message has 1,000 KiB, which leaves 24 KiB of 1 MiB for what goes with it.
+            Self::Queue(_) | Self::Stream(_) => MAX_MESSAGE_BYTES,
+            // 4 KiB are left for the attributes; the rest holds this as base64.
+            Self::Topic(_) => (MAX_SNS_BYTES - 4 * 1_024) / 4 * 3,
+        }
+    }
 }
 
-/// The name of a stream or queue, which is the last part of its ARN or URL: queues and streams have neither `/` nor `:` in it.
-#[must_use]
-pub fn source_name(location: &str) -> &str {
-    location.rsplit(['/', ':']).next().unwrap_or(location)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_takes_less_than_a_message_may_hold() {
+        let limits = [Destination::Queue, Destination::Topic, Destination::Stream].map(|to| to(String::new()).max_value_bytes());
+        assert_eq!(limits, [MAX_MESSAGE_BYTES, 189 * 1_024, MAX_MESSAGE_BYTES]);
+    }
 }

@@ -2,8 +2,14 @@
 
 use std::fmt;
 
+/// Problems of one report. Who has more begins with these.
+pub(crate) const MAX_PROBLEMS: usize = 100;
+
 /// Characters of a line that are shown; more of it would not help.
 const SHOWN_CHARS: usize = 120;
+
+/// Bytes of a message or a help: they may name what stands in the file, and that may be long.
+const MAX_TEXT_BYTES: usize = 1_024;
 
 /// A place in a file. Lines and columns are counted from 1, columns and lengths in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +29,10 @@ pub struct Problem {
     pub file: String,
     /// Where.
     pub place: Place,
-    /// That line.
+    /// That line; of a long one the part in which the place is.
     pub line: String,
+    /// Characters of the line before that part.
+    skipped: usize,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
@@ -50,12 +58,10 @@ impl fmt::Display for Problem {
         let Place { line, column, length } = self.place;
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        // Of a long line a part is shown, in which the place is.
-        let before = column - 1;
-        let skipped = if before + length.min(SHOWN_CHARS / 2) > SHOWN_CHARS { before - SHOWN_CHARS / 4 } else { 0 };
-        let shown: String = self.line.chars().skip(skipped).take(SHOWN_CHARS).map(visible).collect();
-        let indent = " ".repeat(before - skipped);
-        let carets = "^".repeat(length.clamp(1, SHOWN_CHARS - (before - skipped).min(SHOWN_CHARS - 1)));
+        let shown: String = self.line.chars().map(visible).collect();
+        let before = column - 1 - self.skipped;
+        let indent = " ".repeat(before);
+        let carets = "^".repeat(length.clamp(1, SHOWN_CHARS - before.min(SHOWN_CHARS - 1)));
         let help = self.help.as_ref().map_or_else(String::new, |help| format!(" {help}"));
         writeln!(f, "{}", self.message)?;
         writeln!(f, "{margin}--> {}:{line}:{column}", self.file)?;
@@ -81,29 +87,51 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
+/// A mistake as it is noted. There may be as many as there are values in the file: lines are shown of those that are told.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    place: Place,
+    message: String,
+    help: Option<String>,
+}
+
+impl Finding {
+    pub(crate) fn new(place: Place, message: impl Into<String>, help: Option<String>) -> Self {
+        Self { place, message: short(message.into()), help: help.map(short) }
+    }
+}
+
+fn short(text: String) -> String {
+    match text.len() > MAX_TEXT_BYTES {
+        true => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]),
+        false => text,
+    }
+}
+
 impl Source {
-    pub(crate) fn problem(&self, place: Place, message: impl Into<String>) -> Problem {
-        let line = self.line(place.line).to_owned();
-        let rest = line.trim_end().chars().count().saturating_sub(place.column - 1);
+    /// The findings as they are told, if there are any: the first of them, in the file's order.
+    pub(crate) fn valid(&self, mut findings: Vec<Finding>) -> Result<(), InvalidModule> {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        findings.sort_by_key(|finding| finding.place);
+        findings.truncate(MAX_PROBLEMS);
+        Err(InvalidModule { problems: findings.into_iter().map(|finding| self.problem(finding)).collect() })
+    }
+
+    fn problem(&self, Finding { place, message, help }: Finding) -> Problem {
+        let line = self.line(place.line);
+        let before = place.column - 1;
+        let rest = line.trim_end().chars().count().saturating_sub(before);
         let place = Place { length: place.length.clamp(1, rest.max(1)), ..place };
-        Problem { file: self.file.clone(), place, line, message: message.into(), help: None }
+        let skipped = if before + place.length.min(SHOWN_CHARS / 2) > SHOWN_CHARS { before - SHOWN_CHARS / 4 } else { 0 };
+        let line = line.chars().skip(skipped).take(SHOWN_CHARS).collect();
+        Problem { file: self.file.clone(), place, line, skipped, message, help }
     }
 
     /// A line by its number, without its end.
     pub(crate) fn line(&self, number: usize) -> &str {
         self.text.lines().nth(number.saturating_sub(1)).unwrap_or("")
-    }
-}
-
-impl Problem {
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-
-    pub(crate) fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = self.help.or(help);
-        self
     }
 }
 
@@ -113,7 +141,7 @@ mod tests {
 
     fn shown(text: &str, line: usize, column: usize, length: usize) -> String {
         let source = Source { file: "m.yaml".into(), text: text.into() };
-        source.problem(Place { line, column, length }, "wrong").help("do right").to_string()
+        source.problem(Finding::new(Place { line, column, length }, "wrong", Some("do right".into()))).to_string()
     }
 
     #[test]
@@ -131,5 +159,18 @@ mod tests {
         let at = lines[4].find('^').unwrap();
         assert_eq!(&lines[3][at..at + 4], "here");
         assert!(lines.iter().all(|line| line.len() < 140), "{shown}");
+    }
+
+    #[test]
+    fn what_is_told_is_short() {
+        let source = Source { file: "m.yaml".into(), text: "ä".repeat(100_000) };
+        let place = |column| Place { line: 1, column, length: 1 };
+        let finding = |column| Finding::new(place(column), "ä".repeat(100_000), Some("ö".repeat(100_000)));
+        let problems = source.valid((1..=2_000).rev().map(finding).collect()).unwrap_err().problems;
+        assert_eq!((problems.len(), problems[99].place), (MAX_PROBLEMS, place(100)));
+        assert!(
+            problems.iter().all(|problem| problem.line.len() <= 2 * SHOWN_CHARS && problem.message.len() <= MAX_TEXT_BYTES + 3)
+        );
+        assert!(problems[0].help.as_ref().is_some_and(|help| help.ends_with("ö…")));
     }
 }

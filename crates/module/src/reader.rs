@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use statefun_core::{TypeName, nearest};
 
 use crate::{
-    problem::{Place, Problem, Source},
+    problem::{Finding, Place},
     template::{Piece, pieces},
     tree::{Data, Node},
 };
@@ -56,20 +56,19 @@ impl<'n> Map<'n> {
 }
 
 pub(crate) struct Reader<'a> {
-    pub(crate) source: &'a Source,
     pub(crate) variables: Variables<'a>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Finding>,
     /// Variables that the file names.
     pub(crate) named: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(source: &'a Source, variables: Variables<'a>) -> Self {
-        Self { source, variables, problems: Vec::new(), named: BTreeSet::new() }
+    pub(crate) fn new(variables: Variables<'a>) -> Self {
+        Self { variables, problems: Vec::new(), named: BTreeSet::new() }
     }
 
     pub(crate) fn wrong(&mut self, place: Place, message: impl Into<String>, help: Option<String>) {
-        self.problems.push(self.source.problem(place, message).maybe_help(help));
+        self.problems.push(Finding::new(place, message, help));
     }
 
     /// The map that `value` is, with no keys but `keys`. `what` names it in sentences.

@@ -5,7 +5,7 @@ use std::fs;
 use proptest::prelude::*;
 use statefun_core::TypeName;
 
-use super::*;
+use super::{problem::MAX_PROBLEMS, *};
 
 const FULL: &str = include_str!("../golden/full.yaml");
 const MISTAKES: &str = include_str!("../golden/mistakes.yaml");
@@ -151,6 +151,46 @@ fn nothing_grows_without_bound() {
     assert!(said(&format!("# {}", "x".repeat(1 << 20))).contains("at most 1048576"));
     let many = said(&"kind: x\n---\n".repeat(5_000));
     assert_eq!(many.matches("error: ").count(), MAX_PROBLEMS);
+}
+
+/// A copy of the line for each mistake would take 50 GB.
+#[test]
+fn a_long_line_of_mistakes_is_told_shortly() {
+    let items = vec!["abcde"; 90_000].join(",");
+    let text = format!("kind: io.statefun.lambda.v1/functions\nspec: {{functions: [{items}], queues: [https://x/1/q.fifo]}}\n");
+    assert!(text.len() > 500_000);
+    let problems = Module::parse("m.yaml", &text).unwrap_err().problems;
+    assert_eq!((problems.len(), problems[99].place.column), (MAX_PROBLEMS, 20 + 99 * 6));
+    assert!(problems.iter().all(|problem| problem.line.len() < 500));
+    let long = said(&format!("kind: x\nspec: {{{}: 1}}", "y".repeat(200_000)));
+    assert!(long.len() < 5_000, "{}", long.len());
+}
+
+#[test]
+fn tags_have_no_meaning() {
+    for tag in ["!!str", "!Ref", "!!binary", "!<tag:yaml.org,2002:int>"] {
+        let text = said(&format!("kind: {tag} io.statefun.sqs.v1/egress\nspec: {{id: a/b, queue: https://x/y}}\n"));
+        assert!(text.contains("has no meaning here") && text.contains("${NAME}"), "{tag}: {text}");
+    }
+    assert!(said("kind: !!str x").contains("the tag `!!str`"));
+}
+
+#[test]
+fn only_fifo_queues_have_deduplication_ids() {
+    let with = |queue: &str| {
+        format!(
+            "kind: io.statefun.sqs.v1/ingress\nspec:\n  id: a/in\n  queues: [{{queue: \"{queue}\", valueType: text, targets: [a/b], id: messageId, deduplicationKey: messageDeduplicationId}}]\n---\nkind: io.statefun.lambda.v1/functions\nspec: {{functions: [a/*], queues: [https://x/1/q.fifo]}}\n"
+        )
+    };
+    let refused = "this queue is none";
+    assert!(Module::parse("m.yaml", &with("https://x/1/orders")).unwrap_err().to_string().contains(refused));
+    let open = Module::parse("m.yaml", &with("${ORDERS_QUEUE}")).unwrap();
+    let to = |url: &'static str| move |_: &str| Some(url.to_owned());
+    assert!(open.resolve(&to("https://x/1/orders")).unwrap_err().to_string().contains(refused));
+    assert!(open.resolve(&to("https://x/1/orders.fifo")).is_ok());
+    let local = open.resolve_local(&|_| None).unwrap();
+    assert!(local.ingresses[0].sources[0].may_be_fifo());
+    assert!(open.resolve_local(&to("orders")).unwrap_err().to_string().contains(refused));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
-use crate::problem::{Place, Problem, Source};
+use crate::problem::{Finding, Place, Source};
 
 /// Bytes of a module file. Beyond this it is not a module file.
 pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
@@ -45,11 +45,11 @@ impl Node {
 }
 
 /// The documents of a file, as far as it can be read, and what stopped the reading.
-pub(crate) fn documents(source: &Source) -> (Vec<Arc<Node>>, Vec<Problem>) {
+pub(crate) fn documents(source: &Source) -> (Vec<Arc<Node>>, Vec<Finding>) {
     let start = Place { line: 1, column: 1, length: 1 };
     if source.text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, at most {MAX_FILE_BYTES} are read", source.text.len());
-        return (Vec::new(), vec![source.problem(start, message)]);
+        return (Vec::new(), vec![Finding::new(start, message, None)]);
     }
     let mut builder =
         Builder { source, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), nodes: 0, tags: Vec::new() };
@@ -78,11 +78,11 @@ struct Builder<'a> {
     anchors: HashMap<usize, Arc<Node>>,
     nodes: usize,
     /// Problems with tags: they do not keep the rest from being read.
-    tags: Vec<Problem>,
+    tags: Vec<Finding>,
 }
 
 impl<'a> Builder<'a> {
-    fn run(&mut self, parser: &mut Parser<'a, StrInput<'a>>) -> Result<(), Problem> {
+    fn run(&mut self, parser: &mut Parser<'a, StrInput<'a>>) -> Result<(), Finding> {
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| self.syntax(error.marker(), error.info()))?;
             let place = self.place(span);
@@ -105,7 +105,7 @@ impl<'a> Builder<'a> {
                 Event::SequenceEnd | Event::MappingEnd => self.leave()?,
                 Event::Alias(anchor) => {
                     let inside = "an alias stands inside of what it names";
-                    let node = self.anchors.get(&anchor).cloned().ok_or_else(|| self.source.problem(place, inside))?;
+                    let node = self.anchors.get(&anchor).cloned().ok_or_else(|| Finding::new(place, inside, None))?;
                     let nodes = node.nodes;
                     self.put(node, place, nodes)?;
                 }
@@ -115,15 +115,15 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, open: Open) -> Result<(), Problem> {
+    fn enter(&mut self, open: Open) -> Result<(), Finding> {
         if self.open.len() == MAX_DEPTH {
-            return Err(self.source.problem(open.place, format!("more than {MAX_DEPTH} levels of lists and maps")));
+            return Err(Finding::new(open.place, format!("more than {MAX_DEPTH} levels of lists and maps"), None));
         }
         self.open.push(open);
         Ok(())
     }
 
-    fn leave(&mut self) -> Result<(), Problem> {
+    fn leave(&mut self) -> Result<(), Finding> {
         let Some(Open { place, anchor, content }) = self.open.pop() else { return Ok(()) };
         let (data, inside) = match content {
             Content::List(items) => {
@@ -138,7 +138,7 @@ impl<'a> Builder<'a> {
         self.add(Node { place, data, nodes: inside + 1 }, anchor)
     }
 
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Finding> {
         let (place, node) = (node.place, Arc::new(node));
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
@@ -148,10 +148,10 @@ impl<'a> Builder<'a> {
     }
 
     /// Puts a whole node where it belongs; `place` is where it is used, `nodes` how many that adds.
-    fn put(&mut self, node: Arc<Node>, place: Place, nodes: usize) -> Result<(), Problem> {
+    fn put(&mut self, node: Arc<Node>, place: Place, nodes: usize) -> Result<(), Finding> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
-            return Err(self.source.problem(place, format!("more than {MAX_NODES} values, those repeated by aliases included")));
+            return Err(Finding::new(place, format!("more than {MAX_NODES} values, those repeated by aliases included"), None));
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.documents.push(node),
@@ -165,10 +165,15 @@ impl<'a> Builder<'a> {
     }
 
     fn check_tag(&mut self, tag: Option<&Tag>, place: Place) {
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
-            let problem = self.source.problem(place, format!("the tag `{}{}` has no meaning here", tag.handle, tag.suffix));
-            self.tags.push(problem.help("write `${NAME}` for what the environment gives"));
-        }
+        let Some(tag) = tag else { return };
+        // As it was written: YAML's own tags have a short form.
+        let handle = if tag.is_yaml_core_schema() { "!!" } else { &tag.handle };
+        let help = "write `${NAME}` for what the environment gives";
+        self.tags.push(Finding::new(
+            place,
+            format!("the tag `{handle}{}` has no meaning here", tag.suffix),
+            Some(help.to_owned()),
+        ));
     }
 
     /// A span over several lines means its first line from there on.
@@ -178,12 +183,10 @@ impl<'a> Builder<'a> {
         Place { line: start.line().max(1), column: start.col() + 1, length }
     }
 
-    fn syntax(&self, marker: &Marker, info: &str) -> Problem {
+    fn syntax(&self, marker: &Marker, info: &str) -> Finding {
         let place = Place { line: marker.line().max(1), column: marker.col() + 1, length: 1 };
-        let problem = self.source.problem(place, format!("this is not YAML: {info}"));
-        match self.source.line(place.line).contains("${") {
-            true => problem.help("put quotes around a text with `${…}` inside of `[…]` or `{…}`"),
-            false => problem,
-        }
+        let help = "put quotes around a text with `${…}` inside of `[…]` or `{…}`";
+        let help = self.source.line(place.line).contains("${").then(|| help.to_owned());
+        Finding::new(place, format!("this is not YAML: {info}"), help)
     }
 }

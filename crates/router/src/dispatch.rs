@@ -1,15 +1,28 @@
-//! Sends what records become, in order, as far as it goes.
+//! Sends what records become, in order, as far as it goes and as long as there is time.
 
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    pin::pin,
     sync::Arc,
 };
 
-use statefun_core::{Address, Envelope, Timestamp};
-use statefun_engine::ports::{EnvelopeQueue, PortError};
+use futures_util::{
+    StreamExt,
+    future::{Either, join, select},
+    stream,
+};
+use statefun_core::{Address, Envelope, Targets, Timestamp, chain};
+use statefun_engine::ports::{Clock, EnvelopeQueue, PortError};
 
-use crate::{IngressRecord, MalformedRecord, MalformedSink, Outcome, Router, envelopes, malformed::malformed, route::chain};
+use crate::{
+    IngressRecord, MalformedRecord, MalformedSink, Outcome, RouteError, Router, envelopes,
+    malformed::malformed,
+    work::{Blocked, Work, choose},
+};
+
+/// Malformed records that are parked at the same time: a batch may be full of them.
+const MAX_PARKS: usize = 32;
 
 /// What arrives in a batch.
 #[derive(Debug, Clone)]
@@ -23,80 +36,92 @@ pub enum Arrival {
 /// Takes batches of records, routes them and sends what they become.
 #[derive(Clone)]
 pub struct Dispatcher {
-    router: Arc<dyn Router>,
-    queue: Arc<dyn EnvelopeQueue>,
-    malformed: Arc<dyn MalformedSink>,
+    /// Says what records become.
+    pub router: Arc<dyn Router>,
+    /// The functions that have queues: a record for any other is malformed.
+    pub targets: Targets,
+    /// Takes what they become.
+    pub queue: Arc<dyn EnvelopeQueue>,
+    /// Takes those that become nothing.
+    pub malformed: Arc<dyn MalformedSink>,
+    /// Says when the time is over.
+    pub clock: Arc<dyn Clock>,
 }
 
-/// A record whose envelopes are on their way.
-struct Work {
-    /// Its place in the batch.
-    record: usize,
-    order: Option<String>,
-    /// Those still to be sent, each for another address.
-    waiting: Vec<Envelope>,
-}
-
-/// What is not to be sent any more, because a record before it was not: from which record on.
-#[derive(Default)]
-struct Blocked {
-    orders: HashMap<String, usize>,
-    addresses: HashMap<Address, usize>,
-}
-
-impl Blocked {
-    fn concerns(&self, work: &Work) -> bool {
-        let from = |from: Option<&usize>| from.is_some_and(|from| *from <= work.record);
-        let order = work.order.as_ref().and_then(|order| self.orders.get(order));
-        from(order) || work.waiting.iter().any(|envelope| from(self.addresses.get(&envelope.to)))
-    }
-
-    fn block(&mut self, work: &Work, address: Option<Address>) {
-        let earliest = |from: &mut usize| *from = work.record.min(*from);
-        if let Some(order) = work.order.clone() {
-            self.orders.entry(order).and_modify(earliest).or_insert(work.record);
-        }
-        if let Some(address) = address {
-            self.addresses.entry(address).and_modify(earliest).or_insert(work.record);
-        }
-    }
-}
+/// Letters, each with its record's place in the batch.
+type Letters = Vec<(usize, MalformedRecord)>;
 
 impl Dispatcher {
-    /// A dispatcher of these.
-    pub fn new(router: Arc<dyn Router>, queue: Arc<dyn EnvelopeQueue>, malformed: Arc<dyn MalformedSink>) -> Self {
-        Self { router, queue, malformed }
-    }
-
     /// Routes and sends a batch; says for each record, in their order, what became of it. Whatever is not
-    /// [`Failed`](Outcome::Failed) is durable.
+    /// [`Failed`](Outcome::Failed) is durable. At the `deadline` it returns, and what is not done by then is failed: so some of a
+    /// batch is done however slow the queue is, and need not come again.
     ///
     /// Records of one [`order`](IngressRecord::order), and envelopes to one address, are sent in the order of the batch: a later
     /// one only in the same call or after the earlier one was accepted. After a failure nothing later of the same order or
-    /// address is sent. A call to the queue has at most one envelope per address, and otherwise all that may be sent.
-    ///
-    /// `now` is when malformed records are said to be found.
-    pub async fn dispatch(&self, batch: Vec<Arrival>, now: Timestamp) -> Vec<Outcome> {
+    /// address is sent. A call to the queue has at most one envelope per address, and otherwise all that may be sent, up to a
+    /// few hundred.
+    pub async fn dispatch(&self, batch: Vec<Arrival>, deadline: Timestamp) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Done; batch.len()];
-        let (mut works, mut letters) = (Vec::new(), Vec::new());
-        for (index, arrival) in batch.into_iter().enumerate() {
-            let letter = match arrival {
-                Arrival::Malformed(letter) => letter,
-                Arrival::Record(record) => match envelopes(&*self.router, &record) {
-                    Ok(waiting) => {
-                        works.push(Work { record: index, order: record.order, waiting });
-                        continue;
-                    }
-                    Err(error) => malformed(&record, &error, now),
-                },
-            };
-            letters.push((index, letter));
+        let (works, letters) = self.read(batch);
+        // They have nothing to do with each other: slow letters do not take the time of the rest.
+        let (parked, failed) = join(self.park_all(letters, deadline), self.send_all(works, deadline)).await;
+        for (record, outcome) in parked {
+            outcomes[record] = outcome;
         }
-        for (index, letter) in letters {
-            outcomes[index] = self.park(&letter).await;
+        for record in failed {
+            outcomes[record] = Outcome::Failed;
         }
-        self.send_all(works, &mut outcomes).await;
+        if self.clock.now() >= deadline {
+            let failed = outcomes.iter().filter(|outcome| outcome.is_failed()).count();
+            tracing::warn!(
+                failed,
+                records = outcomes.len(),
+                "the time was too short for the batch; what was not done comes again"
+            );
+        }
         outcomes
+    }
+
+    fn read(&self, batch: Vec<Arrival>) -> (Vec<Work>, Letters) {
+        let (mut works, mut letters) = (Vec::new(), Vec::new());
+        let now = self.clock.now();
+        for (index, arrival) in batch.into_iter().enumerate() {
+            match arrival {
+                Arrival::Malformed(letter) => letters.push((index, letter)),
+                Arrival::Record(record) => match self.envelopes(&record) {
+                    Ok(waiting) => works.push(Work { record: index, order: record.order, waiting }),
+                    Err(error) => letters.push((index, malformed(&record, &error, now))),
+                },
+            }
+        }
+        (works, letters)
+    }
+
+    /// What the record becomes. An address without a queue would hold up its record's shard for ever.
+    fn envelopes(&self, record: &IngressRecord) -> Result<Vec<Envelope>, RouteError> {
+        let made = envelopes(&*self.router, record)?;
+        made.iter().try_for_each(|envelope| self.targets.check(envelope.to.function()))?;
+        Ok(made)
+    }
+
+    /// What comes of `work`, unless the deadline comes first.
+    async fn in_time<T>(&self, deadline: Timestamp, work: impl Future<Output = T> + Send) -> Option<T> {
+        if self.clock.now() >= deadline {
+            return None;
+        }
+        match select(pin!(work), self.clock.sleep_until(deadline)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Parks malformed records, several at a time.
+    async fn park_all(&self, letters: Letters, deadline: Timestamp) -> Vec<(usize, Outcome)> {
+        let park = |(record, letter): (usize, MalformedRecord)| async move {
+            let parked = self.in_time(deadline, self.park(&letter)).await;
+            (record, parked.unwrap_or(Outcome::Failed))
+        };
+        stream::iter(letters).map(park).buffer_unordered(MAX_PARKS).collect().await
     }
 
     async fn park(&self, letter: &MalformedRecord) -> Outcome {
@@ -116,8 +141,9 @@ impl Dispatcher {
         }
     }
 
-    async fn send_all(&self, mut works: Vec<Work>, outcomes: &mut [Outcome]) {
-        let mut blocked = Blocked::default();
+    /// Sends what records became; says which were not sent whole.
+    async fn send_all(&self, mut works: Vec<Work>, deadline: Timestamp) -> Vec<usize> {
+        let (mut blocked, mut failed) = (Blocked::default(), Vec::new());
         loop {
             works.retain(|work| {
                 if work.waiting.is_empty() {
@@ -125,61 +151,47 @@ impl Dispatcher {
                 }
                 let stop = blocked.concerns(work);
                 if stop {
-                    outcomes[work.record] = Outcome::Failed;
+                    failed.push(work.record);
                     blocked.block(work, None);
                 }
                 !stop
             });
             let chosen = choose(&works);
             if chosen.is_empty() {
-                return;
+                return failed;
             }
             let call: Vec<&Envelope> = chosen.iter().map(|(work, envelope)| &works[*work].waiting[*envelope]).collect();
-            let mut results = self.queue.send(&call).await.into_iter();
-            let mut errors: Vec<PortError> = Vec::new();
-            let mut sent: HashMap<usize, HashSet<Address>> = HashMap::new();
-            for (work, envelope) in chosen {
-                let address = works[work].waiting[envelope].to.clone();
-                match results.next() {
-                    Some(Ok(())) => drop(sent.entry(work).or_default().insert(address)),
-                    failed => {
-                        errors.extend(failed.and_then(Result::err));
-                        blocked.block(&works[work], Some(address));
-                    }
-                }
-            }
-            for (work, addresses) in sent {
-                works[work].waiting.retain(|envelope| !addresses.contains(&envelope.to));
-            }
-            if let Some(first) = errors.first() {
-                tracing::warn!(
-                    failed = errors.len(),
-                    error = chain(first),
-                    "envelopes could not be sent; their records come again"
-                );
-            }
+            let Some(results) = self.in_time(deadline, self.queue.send(&call)).await else {
+                // Some of the call may arrive all the same; under the same ids they have no second effect.
+                failed.extend(works.iter().map(|work| work.record));
+                return failed;
+            };
+            take(&mut works, &chosen, results, &mut blocked);
         }
     }
 }
 
-/// What may be sent now: record and envelope. Everything before it of the same order or address is sent, or in this choice.
-fn choose(works: &[Work]) -> Vec<(usize, usize)> {
-    let mut chosen = Vec::new();
-    let mut addresses: HashSet<&Address> = HashSet::new();
-    // Orders of which something has to wait for another call.
-    let mut held: HashSet<&str> = HashSet::new();
-    for (index, work) in works.iter().enumerate() {
-        let waits = work.order.as_deref().is_some_and(|order| held.contains(order));
-        for (envelope, Envelope { to, .. }) in work.waiting.iter().enumerate() {
-            // Taken even where it waits: nothing later may overtake it.
-            if addresses.insert(to) && !waits {
-                chosen.push((index, envelope));
-            } else {
-                held.extend(work.order.as_deref());
+/// Takes what was sent out of the works, and notes what is blocked by what was not.
+fn take(works: &mut [Work], chosen: &[(usize, usize)], results: Vec<Result<(), PortError>>, blocked: &mut Blocked) {
+    let mut results = results.into_iter();
+    let mut errors: Vec<PortError> = Vec::new();
+    let mut sent: HashMap<usize, HashSet<Address>> = HashMap::new();
+    for (work, envelope) in chosen {
+        let address = works[*work].waiting[*envelope].to.clone();
+        match results.next() {
+            Some(Ok(())) => drop(sent.entry(*work).or_default().insert(address)),
+            failed => {
+                errors.extend(failed.and_then(Result::err));
+                blocked.block(&works[*work], Some(address));
             }
         }
     }
-    chosen
+    for (work, addresses) in sent {
+        works[work].waiting.retain(|envelope| !addresses.contains(&envelope.to));
+    }
+    if let Some(first) = errors.first() {
+        tracing::warn!(failed = errors.len(), error = chain(first), "envelopes could not be sent; their records come again");
+    }
 }
 
 impl fmt::Debug for Dispatcher {

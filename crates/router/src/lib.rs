@@ -21,13 +21,14 @@ mod route;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod work;
 
 pub use dispatch::{Arrival, Dispatcher};
 pub use envelopes::envelopes;
 pub use failures::{Outcome, kinesis_failures, sqs_failures};
 pub use kpl::{UserRecord, deaggregate};
 pub use malformed::{MAX_RAW_BYTES, MalformedSink};
-pub use module_router::ModuleRouter;
+pub use module_router::{ModuleRouter, NOT_WHOLE, whole};
 pub use record::IngressRecord;
 pub use route::{RouteError, Routed, Router};
 /// What a [`MalformedSink`] keeps.

@@ -1,14 +1,14 @@
 //! Records that cannot become messages.
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use statefun_core::{Timestamp, limits::MAX_REASON_BYTES, stored::MalformedRecord};
+use statefun_core::{Timestamp, limits::MAX_ENVELOPE_BYTES, stored::MalformedRecord};
 use statefun_engine::ports::PortError;
 
 use crate::{IngressRecord, RouteError};
 
-/// Bytes of a malformed record that are kept. Most are kept whole; as base64 they take a twelfth of a message of SQS.
-pub const MAX_RAW_BYTES: usize = 64 * 1_024;
+/// Bytes that a malformed record may take in its letter's JSON: all that a message of SQS has, without 16 KiB for the rest of the
+/// letter. A queue has its own copy no more once the record is parked: what is cut is lost.
+pub const MAX_RAW_BYTES: usize = MAX_ENVELOPE_BYTES - 16 * 1_024;
 
 /// Where malformed records go.
 #[async_trait]
@@ -17,44 +17,37 @@ pub trait MalformedSink: Send + Sync {
     async fn park(&self, record: &MalformedRecord) -> Result<(), PortError>;
 }
 
-/// The dead letter of a record that no messages can be made of: its text or, if it is none, `base64:` and its base64, of its
-/// first [`MAX_RAW_BYTES`].
+/// The dead letter of a record that no messages can be made of.
 pub(crate) fn malformed(record: &IngressRecord, error: &RouteError, at: Timestamp) -> MalformedRecord {
-    let kept = &record.body[..record.body.len().min(MAX_RAW_BYTES)];
-    let raw = match std::str::from_utf8(kept) {
-        Ok(text) => text.to_owned(),
-        // A character that the cut goes through is no fault of the record.
-        Err(error) if error.error_len().is_none() && kept.len() < record.body.len() => {
-            String::from_utf8_lossy(&kept[..error.valid_up_to()]).into_owned()
-        }
-        Err(_) => format!("base64:{}", BASE64.encode(kept)),
-    };
-    let reason = &error.reason()[..error.reason().floor_char_boundary(MAX_REASON_BYTES)];
-    MalformedRecord { raw, ..MalformedRecord::new(at, &record.source, &record.position, reason, b"") }
+    MalformedRecord::new(at, &record.source, &record.position, error.reason(), &record.body, MAX_RAW_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
+    use statefun_core::stored::malformed_to_json;
+
     use super::*;
 
-    fn of(raw: impl Into<bytes::Bytes>, reason: &str) -> MalformedRecord {
-        let record = IngressRecord::new("shop/orders", "orders", "shard-0:17", Timestamp(1), raw);
-        malformed(&record, &RouteError::new(reason), Timestamp(3))
+    /// What stands in the record, and in the reason, makes the letter no longer than a message of SQS can be.
+    #[test]
+    fn every_letter_fits_a_message() {
+        // As long as names and places get: a stream's name, a sequence number and the place of one of many user records.
+        let source = "s".repeat(128);
+        let position = format!("shardId-000000000006:{}/{}", "4".repeat(56), 1_000_000);
+        let texts = ["x", "\"", "\u{1}", "ä", "\u{1f600}"].map(|text| text.repeat(MAX_ENVELOPE_BYTES).into_bytes());
+        for body in texts.into_iter().chain([vec![0xff; 10 * MAX_ENVELOPE_BYTES]]) {
+            let record = IngressRecord::new("shop/orders", source.as_str(), position.as_str(), Timestamp(1), body);
+            let letter = malformed(&record, &RouteError::new("\u{1}".repeat(10_000)), Timestamp(u64::MAX));
+            let bytes = malformed_to_json(&letter).len();
+            assert!(bytes <= MAX_ENVELOPE_BYTES && bytes > MAX_RAW_BYTES, "{bytes}");
+        }
     }
 
     #[test]
-    fn kept_as_text_or_as_base64() {
-        let text = of("{\"ä\":1}", "no key");
-        assert_eq!(text, MalformedRecord::new(Timestamp(3), "orders", "shard-0:17", "no key", "{\"ä\":1}".as_bytes()));
-        let binary = of(vec![b'a', 0xff], "no key");
-        assert_eq!((binary.raw.as_str(), binary.id), ("base64:Yf8=", text.id));
-        assert_eq!(of(vec![b'a', 0xc3], "").raw, "base64:YcM=", "half a character that no cut left");
-    }
-
-    #[test]
-    fn long_ones_are_cut_where_a_character_ends() {
-        assert_eq!(of("ä".repeat(MAX_RAW_BYTES), "").raw, "ä".repeat(MAX_RAW_BYTES / 2));
-        assert_eq!(of(format!("x{}", "ä".repeat(MAX_RAW_BYTES)), "").raw.len(), MAX_RAW_BYTES - 1);
-        assert!(of("", &"ä".repeat(MAX_REASON_BYTES)).reason.len() <= MAX_REASON_BYTES);
+    fn a_record_of_an_ordinary_message_is_kept_whole() {
+        let body = format!("{{\"text\":\"{}\"}}", "x".repeat(900_000));
+        let record = IngressRecord::new("shop/orders", "orders", "m", Timestamp(1), body.clone());
+        let letter = malformed(&record, &RouteError::new("no key"), Timestamp(3));
+        assert_eq!((letter.raw, letter.reason.as_str()), (body, "no key"));
     }
 }

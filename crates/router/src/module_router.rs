@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use statefun_core::{Address, TypeName, TypedValue};
-use statefun_module::{Module, Selector, Source, ValueType, source_name};
+use statefun_core::{Address, TypeName, TypedValue, resource_name};
+use statefun_module::{Module, Selector, Source, ValueType};
 
 use crate::{IngressRecord, RouteError, Routed, Router};
 
@@ -25,7 +25,7 @@ impl ModuleRouter {
     }
 
     fn source(&self, record: &IngressRecord) -> Result<&Source, RouteError> {
-        let (ingress, source) = (&record.ingress, source_name(&record.source));
+        let (ingress, source) = (&record.ingress, resource_name(&record.source));
         self.sources
             .get(&(ingress.to_string(), source.to_owned()))
             .ok_or_else(|| RouteError::new(format!("the module declares no ingress `{ingress}` that reads `{source}`")))
@@ -84,12 +84,24 @@ fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, 
         Selector::JsonPointer(pointer) => {
             return match record.pointer(pointer.as_str())? {
                 serde_json::Value::String(text) => Ok(Cow::Owned(text)),
-                serde_json::Value::Number(number) => Ok(Cow::Owned(number.to_string())),
+                serde_json::Value::Number(number) => match whole(&number) {
+                    Some(text) => Ok(Cow::Owned(text)),
+                    None => Err(RouteError::new(format!("what is at `{pointer}` is {NOT_WHOLE}"))),
+                },
                 _ => Err(RouteError::new(format!("what is at `{pointer}` is neither a string nor a number"))),
             };
         }
     };
     found.as_deref().map(Cow::Borrowed).ok_or_else(|| RouteError::new(format!("the record has no {what}")))
+}
+
+/// What is wrong with a number that [`whole`] does not take, and what to do about it.
+pub const NOT_WHOLE: &str = "a number with a fraction or of more than 64 bits, of which digits may be lost: write it as a string";
+
+/// A number of a JSON record as an id or a key: only integers of 64 bits are certain to keep their digits.
+#[must_use]
+pub fn whole(number: &serde_json::Number) -> Option<String> {
+    (number.is_i64() || number.is_u64()).then(|| number.to_string())
 }
 
 #[cfg(test)]
@@ -193,6 +205,14 @@ spec:
         assert_eq!(kinesis("texts", "{}"), "the id: nothing is at `/user/id`");
         assert_eq!(kinesis("texts", r#"{"user":{"id":null}}"#), "the id: what is at `/user/id` is neither a string nor a number");
         assert_eq!(kinesis("texts", r#"{"user":{"id":""}}"#), "the id: an id has 1 to 1024 bytes, this one has 0");
+        for number in ["1.5", "1e3", "12345678901234567890123", "-9223372036854775809", "18446744073709551616"] {
+            let said = kinesis("texts", &format!(r#"{{"user":{{"id":{number}}}}}"#));
+            assert!(said.starts_with("the id: what is at `/user/id` is a number with") && said.contains("as a string"), "{said}");
+        }
+        for number in ["-9223372036854775808", "18446744073709551615", "0"] {
+            let routed = router().route(&from_kinesis("texts", &format!(r#"{{"user":{{"id":{number}}}}}"#))).unwrap();
+            assert_eq!(routed[0].to.id(), number);
+        }
         let long = format!(r#"{{"user":{{"id":"{}"}}}}"#, "x".repeat(1_025));
         assert_eq!(kinesis("texts", &long), "the id: an id has 1 to 1024 bytes, this one has 1025");
         assert_eq!(kinesis("other", ""), "the module declares no ingress `example/names` that reads `other`");

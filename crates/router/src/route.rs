@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use statefun_core::{Address, ToAddress, TypedValue, Value};
+use statefun_core::{Address, ToAddress, TypedValue, Value, chain};
 
 use crate::IngressRecord;
 
@@ -116,19 +116,4 @@ impl fmt::Display for RouteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some errors show their cause themselves.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

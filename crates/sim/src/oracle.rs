@@ -49,6 +49,7 @@ pub(crate) fn judge(input: &Input, world: &WorldState) -> Vec<String> {
     judge.egress(&all);
     judge.timers(input, &a, &from('T', 'A'));
     judge.loops(input, &logs[&'L']);
+    judge.only_the_slow_run_out_of_time();
     judge.drained();
     judge.problems
 }
@@ -177,6 +178,18 @@ impl Judge<'_> {
         let longest = input.loops * (MAX_HOPS as usize + 1);
         if log.0.len() > longest || ended > input.loops || ends.len() < input.loops {
             self.problems.push(format!("L: {} loops went on for {} messages, {ended} were ended", input.loops, log.0.len()));
+        }
+    }
+
+    /// Work that needs several invocations is not given up for that.
+    fn only_the_slow_run_out_of_time(&mut self) {
+        let late = self.world.letters.values().filter(|letter| letter.error.contains("before the deadline"));
+        for message in late.flat_map(|letter| &letter.envelope.messages) {
+            if let Ok(Some(payload)) = message.get::<Payload>()
+                && payload.kind != Kind::Slow
+            {
+                self.problems.push(format!("{payload:?} was given up because other work took the time"));
+            }
         }
     }
 

@@ -70,6 +70,15 @@ impl InstanceStore for Connection {
         self.world.call(self.env, "finish", address, operation).await
     }
 
+    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+        let operation = |world: &mut WorldState, _| {
+            if let Some(record) = world.table.get_mut(address).filter(|record| record.epoch == epoch) {
+                record.lease_until = Timestamp::ZERO;
+            }
+        };
+        self.world.call(self.env, "release", address, operation).await
+    }
+
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
         let operation = |world: &mut WorldState, now| {
             world.looks += 1;

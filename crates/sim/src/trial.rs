@@ -107,8 +107,9 @@ fn input(rng: &mut fastrand::Rng, reordered: bool) -> Input {
     for number in 0..110 {
         let target = if rng.bool() { 'A' } else { 'B' };
         let count = if rng.u8(0..4) == 0 { rng.u32(2..6) } else { 1 };
+        let (first, place) = if number < 90 { strike(rng, target) } else { (Kind::Plain, target) };
         let payloads = (0..count).map(|part| {
-            let (kind, at) = if number < 90 && part == 0 { strike(rng, target) } else { (Kind::Plain, target) };
+            let (kind, at) = if part == 0 || first == Kind::Lengthy { (first, place) } else { (Kind::Plain, target) };
             Payload { number, part, kind, at }
         });
         records.push((target, payloads.collect()));
@@ -125,6 +126,7 @@ fn strike(rng: &mut fastrand::Rng, target: char) -> (Kind, char) {
         3 => (Kind::Terminal, at),
         4 if rng.u8(0..3) == 0 => (Kind::Deadly, at),
         5 => (Kind::Slow, at),
+        23 => (Kind::Lengthy, at),
         6..=10 if target == 'A' => (Kind::Delays, target),
         11..=16 if target == 'A' => (Kind::DelaysWithToken, target),
         17..=22 if target == 'A' => (Kind::Cancels, target),

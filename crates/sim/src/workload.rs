@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Deadly,
     /// Does not return in time at its first call.
     Slow,
+    /// Takes 12 s, so that an invocation has time for two.
+    Lengthy,
     /// Also sends a delayed message to T.
     Delays,
     /// As `Delays`, with a token.
@@ -127,6 +129,10 @@ impl Invoke for Handler {
             Kind::Terminal => Err(FunctionError::terminal("never")),
             Kind::Deadly => {
                 self.world.crash(self.env, "handler").await;
+                Ok(())
+            }
+            Kind::Lengthy => {
+                self.world.executor.sleep(12_000).await;
                 Ok(())
             }
             Kind::Slow if call == 1 => {

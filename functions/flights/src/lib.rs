@@ -13,6 +13,7 @@
 mod aircraft;
 mod airport;
 mod date;
+#[cfg(feature = "local")]
 pub mod local;
 mod messages;
 mod report;

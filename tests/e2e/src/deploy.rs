@@ -31,8 +31,10 @@ pub(crate) struct Changes {
     pub(crate) timeout: Option<u32>,
     /// Seconds until the messages of a Lambda that died come again.
     pub(crate) visibility: Option<u32>,
-    /// Logical ids of Lambdas whose streams the scenario reads itself.
-    pub(crate) without_streams: &'static [&'static str],
+    /// Receives after which SQS gives a function's message up.
+    pub(crate) max_receives: Option<u32>,
+    /// Events that the scenario makes itself: the Lambda's logical id, and the event's.
+    pub(crate) without_events: &'static [(&'static str, &'static str)],
     /// Deploy the test's own functions too.
     pub(crate) own_functions: bool,
 }
@@ -159,6 +161,9 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
         if let (true, Some(visibility)) = (hides, changes.visibility) {
             resource["Properties"]["VisibilityTimeout"] = visibility.into();
         }
+        if let (Some(receives), Some(redrive)) = (changes.max_receives, resource.pointer_mut("/Properties/RedrivePolicy")) {
+            redrive["maxReceiveCount"] = receives.into();
+        }
         if resource["Type"] == "AWS::Serverless::Function" {
             if let Some(function) = resource.as_object_mut() {
                 function.remove("Metadata");
@@ -170,10 +175,8 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
                 }
             }
             resource["Properties"]["CodeUri"] = json!({"Bucket": bucket, "Key": format!("{}.zip", kebab_case(id))});
-            if changes.without_streams.contains(&id.as_str())
-                && let Some(events) = resource["Properties"]["Events"].as_object_mut()
-            {
-                events.retain(|_, event| event["Type"] != "Kinesis");
+            if let Some(events) = resource["Properties"]["Events"].as_object_mut() {
+                events.retain(|event, _| !changes.without_events.contains(&(id.as_str(), event.as_str())));
             }
         }
     }
@@ -209,8 +212,9 @@ mod tests {
         let template = json!({
             "Globals": {"Function": {"Timeout": {"Ref": "FunctionTimeout"}}},
             "Resources": {
-                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180}},
+                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180, "RedrivePolicy": {"maxReceiveCount": 1000}}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
+                "Topic": {"Type": "AWS::SNS::Topic"},
                 "OldMessages": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Metadata": {}, "Properties": {
                     "Events": {"A": {"Type": "Kinesis"}, "B": {"Type": "SQS", "Properties": {
@@ -218,13 +222,16 @@ mod tests {
             },
             "Own": {"OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}}},
         });
-        let changes = Changes { timeout: Some(3), visibility: Some(4), without_streams: &["FlightsRouter"], own_functions: true };
+        let (timeout, visibility, max_receives) = (Some(3), Some(4), Some(2));
+        let changes =
+            Changes { timeout, visibility, max_receives, without_events: &[("FlightsRouter", "A")], own_functions: true };
         let changed = changed(template, &changes, "packages").unwrap();
         let expected = json!({
             "Globals": {"Function": {"Timeout": 3}},
             "Resources": {
-                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4}},
+                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4, "RedrivePolicy": {"maxReceiveCount": 2}}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
+                "Topic": {"Type": "AWS::SNS::Topic"},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Properties": {
                     "CodeUri": {"Bucket": "packages", "Key": "flights-router.zip"}, "Events": {"B": {"Type": "SQS", "Properties": {
                         "ScalingConfig": {"MaximumConcurrency": 5}}}}}},

@@ -48,6 +48,10 @@ pub(crate) enum Fault {
     FailEntries,
     /// The call waits before it is made.
     Delay(Duration),
+    /// The caller has no permission.
+    Deny,
+    /// The table, queue, topic or stream is not there.
+    Missing,
 }
 
 /// A fault, for which calls, and how often.
@@ -57,8 +61,17 @@ pub(crate) struct Rule {
     pub(crate) service: &'static str,
     pub(crate) actions: &'static [&'static str],
     pub(crate) fault: Fault,
-    /// 0.0 to 1.0.
+    /// 0.0 to 1.0. Whatever it is, the fifth call that the rule is for is struck.
     pub(crate) probability: f64,
+}
+
+/// The call that a rule strikes for certain, so that no run is without its faults.
+const SURE: u64 = 5;
+
+impl Rule {
+    fn is_for(&self, call: &Call) -> bool {
+        self.account == call.account && self.service == call.service && self.actions.contains(&call.action.as_str())
+    }
 }
 
 /// The rules, what they decided, and how many calls there were.
@@ -67,7 +80,8 @@ pub(crate) struct Faults(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    rules: Vec<Rule>,
+    /// With the calls that each was asked about.
+    rules: Vec<(Rule, u64)>,
     rng: fastrand::Rng,
     calls: BTreeMap<(String, String), u64>,
     struck: BTreeMap<(String, String), u64>,
@@ -81,12 +95,12 @@ impl Faults {
     }
 
     pub(crate) fn add(&self, rules: impl IntoIterator<Item = Rule>) {
-        self.lock().rules.extend(rules);
+        self.lock().rules.extend(rules.into_iter().map(|rule| (rule, 0)));
     }
 
     /// From now on this account's calls go well.
     pub(crate) fn clear(&self, account: &str) {
-        self.lock().rules.retain(|rule| rule.account != account);
+        self.lock().rules.retain(|(rule, _)| rule.account != account);
     }
 
     /// Calls of an account so far, by `service.Action`.
@@ -104,15 +118,32 @@ impl Faults {
         let state = &mut *self.lock();
         let name = format!("{}.{}", call.service, call.action);
         *state.calls.entry((call.account.clone(), name.clone())).or_default() += 1;
-        let rule = state.rules.iter().find(|rule| {
-            rule.account == call.account
-                && rule.service == call.service
-                && rule.actions.contains(&call.action.as_str())
-                && state.rng.f64() < rule.probability
-        })?;
-        let key = (call.account.clone(), format!("{name} {:?}", rule.fault));
-        *state.struck.entry(key).or_default() += 1;
-        Some(rule.fault)
+        let State { rules, rng, struck, .. } = state;
+        let mut strikes = None;
+        for (rule, asked) in rules.iter_mut().filter(|entry| entry.0.is_for(call)) {
+            *asked += 1;
+            if *asked == SURE || rng.f64() < rule.probability {
+                strikes = Some(rule.fault);
+                break;
+            }
+        }
+        let fault = strikes?;
+        let key = (call.account.clone(), format!("{name} {fault:?}"));
+        *struck.entry(key).or_default() += 1;
+        Some(fault)
+    }
+
+    /// This fault had nothing to strike after all: the next call will do.
+    pub(crate) fn missed(&self, call: &Call, fault: Fault) {
+        let state = &mut *self.lock();
+        let key = (call.account.clone(), format!("{}.{} {fault:?}", call.service, call.action));
+        if let Some(struck) = state.struck.get_mut(&key) {
+            *struck -= 1;
+        }
+        for (_, asked) in state.rules.iter_mut().filter(|entry| entry.0.is_for(call) && entry.0.fault == fault && entry.1 >= SURE)
+        {
+            *asked = SURE - 1;
+        }
     }
 
     /// A number below `end`, for faults that strike only a part.
@@ -126,7 +157,8 @@ impl Faults {
 }
 
 fn counts(map: &BTreeMap<(String, String), u64>, account: &str) -> BTreeMap<String, u64> {
-    map.iter().filter(|((whose, _), _)| whose == account).map(|((_, name), count)| (name.clone(), *count)).collect()
+    let theirs = map.iter().filter(|((whose, _), count)| whose == account && **count > 0);
+    theirs.map(|((_, name), count)| (name.clone(), *count)).collect()
 }
 
 /// A service's own words for a fault: status, error code, body.
@@ -142,6 +174,10 @@ pub(crate) fn refusal(call: &Call, fault: Fault) -> (StatusCode, String) {
             );
         }
         (Fault::Conflict, _) => (StatusCode::BAD_REQUEST, "com.amazonaws.dynamodb.v20120810#TransactionConflictException"),
+        (Fault::Deny, _) => (StatusCode::BAD_REQUEST, "AccessDeniedException"),
+        (Fault::Missing, "sqs") => (StatusCode::BAD_REQUEST, "com.amazonaws.sqs#QueueDoesNotExist"),
+        (Fault::Missing, "sns") => (StatusCode::NOT_FOUND, "NotFound"),
+        (Fault::Missing, _) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         (Fault::Throttle, "dynamodb") => {
             (StatusCode::BAD_REQUEST, "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException")
         }

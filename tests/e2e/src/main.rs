@@ -52,7 +52,7 @@ struct Args {
     #[arg(long)]
     log: PathBuf,
     /// How often to run everything
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
     /// Only scenarios whose name contains this
     #[arg(long)]

@@ -33,13 +33,7 @@ impl fmt::Display for Problem {
 
 impl<E: std::error::Error> From<E> for Problem {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self(text)
+        Self(statefun_core::chain(&error))
     }
 }
 

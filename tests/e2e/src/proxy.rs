@@ -73,8 +73,8 @@ impl Proxy {
                 self.forward(request).await?;
                 Err(io::Error::other("the answer is lost"))
             }
-            Some(Fault::FailEntries) => self.forward_part(request).await,
-            Some(fault @ (Fault::Throttle | Fault::Fail | Fault::Conflict)) => {
+            Some(Fault::FailEntries) => self.forward_part(&call, request).await,
+            Some(fault @ (Fault::Throttle | Fault::Fail | Fault::Conflict | Fault::Deny | Fault::Missing)) => {
                 let (status, body) = refusal(&call, fault);
                 let kind = if call.service == "sns" { "text/xml" } else { "application/x-amz-json-1.0" };
                 let reply = Response::builder().status(status).header("content-type", kind);
@@ -84,8 +84,9 @@ impl Proxy {
     }
 
     /// Passes a batch on without one of its entries, and says that this one failed.
-    async fn forward_part(&self, request: Request<Bytes>) -> io::Result<Response<Full<Bytes>>> {
+    async fn forward_part(&self, call: &Call, request: Request<Bytes>) -> io::Result<Response<Full<Bytes>>> {
         let Some((rest, id)) = without_entry(request.body(), |count| self.faults.below(count)) else {
+            self.faults.missed(call, Fault::FailEntries);
             return self.forward(request).await;
         };
         let reply = self.forward(request.map(|_| rest)).await?;

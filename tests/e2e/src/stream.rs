@@ -26,16 +26,20 @@ pub(crate) async fn drain(world: &World, stream: &str, function: &str, limit: Du
     let shards = world.clients.kinesis.list_shards().stream_name(name).send().await?;
     for shard in shards.shards() {
         let mut records = read(world, name, shard.shard_id()).await?;
+        let mut last = None;
         while !records.is_empty() {
             if Instant::now() > deadline {
-                let left = records.len();
-                return Err(Problem::new(format!("{left} records of {stream} are not read after {} s", limit.as_secs())));
+                let what = format!("{} records of {stream} are not read after {} s", records.len(), limit.as_secs());
+                return Err(last.unwrap_or_else(|| Problem::new("each batch failed in part")).during(what));
             }
             let batch = &records[..records.len().min(BATCH)];
             let done = match world.http.invoke(function, &json!({"Records": batch})).await {
                 Ok(answer) => done(batch, &answer)?,
                 // A crash, such as the process being killed.
-                Err(_) => 0,
+                Err(problem) => {
+                    last = Some(problem);
+                    0
+                }
             };
             if done < batch.len() {
                 tokio::time::sleep(PAUSE).await;

@@ -27,14 +27,17 @@ pub(crate) enum Act {
     Mend,
     /// Ends the process, unless this file is there; makes it before.
     ExitOnce(String),
-    /// Ends the process, always.
-    Exit,
-    /// Waits for ever, unless this file is there; makes it before. The runtime gives it up before Lambda does.
+    /// Ends the process, always; adds a line to this file before.
+    Exit(String),
+    /// Waits for ever, unless this file is there; makes it before. The runtime gives it up before Lambda does. The process notes
+    /// itself in the file, and in `<file>.again` when it comes again.
     HangOnce(String),
-    /// Blocks its thread for ever, unless this file is there; makes it before. Only Lambda can end that.
+    /// Blocks its thread for ever, unless this file is there; makes it before. Only Lambda can end that. Notes as `HangOnce`.
     BlockOnce(String),
     /// Sends the number, one less, to the instances of this list in turn, until it is 0.
     Pass(Vec<String>),
+    /// Writes a task with the number to the egress `e2e/out`.
+    Emit,
     /// Sends itself a task with this number, this many milliseconds later.
     Later(u64, u64),
 }

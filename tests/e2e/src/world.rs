@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -12,14 +12,15 @@ use aws_sdk_sqs::types::{Message, MessageAttributeValue, QueueAttributeName};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use statefun_aws::{Clients, group_id};
+use statefun_aws::{Clients, SystemClock, group_id};
 use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue, stored};
+use statefun_engine::ports::Clock;
 
 use crate::{
     deploy::{Changes, Packages, Stack},
     faults::Faults,
     http::{Http, REGION},
-    problem::{Problem, Result, until},
+    problem::{Problem, Result, same, until},
 };
 
 /// What all scenarios share.
@@ -164,20 +165,38 @@ impl World {
         Ok(items.into_iter().filter(|item| text(item, "pk").starts_with(prefix)).collect())
     }
 
-    /// Returns once a queue holds nothing, neither waiting nor on its way.
+    /// Puts an item of the table under another sort key.
+    pub(crate) async fn rename(&self, mut item: HashMap<String, AttributeValue>, sort: &str) -> Result<()> {
+        let table = self.stack.output("Table")?;
+        let key = ["pk", "sk"].into_iter().filter_map(|name| Some((name.to_owned(), item.get(name)?.clone())));
+        let delete = self.clients.dynamodb.delete_item().table_name(table).set_key(Some(key.collect()));
+        item.insert("sk".to_owned(), AttributeValue::S(sort.to_owned()));
+        self.clients.dynamodb.put_item().table_name(table).set_item(Some(item)).send().await?;
+        delete.send().await?;
+        Ok(())
+    }
+
+    /// How many messages a queue holds: waiting, on their way, and delayed.
+    pub(crate) async fn holds(&self, queue: &str) -> Result<u64> {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+        ];
+        let get = self.clients.sqs.get_queue_attributes().queue_url(queue);
+        let reply = get.set_attribute_names(Some(names.to_vec())).send().await?;
+        let mut held = 0;
+        for name in &names {
+            let count =
+                reply.attributes().and_then(|map| map.get(name)).ok_or_else(|| Problem::new("the queue tells no count"))?;
+            held += count.parse::<u64>()?;
+        }
+        Ok(held)
+    }
+
+    /// Returns once a queue holds nothing.
     pub(crate) async fn emptied(&self, queue: &str, limit: Duration) -> Result<()> {
-        until(&format!("{queue} does not become empty"), limit, async || {
-            let names = [
-                QueueAttributeName::ApproximateNumberOfMessages,
-                QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-                QueueAttributeName::ApproximateNumberOfMessagesDelayed,
-            ];
-            let get = self.clients.sqs.get_queue_attributes().queue_url(queue);
-            let reply = get.set_attribute_names(Some(names.to_vec())).send().await?;
-            let counts = names.map(|name| reply.attributes().and_then(|map| map.get(&name)).cloned().unwrap_or_default());
-            if counts.iter().all(|count| count == "0") { Ok(()) } else { Err(Problem::new(counts.join(" + "))) }
-        })
-        .await
+        until(&format!("{queue} does not become empty"), limit, async || same("messages", &self.holds(queue).await?, &0)).await
     }
 
     /// An operator's command to the router.
@@ -200,16 +219,20 @@ fn state<T: DeserializeOwned>(item: &HashMap<String, AttributeValue>, name: &str
     value.value.as_ref().map(|json| serde_json::from_slice(json)).transpose().map_err(Problem::from)
 }
 
+/// This moment.
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
 /// An envelope with one JSON message, as a router would make it at this moment.
 pub(crate) fn envelope(to: &str, identity: &str, kind: &'static str, message: &impl serde::Serialize) -> Result<Envelope> {
     let address = Address::parse(to)?;
-    let sent_at = Timestamp(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64);
     let message = TypedValue::present(TypeName::from_static(kind), serde_json::to_vec(message)?);
     Ok(Envelope {
         id: EnvelopeId::of_ingress("e2e", format!("{to} {identity}").as_bytes(), address.function()),
         to: address,
         from: None,
-        sent_at,
+        sent_at: now(),
         keyed: false,
         hops: 0,
         trace: None,

@@ -4,22 +4,22 @@
 //! `base64`. The partition key is the sender's id (a hash of it beyond 256 characters), so what one instance sends stays in
 //! one shard.
 //!
-//! StateFun's own `KinesisEgressRecord` says stream, partition key and bytes by itself and is sent as it says. Parts of it that
-//! Kinesis could never take (an empty or overlong key, a hash key that is no 128-bit number, a stream name that can be none) are
-//! replaced by what any other record has; one that cannot be read goes out as any other type does. Refused, it would hold up its
-//! sender for ever.
-
-use std::collections::BTreeMap;
+//! StateFun's own `KinesisEgressRecord` says partition key and bytes by itself and is sent as it says, to the declared stream: one
+//! that it names may not exist, or not be allowed. Parts that Kinesis could never take (an empty or overlong key, a hash key that
+//! is no 128-bit number) are replaced by what any other record has; one that cannot be read goes out as any other type does.
+//! Refused, it would hold up its sender for ever.
 
 use aws_sdk_kinesis::{Client, types::PutRecordsRequestEntry};
 use aws_smithy_types::{Blob, DateTime, date_time::Format, error::operation::BuildError};
-use futures_util::future::join_all;
 use serde::Serialize;
 use statefun_core::{EgressRecord, Timestamp, WireValue};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
-use super::{CALL, entry_error, repeated, rounds::packed_by, unanswered};
-use crate::group::hex;
+use super::{CALL, rounds::packed_by};
+use crate::{
+    entries::{FailedEntry, repeated, unanswered},
+    group::hex,
+};
 
 /// The type of StateFun's records that name their own stream and key.
 pub const STATEFUN_RECORD: &str = "type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord";
@@ -30,9 +30,6 @@ const MAX_ENTRIES: usize = 500;
 const MAX_BYTES: usize = 5 * 1_024 * 1_024;
 /// Characters of a partition key. Source: the `PutRecords` reference.
 const MAX_KEY_CHARS: usize = 256;
-/// Characters of a stream's name, and of its ARN. Source: the `PutRecords` reference.
-const MAX_NAME: usize = 128;
-const MAX_ARN: usize = 2_048;
 
 /// StateFun's `io.statefun.sdk.egress.KinesisEgressRecord`. Source: `kinesis-egress.proto` of apache/flink-statefun.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -43,7 +40,7 @@ pub struct KinesisEgressRecord {
     /// The record's data.
     #[prost(bytes = "vec", tag = "2")]
     pub value_bytes: Vec<u8>,
-    /// The stream's name.
+    /// The stream's name: not used here, the egress's own is.
     #[prost(string, tag = "3")]
     pub stream: String,
     /// A decimal number below 2^128, or empty.
@@ -54,23 +51,21 @@ pub struct KinesisEgressRecord {
 /// A record as Kinesis takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Put {
-    stream: String,
     key: String,
     hash_key: Option<String>,
     data: Vec<u8>,
 }
 
 impl Put {
-    fn of(record: &EgressRecord, stream: &str) -> Self {
+    fn of(record: &EgressRecord) -> Self {
         let own_key = partition_key(record.from.id());
         if let Some(named) = statefun_record(record) {
-            let KinesisEgressRecord { partition_key, value_bytes, stream: wanted, explicit_hash_key } = named;
+            let KinesisEgressRecord { partition_key, value_bytes, explicit_hash_key, stream: _ } = named;
             let key = if is_key(&partition_key) { partition_key } else { own_key };
-            let stream = if is_stream(&wanted) { wanted } else { stream.to_owned() };
             let hash_key = Some(explicit_hash_key).filter(|number| is_hash_key(number));
-            return Self { stream, key, hash_key, data: value_bytes };
+            return Self { key, hash_key, data: value_bytes };
         }
-        Self { stream: stream.to_owned(), key: own_key, hash_key: None, data: line(record) }
+        Self { key: own_key, hash_key: None, data: line(record) }
     }
 
     fn bytes(&self) -> usize {
@@ -105,14 +100,6 @@ fn is_hash_key(number: &str) -> bool {
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u128>().is_ok()
 }
 
-fn is_stream(stream: &str) -> bool {
-    let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    match stream.starts_with("arn:") {
-        true => stream.len() <= MAX_ARN && stream.contains(":stream/"),
-        false => (1..=MAX_NAME).contains(&stream.len()) && stream.bytes().all(named),
-    }
-}
-
 #[derive(Serialize)]
 struct Line<'a> {
     id: String,
@@ -145,25 +132,12 @@ fn rfc_3339(at: Timestamp) -> String {
 
 /// Sends the records; one result per record.
 pub(super) async fn emit(client: &Client, stream: &str, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
-    let puts: Vec<Put> = records.iter().map(|record| Put::of(record, stream)).collect();
-    let mut by_stream: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, put) in puts.iter().enumerate() {
-        by_stream.entry(&put.stream).or_default().push(index);
-    }
-    let sent = join_all(by_stream.into_iter().map(|(stream, indices)| emit_to(client, stream, indices, &puts))).await;
-    let mut results: Vec<_> = puts.iter().map(|_| Err(unanswered())).collect();
-    for (index, result) in sent.into_iter().flatten() {
-        results[index] = result;
-    }
-    results
-}
-
-async fn emit_to(client: &Client, stream: &str, indices: Vec<usize>, puts: &[Put]) -> Vec<(usize, Result<(), PortError>)> {
-    let mut results = Vec::with_capacity(indices.len());
-    // One request after the other: order within the stream is kept unless a part of a request fails.
-    for request in packed_by(&indices, MAX_ENTRIES, MAX_BYTES, |index| puts[index].bytes()) {
-        let answers = put_records(client, stream, request.iter().map(|index| &puts[*index])).await;
-        results.extend(request.into_iter().zip(answers));
+    let puts: Vec<Put> = records.iter().map(|record| Put::of(record)).collect();
+    let all: Vec<_> = (0..puts.len()).collect();
+    let mut results = Vec::with_capacity(puts.len());
+    // One request after the other: order is kept unless a part of a request fails.
+    for request in packed_by(&all, MAX_ENTRIES, MAX_BYTES, |index| puts[index].bytes()) {
+        results.extend(put_records(client, stream, request.iter().map(|index| &puts[*index])).await);
     }
     results
 }
@@ -186,11 +160,11 @@ async fn put_records(client: &Client, stream: &str, puts: impl ExactSizeIterator
         .map(|entry| match (&entry.sequence_number, &entry.error_code) {
             (Some(_), None) => Ok(()),
             // Entries fail by throttling or inside of the service, never by the caller's fault.
-            (_, Some(code)) => Err(entry_error(code, entry.error_message(), false)),
-            (None, None) => Err(unanswered()),
+            (_, Some(code)) => Err(FailedEntry { id: "", code, text: entry.error_message(), sender_fault: false }.error(CALL)),
+            (None, None) => Err(unanswered(CALL)),
         })
         .collect();
-    answers.resize_with(count, || Err(unanswered()));
+    answers.resize_with(count, || Err(unanswered(CALL)));
     answers
 }
 
@@ -212,13 +186,13 @@ mod tests {
         };
         change(&mut named);
         let value = TypedValue::present(TypeName::parse(STATEFUN_RECORD).unwrap(), prost::Message::encode_to_vec(&named));
-        Put::of(&record(1, "Bob", value), "mine")
+        Put::of(&record(1, "Bob", value))
     }
 
     #[test]
     fn a_record_is_a_line_of_json() {
-        let put = Put::of(&record(1, "Bob", TypedValue::present(TypeName::from_static("a/b"), "{\"x\":1}")), "mine");
-        assert_eq!((put.stream.as_str(), put.key.as_str(), put.hash_key), ("mine", "Bob", None));
+        let put = Put::of(&record(1, "Bob", TypedValue::present(TypeName::from_static("a/b"), "{\"x\":1}")));
+        assert_eq!((put.key.as_str(), put.hash_key), ("Bob", None));
         let id = "01".repeat(16);
         let expected = format!(
             r#"{{"id":"{id}","at":"2024-03-01T00:00:00.007Z","egress":"example/out","from":"a/b/Bob","type":"a/b","text":"{{\"x\":1}}"}}"#
@@ -229,11 +203,9 @@ mod tests {
     #[test]
     fn statefuns_records_say_it_themselves() {
         let put = named(|_| ());
-        let expected = Put { stream: "other".to_owned(), key: "key".to_owned(), hash_key: None, data: vec![1, 2] };
+        let expected = Put { key: "key".to_owned(), hash_key: None, data: vec![1, 2] };
         assert_eq!(put, expected);
         assert_eq!(named(|named| named.explicit_hash_key = "7".to_owned()).hash_key.unwrap(), "7");
-        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/other";
-        assert_eq!(named(|named| named.stream = arn.to_owned()).stream, arn);
     }
 
     #[test]
@@ -241,16 +213,13 @@ mod tests {
         for key in [String::new(), "ä".repeat(257)] {
             assert_eq!(named(|named| named.partition_key = key).key, "Bob");
         }
-        for stream in ["", "no such name", "arn:aws:sns:x", &"s".repeat(129)] {
-            assert_eq!(named(|named| named.stream = stream.to_owned()).stream, "mine", "{stream}");
-        }
         for number in ["-1", "+1", "x", "340282366920938463463374607431768211456"] {
             assert_eq!(named(|named| named.explicit_hash_key = number.to_owned()).hash_key, None, "{number}");
         }
         let broken = TypedValue::present(TypeName::parse(STATEFUN_RECORD).unwrap(), vec![0x0a, 9, b'x']);
-        let put = Put::of(&record(1, "Bob", broken), "mine");
+        let put = Put::of(&record(1, "Bob", broken));
         assert!(put.data.starts_with(b"{\"id\":"));
-        let long = Put::of(&record(1, &"ä".repeat(257), TypedValue::absent(TypeName::from_static("a/b"))), "mine");
+        let long = Put::of(&record(1, &"ä".repeat(257), TypedValue::absent(TypeName::from_static("a/b"))));
         assert_eq!(long.key.len(), 64);
     }
 
@@ -259,7 +228,7 @@ mod tests {
     fn the_largest_value_fits() {
         let id = "\u{1}".repeat(MAX_ID_BYTES);
         let value = TypedValue::present(TypeName::from_static("a/b"), vec![0xff; MAX_MESSAGE_BYTES]);
-        let put = Put::of(&record(1, &id, value), "mine");
+        let put = Put::of(&record(1, &id, value));
         assert!((1_000_000..1_024 * 1_024).contains(&put.bytes()), "{}", put.bytes());
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Delivery is at least once, with a stable id: the attribute `statefun-id`, or the member `id`. FIFO queues and topics drop a
 //! repeated id by themselves for 5 minutes, and keep the order of what one instance sends. Standard ones, and Kinesis after a
-//! partial failure, keep none.
+//! partial failure, keep none. A sender's records to a FIFO queue or topic go out one request after the other.
 //!
 //! **What holds up an instance.** A record that a sink refuses stays in its sender's outbox, and the sender's later messages wait
 //! behind it. So nothing that a handler can put into a record is refused: unknown egresses and values over
@@ -134,22 +134,6 @@ const CALL: &str = "send to an egress";
 
 fn refused(text: String) -> PortError {
     PortError::new(CALL, PortErrorKind::Refused, text)
-}
-
-/// The error of one entry of a batch.
-fn entry_error(code: &str, text: Option<&str>, sender_fault: bool) -> PortError {
-    let kind = crate::error::kind_of_code(code, sender_fault);
-    PortError::new(CALL, kind, format!("{code}: {}", text.unwrap_or("no reason given")))
-}
-
-/// The same error for each of several records.
-fn repeated(error: &PortError, count: usize) -> Vec<Result<(), PortError>> {
-    (0..count).map(|_| Err(PortError::new(error.call, error.kind, error.source.to_string()))).collect()
-}
-
-/// An entry that a service's answer does not name.
-fn unanswered() -> PortError {
-    PortError::new(CALL, PortErrorKind::Unavailable, "the service's answer does not name the record")
 }
 
 #[cfg(test)]

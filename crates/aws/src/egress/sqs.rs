@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
-use super::{CALL, entry_error, message::Message, repeated, rounds::Batches, unanswered};
+use super::{CALL, message::Message, rounds::Batches};
+use crate::entries::{FailedEntry, outcomes, repeated};
 
 /// Bytes of one request. Source: SQS quotas (1 MiB since August 2025).
 pub(super) const MAX_BYTES: usize = 1_024 * 1_024;
@@ -31,15 +32,13 @@ impl Batches for Queue<'_> {
             Ok(output) => output,
             Err(error) => return repeated(&crate::error::port_error(CALL, error), batch.len()),
         };
-        let result = |index: usize| {
-            let id = index.to_string();
-            if output.successful.iter().any(|entry| entry.id == id) {
-                return Ok(());
-            }
-            let failed = output.failed.iter().find(|entry| entry.id == id);
-            Err(failed.map_or_else(unanswered, |entry| entry_error(&entry.code, entry.message.as_deref(), entry.sender_fault)))
-        };
-        (0..batch.len()).map(result).collect()
+        let failed = output.failed.iter().map(|entry| FailedEntry {
+            id: &entry.id,
+            code: &entry.code,
+            text: entry.message.as_deref(),
+            sender_fault: entry.sender_fault,
+        });
+        outcomes(CALL, batch.len(), output.successful.iter().map(|entry| &*entry.id), failed)
     }
 }
 

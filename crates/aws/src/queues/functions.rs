@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use statefun_core::{Address, TypeName};
+use statefun_core::{Address, TypeName, resource_name};
 
-use crate::group::{queue_name, shard_of};
+use crate::group::shard_of;
 
 /// The queues of each function: of its own name, or of its namespace. The name of its own counts first.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +36,8 @@ impl FunctionQueues {
     /// The URL of the declared queue with this name; takes the queue's ARN, URL or name.
     #[must_use]
     pub fn url_of(&self, queue: &str) -> Option<&Arc<str>> {
-        let name = queue_name(queue);
-        self.urls().find(|url| queue_name(url) == name)
+        let name = resource_name(queue);
+        self.urls().find(|url| resource_name(url) == name)
     }
 
     /// All URLs.
@@ -55,7 +55,7 @@ mod tests {
         let mut queues = FunctionQueues::default();
         queues.function(TypeName::from_static("a/one"), ["http://x/1/one.fifo".to_owned()]);
         queues.namespace("a", ["http://x/1/a-0.fifo".to_owned(), "http://x/1/a-1.fifo".to_owned()]);
-        let of = |text: &str| queues.queue_of(&Address::parse(text).unwrap()).map(|url| queue_name(url).to_owned());
+        let of = |text: &str| queues.queue_of(&Address::parse(text).unwrap()).map(|url| resource_name(url).to_owned());
         assert_eq!(of("a/one/x").as_deref(), Some("one.fifo"));
         assert_eq!(of("b/one/x"), None);
         let found: std::collections::BTreeSet<_> = (0..50).filter_map(|id| of(&format!("a/other/{id}"))).collect();

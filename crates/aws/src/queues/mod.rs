@@ -71,6 +71,11 @@ pub(crate) fn as_body(json: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use statefun_core::{
+        Address, EnvelopeId, Timestamp, TypeName, TypedValue,
+        limits::{MAX_ID_BYTES, MAX_MESSAGE_BYTES},
+    };
+
     use super::*;
 
     #[test]
@@ -80,5 +85,25 @@ mod tests {
         assert_eq!(body, r#"{"a":"x\ufffey\uffff"}"#);
         let read: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(read["a"], "x\u{fffe}y\u{ffff}");
+    }
+
+    /// An envelope that a queue refuses would hold up its sender for ever.
+    #[test]
+    fn the_largest_message_fits_whatever_its_characters_are() {
+        for character in ["x", "\"", "\n", "\u{1}", "\u{ffff}", "\u{10ffff}"] {
+            let text = character.repeat(MAX_MESSAGE_BYTES / character.len());
+            let envelope = Envelope {
+                id: EnvelopeId([1; 16]),
+                to: Address::new(TypeName::from_static("a/b"), "\u{ffff}".repeat(MAX_ID_BYTES / 3)).unwrap(),
+                from: None,
+                sent_at: Timestamp(1),
+                keyed: false,
+                hops: 0,
+                trace: None,
+                messages: vec![TypedValue::present(TypeName::from_static("a/v"), text)],
+            };
+            let bytes = as_body(envelope.to_wire()).len();
+            assert!(bytes <= 1_024 * 1_024, "{bytes} bytes of {character:?}");
+        }
     }
 }

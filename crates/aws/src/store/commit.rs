@@ -24,8 +24,9 @@ const INLINE_OUTBOX: usize = 200 * 1_024;
 const PART: usize = 380 * 1_024;
 /// Actions of a transaction. Source: DynamoDB's quotas.
 pub(super) const MAX_ACTIONS: usize = 100;
-/// How long parts of an outbox are kept if nobody deletes them: longer than any message that could lead to their being sent.
-const OUTBOX_TTL_SECONDS: u64 = 30 * 86_400;
+/// How long parts of an outbox are kept if nobody deletes them. A record whose parts are gone cannot be read, so it is longer than
+/// anything waits.
+const OUTBOX_TTL_SECONDS: u64 = 400 * 86_400;
 
 /// A commit as writes.
 #[derive(Debug, Default)]
@@ -82,7 +83,7 @@ impl Writes {
         let record = &commit.record;
         writes.update.set("v", number(record.version));
         writes.update.set("u", number(record.lease_until.0));
-        writes.update.set("r", bytes(encode_rest(record)));
+        writes.update.set("r", bytes(encode_rest(&commit.address, record)));
         writes.values(commit);
         writes.outbox(commit, now_seconds);
         if let Some(segment) = &commit.segment {

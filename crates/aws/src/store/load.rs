@@ -23,11 +23,18 @@ pub(crate) struct Pages<'a> {
     from: String,
     to: String,
     limit: Option<i32>,
+    /// What is read of an item; all without it.
+    only: Option<&'static str>,
     start: Option<Item>,
     done: bool,
 }
 
 impl Pages<'_> {
+    /// Reads these attributes only.
+    pub(crate) fn only(self, attributes: &'static str) -> Self {
+        Self { only: Some(attributes), ..self }
+    }
+
     /// The next page, or `None` after the last.
     pub(crate) async fn next(&mut self, call: &'static str) -> Result<Option<Vec<Item>>, PortError> {
         if self.done {
@@ -38,6 +45,7 @@ impl Pages<'_> {
         let request = request.expression_attribute_values(":pk", AttributeValue::S(self.partition.clone()));
         let request = request.expression_attribute_values(":from", AttributeValue::S(self.from.clone()));
         let request = request.expression_attribute_values(":to", AttributeValue::S(self.to.clone()));
+        let request = request.set_projection_expression(self.only.map(str::to_owned));
         let request = request.set_exclusive_start_key(self.start.take()).return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = request.send().await.map_err(|error| port_error(call, error))?;
         self.store.calls.consumed("Query", output.consumed_capacity());
@@ -50,14 +58,14 @@ impl Pages<'_> {
 impl DynamoStore {
     /// Items of a partition by sort key, both ends included; strongly consistent.
     pub(crate) fn pages(&self, partition: String, from: String, to: String, limit: Option<i32>) -> Pages<'_> {
-        Pages { store: self, partition, from, to, limit, start: None, done: false }
+        Pages { store: self, partition, from, to, limit, only: None, start: None, done: false }
     }
 
     pub(super) fn range(&self, address: &Address, from: String, to: String) -> Pages<'_> {
         self.pages(address.to_string(), from, to, None)
     }
 
-    /// The whole record of which this is the item. The caller holds the lease, so nobody changes the parts meanwhile.
+    /// The whole record of which this is the item. Who holds the lease gets it consistent; others may find parts of another moment.
     pub(super) async fn complete(&self, address: &Address, item: Item) -> Result<Record, PortError> {
         let mut loaded = record::decode(address, item).map_err(|error| unreadable("load", error))?;
         if loaded.outbox_parts > 0 {

@@ -133,6 +133,22 @@ impl InstanceStore for DynamoStore {
         }
     }
 
+    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+        let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
+        let request = request.update_expression("SET u = :zero").condition_expression("e = :epoch");
+        let request =
+            request.expression_attribute_values(":zero", number(0)).expression_attribute_values(":epoch", number(epoch));
+        match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+            Ok(output) => {
+                self.calls.consumed("UpdateItem", output.consumed_capacity());
+                Ok(())
+            }
+            // Somebody else has it by now.
+            Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => Ok(()),
+            Err(error) => Err(port_error("release", error)),
+        }
+    }
+
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
         let mut found = Vec::new();
         let mut pages = self.range(address, keys::segments_since(since), keys::segments_end());

@@ -47,7 +47,7 @@ pub(super) fn state_attribute(name: &str) -> String {
 }
 
 /// The rest of a record, for attribute `r`.
-pub(super) fn encode_rest(record: &Record) -> Vec<u8> {
+pub(super) fn encode_rest(owner: &Address, record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
     // The birth has an attribute of its own.
     let rest = Record {
@@ -59,13 +59,13 @@ pub(super) fn encode_rest(record: &Record) -> Vec<u8> {
         partial: record.partial.clone(),
         ..*record
     };
-    encode_record(&rest, Parts { state: false, outbox: false }, &mut bytes);
+    encode_record(owner, &rest, Parts { state: false, outbox: false }, &mut bytes);
     bytes
 }
 
 pub(super) fn decode(address: &Address, mut item: Item) -> Result<Loaded, Unreadable> {
     let rest = match item.remove("r") {
-        Some(AttributeValue::B(rest)) => decode_record(rest.into_inner().into())?,
+        Some(AttributeValue::B(rest)) => decode_record(address, rest.into_inner().into())?,
         _ => Record::default(),
     };
     let outbox = match item.remove("o") {

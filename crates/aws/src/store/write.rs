@@ -143,9 +143,13 @@ impl DynamoStore {
             delete.build().map(|delete| TransactWriteItem::builder().delete(delete).build())
         });
         let Ok(deletes) = deletes.collect::<Result<Vec<_>, _>>() else { return };
-        if let Err(error) = self.client.transact_write_items().set_transact_items(Some(deletes)).send().await {
-            let error = port_error("finish", error);
-            tracing::debug!(%error, "parts of a sent outbox are left to their time to live");
+        let request = self.client.transact_write_items().set_transact_items(Some(deletes));
+        match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+            Ok(output) => self.calls.consumed("TransactWriteItems", output.consumed_capacity()),
+            Err(error) => {
+                let error = port_error("finish", error);
+                tracing::debug!(%error, "parts of a sent outbox are left to their time to live");
+            }
         }
     }
 }

@@ -1,24 +1,23 @@
 //! Firing timers: by a wake-up, and by the sweep.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use statefun_core::{Timer, Timestamp};
-use statefun_engine::{
-    ports::{PortError, PortErrorKind},
-    send_in_order,
-};
+use futures_util::{StreamExt, stream};
+use statefun_core::{Address, Timer, Timestamp};
+use statefun_engine::ports::{PortError, PortErrorKind};
 
 use super::{
     DynamoTimers,
-    rows::{Row, SHARDS, WakeUp},
+    rows::{PAGE, Row, SHARDS, WakeUp},
 };
+use crate::error::unreadable;
 
 /// How far ahead a sweep arms: more than the time to the next one, which comes every minute.
 const ARM_AHEAD: Duration = Duration::from_secs(90);
-/// Rows that a sweep reads of a shard at a time.
-const PAGE: usize = 100;
 /// A wake-up that comes before its time by at most this is waited for; clocks differ a little.
 const EARLY: Duration = Duration::from_secs(5);
+/// Calls to the table at a time.
+const PARALLEL: usize = 32;
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,52 +44,113 @@ impl DynamoTimers {
         }
         self.clock.sleep_until(wake_up.due).await;
         match self.row(wake_up).await? {
-            Some(row) => self.fire(vec![row]).await.map(drop),
+            Some(row) => self.fire(vec![row]).await.1,
             None => Ok(()),
         }
     }
 
     /// Fires what is overdue and sends wake-ups for what falls due before the next sweep. Call it every minute; it stops at
-    /// `deadline`, and the next one goes on.
+    /// `deadline`, and the next one goes on, with another shard first.
     ///
     /// # Errors
-    /// [`PortError`] if a call failed; what is left is found by the next sweep.
+    /// The first [`PortError`], after everything else was done: a timer that cannot fire holds up no other. What is left is found
+    /// by the next sweep.
     pub async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError> {
         let mut swept = Swept::default();
-        for shard in 0..SHARDS {
-            while self.clock.now() < deadline {
-                let overdue = self.rows(shard, self.clock.now(), PAGE).await?;
-                let found = overdue.len();
-                swept.fired += self.fire(overdue).await?;
-                if found < PAGE {
-                    break;
-                }
-            }
-            let now = self.clock.now();
-            let upcoming = self.rows(shard, now.plus(ARM_AHEAD), usize::MAX).await?;
-            let upcoming = upcoming.into_iter().filter(|row| row.due > now);
-            let wakes: Vec<_> = upcoming.map(|row| self.wake(row.id, row.due)).collect();
-            swept.armed += wakes.len();
-            futures_util::future::join_all(wakes).await.into_iter().collect::<Result<(), _>>()?;
+        let mut result = Ok(());
+        let first = (self.clock.now().0 / 60_000 % u64::from(SHARDS)) as u8;
+        for shard in (0..SHARDS).map(|step| (first + step) % SHARDS) {
+            result = result.and(self.fire_overdue(shard, deadline, &mut swept).await);
+            result = result.and(self.arm(shard, deadline, &mut swept).await);
         }
-        Ok(swept)
+        result.map(|()| swept)
     }
 
-    /// Sends the envelopes in their order, then deletes the rows; says how many there were. Cancelled ones are only deleted.
-    async fn fire(&self, rows: Vec<Row>) -> Result<usize, PortError> {
-        let (mut timers, mut gone) = (Vec::new(), Vec::new());
-        for row in rows {
-            let key = (row.id, row.due);
-            if self.is_buried(row.id).await? {
-                gone.push(key);
-            } else if let Some(timer) = self.read(row).await? {
-                timers.push(timer);
+    async fn fire_overdue(&self, shard: u8, deadline: Timestamp, swept: &mut Swept) -> Result<(), PortError> {
+        let (mut result, mut last) = (Ok(()), None);
+        while self.clock.now() < deadline {
+            let items = self.due_rows(shard, last, self.clock.now()).await?;
+            let full = items.len() >= PAGE;
+            let mut rows = Vec::with_capacity(items.len());
+            for item in items {
+                match Row::of(item) {
+                    Ok(row) => rows.push(row),
+                    Err(error) => result = result.and(Err(unreadable("due timers", error))),
+                }
+            }
+            last = rows.last().map(|row| WakeUp { id: row.id, due: row.due });
+            let (fired, outcome) = self.fire(rows).await;
+            swept.fired += fired;
+            result = result.and(outcome);
+            if !full || last.is_none() {
+                break;
             }
         }
-        send_in_order(&*self.queue, timers.iter().map(|timer: &Timer| &timer.envelope).collect()).await?;
-        gone.extend(timers.iter().map(|timer| (timer.envelope.id, timer.due)));
-        let deletes = gone.into_iter().map(|(id, due)| self.delete(id, due));
-        futures_util::future::join_all(deletes).await.into_iter().collect::<Result<(), _>>()?;
-        Ok(timers.len())
+        result
+    }
+
+    async fn arm(&self, shard: u8, deadline: Timestamp, swept: &mut Swept) -> Result<(), PortError> {
+        let now = self.clock.now();
+        if now >= deadline {
+            return Ok(());
+        }
+        let upcoming = self.unwoken(shard, now, now.plus(ARM_AHEAD)).await?;
+        let wakes = upcoming.into_iter().map(|WakeUp { id, due }| self.wake(id, due));
+        for woken in futures_util::future::join_all(wakes).await {
+            woken?;
+            swept.armed += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends the envelopes, each address's in their order, then deletes the rows; says how many were sent, and the first error.
+    /// What fails holds up only what is behind it for the same address. Cancelled ones are only deleted.
+    async fn fire(&self, rows: Vec<Row>) -> (usize, Result<(), PortError>) {
+        let read = stream::iter(rows).map(|row| async move {
+            let key = (row.id, row.due);
+            match self.is_buried(key.0).await {
+                Ok(true) => (key, Ok(None)),
+                Ok(false) => (key, self.read(row).await),
+                Err(error) => (key, Err(error)),
+            }
+        });
+        let (mut gone, mut timers, mut result) = (Vec::new(), Vec::new(), Ok(()));
+        for (key, timer) in read.buffered(PARALLEL).collect::<Vec<_>>().await {
+            match timer {
+                Ok(Some(timer)) => timers.push(timer),
+                Ok(None) => gone.push(key),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        let (sent, outcome) = self.send(timers).await;
+        result = result.and(outcome);
+        gone.extend(sent.iter().map(|timer| (timer.envelope.id, timer.due)));
+        let deletes = stream::iter(gone).map(|(id, due)| self.delete(id, due));
+        for deleted in deletes.buffer_unordered(PARALLEL).collect::<Vec<_>>().await {
+            result = result.and(deleted);
+        }
+        (sent.len(), result)
+    }
+
+    /// Sends envelopes, one of an address at a time; returns those that were accepted, and the first error.
+    async fn send(&self, mut waiting: Vec<Timer>) -> (Vec<Timer>, Result<(), PortError>) {
+        let (mut sent, mut result) = (Vec::new(), Ok(()));
+        let mut failed: HashSet<Address> = HashSet::new();
+        while !waiting.is_empty() {
+            let mut taken: HashSet<Address> = HashSet::new();
+            let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|timer| taken.insert(timer.envelope.to.clone()));
+            let results = self.queue.send(&now.iter().map(|timer| &timer.envelope).collect::<Vec<_>>()).await;
+            for (timer, outcome) in now.into_iter().zip(results) {
+                match outcome {
+                    Ok(()) => sent.push(timer),
+                    Err(error) => {
+                        failed.insert(timer.envelope.to);
+                        result = result.and(Err(error));
+                    }
+                }
+            }
+            waiting = later.into_iter().filter(|timer| !failed.contains(&timer.envelope.to)).collect();
+        }
+        (sent, result)
     }
 }

@@ -18,8 +18,9 @@ pub use fire::Swept;
 use crate::{
     backend::SystemClock,
     batcher::{Batcher, Outgoing},
+    error::unreadable,
     store::DynamoStore,
-    timers::rows::WakeUp,
+    timers::rows::{Row, WakeUp},
 };
 
 /// The longest delay of a message in a standard queue. Source: SQS quotas.
@@ -58,8 +59,9 @@ impl DynamoTimers {
 #[async_trait]
 impl Timers for DynamoTimers {
     async fn schedule(&self, timer: &Timer) -> Result<(), PortError> {
-        self.put(timer).await?;
-        if timer.due.0.saturating_sub(self.clock.now().0) <= LONGEST_DELAY_MILLIS {
+        let near = timer.due.0.saturating_sub(self.clock.now().0) <= LONGEST_DELAY_MILLIS;
+        self.put(timer, near).await?;
+        if near {
             self.wake(timer.envelope.id, timer.due).await?;
         }
         Ok(())
@@ -76,7 +78,9 @@ impl DueTimers for DynamoTimers {
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Timer>, PortError> {
         let mut rows = Vec::new();
         for shard in 0..rows::SHARDS {
-            rows.extend(self.rows(shard, now, limit).await?);
+            for item in self.due_rows(shard, None, now).await? {
+                rows.push(Row::of(item).map_err(|error| unreadable("due timers", error))?);
+            }
         }
         rows.sort_by_key(|row| (row.due, row.id));
         rows.truncate(limit);

@@ -2,7 +2,7 @@
 //!
 //! | item | `pk` | `sk` | attributes |
 //! |---|---|---|---|
-//! | row | `timers#<shard>` | `<due>#<id>` | `d` B: the envelope, or its first part; `n` N: further parts |
+//! | row | `timers#<shard>` | `<due>#<id>` | `d` B: the envelope, or its first part; `n` N: further parts; `w` N: woken by a message |
 //! | further part | `timer#<id>` | `<part>` | `d` B |
 //! | tombstone | `timer#<id>` | `cancelled` | `ttl` N |
 //!
@@ -33,6 +33,11 @@ const PART: usize = 380 * 1_024;
 const CANCELLED: &str = "cancelled";
 /// How long a tombstone outlives its timer: longer than any environment stays frozen.
 const TOMBSTONE_SECONDS: u64 = 7 * 86_400;
+/// How long parts outlive their timer. They go with its row; this is for those whose deletion failed. A row without its parts
+/// could not fire, so it is longer than any row waits.
+const PART_SECONDS: u64 = 400 * 86_400;
+/// Rows of a page.
+pub(super) const PAGE: usize = 100;
 
 /// Names a row: what a wake-up carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn of(item: Item) -> Result<Self, Unreadable> {
+    pub(super) fn of(item: Item) -> Result<Self, Unreadable> {
         let key = item.get("sk").and_then(|sort| sort.as_s().ok()).and_then(|sort| sort.split_once('#'));
         let parsed = key.and_then(|(due, id)| Some((due.parse().ok()?, EnvelopeId::from_hex(id)?)));
         let (due, id) = parsed.ok_or(Unreadable::Form("a timer's key"))?;
@@ -77,8 +82,8 @@ impl Row {
 }
 
 impl DynamoTimers {
-    /// Writes the row; one that is there is the same.
-    pub(super) async fn put(&self, timer: &Timer) -> Result<(), PortError> {
+    /// Writes the row; one that is there is the same. `woken`: a message will wake it, so that no sweep has to arm it.
+    pub(super) async fn put(&self, timer: &Timer, woken: bool) -> Result<(), PortError> {
         let encoded = encode_envelope(&timer.envelope);
         let mut parts = encoded.chunks(PART);
         let first = parts.next().unwrap_or_default();
@@ -86,7 +91,7 @@ impl DynamoTimers {
         for (index, part) in parts.clone().enumerate() {
             let mut item = keys::key(partition_of(timer.envelope.id), part_key(index));
             item.insert(BYTES.to_owned(), bytes(part));
-            item.insert(TTL.to_owned(), number(timer.due.0 / 1_000 + TOMBSTONE_SECONDS));
+            item.insert(TTL.to_owned(), number(timer.due.0 / 1_000 + PART_SECONDS));
             self.put_item(item).await?;
         }
         let mut item = row_key(timer.envelope.id, timer.due);
@@ -94,10 +99,13 @@ impl DynamoTimers {
         if parts.len() > 0 {
             item.insert("n".to_owned(), number(parts.len() as u64));
         }
+        if woken {
+            item.insert("w".to_owned(), number(1));
+        }
         self.put_item(item).await
     }
 
-    /// Notes that the timer was cancelled, or has fired.
+    /// Notes that the timer was cancelled.
     pub(super) async fn bury(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
         let mut item = keys::key(partition_of(id), CANCELLED);
         let expires = due.max(self.clock.now()).0 / 1_000 + TOMBSTONE_SECONDS;
@@ -109,22 +117,31 @@ impl DynamoTimers {
         Ok(self.get(keys::key(partition_of(id), CANCELLED)).await?.is_some())
     }
 
-    /// Up to `limit` rows of a shard that are due at `until`, by time and id.
-    pub(super) async fn rows(&self, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Row>, PortError> {
-        let page = i32::try_from(limit.clamp(1, 1_000)).unwrap_or(1_000);
-        let end = format!("{:020}#~", until.0);
-        let mut pages = self.store.pages(shard_partition(shard), String::from("0"), end, Some(page));
-        let mut rows = Vec::new();
-        while let Some(items) = pages.next("due timers").await? {
-            for item in items {
-                rows.push(Row::of(item).map_err(|error| unreadable("due timers", error))?);
-            }
-            if rows.len() >= limit {
+    /// A page of a shard's rows that are due at `until`, by time and id; `after` is the last row of the page before.
+    pub(super) async fn due_rows(&self, shard: u8, after: Option<WakeUp>, until: Timestamp) -> Result<Vec<Item>, PortError> {
+        let page = i32::try_from(PAGE).unwrap_or(i32::MAX);
+        let mut pages = self.store.pages(shard_partition(shard), from_after(after), last_sort(until), Some(page));
+        let mut items = Vec::new();
+        while let Some(more) = pages.next("due timers").await? {
+            items.extend(more);
+            if items.len() >= PAGE {
                 break;
             }
         }
-        rows.truncate(limit);
-        Ok(rows)
+        Ok(items)
+    }
+
+    /// Names of a shard's rows that fall due within this time and that no message wakes.
+    pub(super) async fn unwoken(&self, shard: u8, from: Timestamp, until: Timestamp) -> Result<Vec<WakeUp>, PortError> {
+        let from = format!("{:020}", from.0.saturating_add(1));
+        let mut pages = self.store.pages(shard_partition(shard), from, last_sort(until), None).only("pk, sk, w");
+        let mut found = Vec::new();
+        while let Some(items) = pages.next("upcoming timers").await? {
+            let unwoken = items.into_iter().filter(|item| !item.contains_key("w"));
+            // One that cannot be read is told when it is due.
+            found.extend(unwoken.filter_map(|item| Row::of(item).ok()).map(|Row { id, due, .. }| WakeUp { id, due }));
+        }
+        Ok(found)
     }
 
     /// The row of this name, if it is there.
@@ -156,9 +173,12 @@ impl DynamoTimers {
         for index in 0..further as usize {
             let key = keys::key(partition_of(id), part_key(index));
             let request = self.store.client.delete_item().table_name(&*self.store.table).set_key(Some(key));
-            // What is left of the parts goes by its time to live.
-            if let Err(error) = request.send().await {
-                tracing::debug!(error = %port_error("delete a timer", error), "a part of a timer is left to its time to live");
+            match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+                Ok(output) => self.store.calls.consumed("DeleteItem", output.consumed_capacity()),
+                Err(error) => {
+                    let error = port_error("delete a timer", error);
+                    tracing::debug!(%error, "a part of a timer is left to its time to live");
+                }
             }
         }
         Ok(())
@@ -179,6 +199,17 @@ impl DynamoTimers {
         self.store.calls.consumed("GetItem", output.consumed_capacity());
         Ok(output.item)
     }
+}
+
+/// Where the page after a row begins.
+fn from_after(row: Option<WakeUp>) -> String {
+    // Ids have one length, so nothing lies between a row and this.
+    row.map_or_else(|| "0".to_owned(), |row| format!("{:020}#{}!", row.due.0, row.id))
+}
+
+/// Sorts behind every row that is due at `until`.
+fn last_sort(until: Timestamp) -> String {
+    format!("{:020}#~", until.0)
 }
 
 fn shard_partition(shard: u8) -> String {

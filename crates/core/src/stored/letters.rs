@@ -3,6 +3,7 @@
 //! A message that failed: `{"id","at","reason","error","attempts","envelope"}`, the envelope in its wire form. An ingress
 //! record that never became an envelope: `{"id","at","malformed":{"source","position","reason","raw"}}`.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -10,13 +11,15 @@ use super::Unreadable;
 use crate::{
     effects::{DeadLetter, Reason},
     envelope::Envelope,
+    error::truncate,
     id::EnvelopeId,
+    limits::MAX_REASON_BYTES,
     time::Timestamp,
     type_name::TypeName,
 };
 
-/// Bytes of a malformed record that are kept.
-pub const MAX_RAW_BYTES: usize = 4 * 1_024;
+/// Begins what is kept of a record that is not text.
+const BASE64_MARK: &str = "base64:";
 
 /// Something that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,20 +43,57 @@ pub struct MalformedRecord {
     pub position: String,
     /// What is wrong with it.
     pub reason: String,
-    /// The record itself, as text and cut to [`MAX_RAW_BYTES`].
+    /// The record itself, or its beginning: text, or `base64:` and base64.
     pub raw: String,
 }
 
 impl MalformedRecord {
-    /// A record read at `at` from `source`.
+    /// A record read at `at` from `source`. Text is kept as it is, anything else as base64. What takes more than `limit` bytes in
+    /// the letter's JSON, escapes included, is cut where a character ends; the reason then says how much is kept.
     #[must_use]
-    pub fn new(at: Timestamp, source: &str, position: &str, reason: &str, raw: &[u8]) -> Self {
+    pub fn new(at: Timestamp, source: &str, position: &str, reason: &str, record: &[u8], limit: usize) -> Self {
         const TARGET: TypeName = TypeName::from_static("statefun/malformed");
         let id = EnvelopeId::of_ingress(source, position.as_bytes(), &TARGET);
-        let mut raw = String::from_utf8_lossy(&raw[..raw.len().min(MAX_RAW_BYTES)]).into_owned();
-        raw.truncate(raw.floor_char_boundary(MAX_RAW_BYTES));
-        Self { id, at, source: source.into(), position: position.into(), reason: reason.into(), raw }
+        let (raw, kept) = match std::str::from_utf8(record) {
+            Ok(text) => {
+                let kept = fitting(text, limit);
+                (text[..kept].to_owned(), kept)
+            }
+            Err(_) => {
+                let kept = record.len().min(limit.saturating_sub(BASE64_MARK.len()) / 4 * 3);
+                (format!("{BASE64_MARK}{}", BASE64.encode(&record[..kept])), kept)
+            }
+        };
+        let reason = reason_of(reason, kept, record.len());
+        Self { id, at, source: source.into(), position: position.into(), reason, raw }
     }
+}
+
+/// How many bytes of the text fit into `limit` bytes of JSON.
+fn fitting(text: &str, limit: usize) -> usize {
+    let mut written = 0;
+    let too_much = |(_, character): &(usize, char)| {
+        written += json_bytes(*character);
+        written > limit
+    };
+    text.char_indices().find(too_much).map_or(text.len(), |(kept, _)| kept)
+}
+
+/// Bytes of a character in a JSON string, as serde writes it. (Queues write the last two as escapes.)
+fn json_bytes(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..' ' | '\u{fffe}' | '\u{ffff}' => 6,
+        other => other.len_utf8(),
+    }
+}
+
+/// The reason, which says so if not all of the record is kept.
+fn reason_of(reason: &str, kept: usize, of: usize) -> String {
+    let note = if kept < of { format!("; its first {kept} of {of} bytes are kept") } else { String::new() };
+    let mut text = reason.to_owned();
+    truncate(&mut text, MAX_REASON_BYTES - note.len());
+    text + &note
 }
 
 impl Letter {
@@ -134,4 +174,56 @@ pub fn letter_from_json(json: &[u8]) -> Result<Letter, Unreadable> {
     let Ok(Form { id: hex, at, content }) = serde_json::from_slice(json) else { return Err(form) };
     let Content::Malformed { source, position, reason, raw } = content;
     Ok(Letter::Malformed(MalformedRecord { id: id(&hex)?, at, source, position, reason, raw }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(reason: &str, record: &[u8], limit: usize) -> MalformedRecord {
+        MalformedRecord::new(Timestamp(3), "orders", "shard-0:17", reason, record, limit)
+    }
+
+    #[test]
+    fn kept_as_text_or_as_base64() {
+        let text = of("no key", "{\"ä\":1}".as_bytes(), 100);
+        assert_eq!((text.raw.as_str(), text.reason.as_str()), ("{\"ä\":1}", "no key"));
+        let binary = of("no key", &[b'a', 0xff], 100);
+        assert_eq!((binary.raw.as_str(), binary.reason.as_str(), binary.id), ("base64:Yf8=", "no key", text.id));
+        assert_eq!(of("", &[b'a', 0xc3], 100).raw, "base64:YcM=", "half a character that no cut left");
+    }
+
+    #[test]
+    fn long_ones_are_cut_and_it_is_said() {
+        let long = of("no key", "xäää".as_bytes(), 4);
+        assert_eq!((long.raw.as_str(), long.reason.as_str()), ("xä", "no key; its first 3 of 7 bytes are kept"));
+        let binary = of("no key", &[0xff; 9], 7 + 10);
+        assert_eq!((binary.raw.as_str(), binary.reason.as_str()), ("base64:////////", "no key; its first 6 of 9 bytes are kept"));
+        let reason = of(&"ä".repeat(MAX_REASON_BYTES), b"xyz", 2).reason;
+        assert!(reason.len() <= MAX_REASON_BYTES && reason.ends_with("ä; its first 2 of 3 bytes are kept"), "{reason}");
+    }
+
+    proptest! {
+        /// The limit is of the JSON, whatever stands in the record; and no more is cut than has to be.
+        #[test]
+        fn fits_the_limit_as_json(
+            text in prop_oneof![".{0,60}", "[\u{0}-\u{1f}\"\\\\x]{0,60}"],
+            bytes in proptest::collection::vec(any::<u8>(), 0..60),
+            limit in 12_usize..150,
+        ) {
+            for record in [text.as_bytes(), &bytes] {
+                let letter = of("r", record, limit);
+                let json = serde_json::to_string(&letter.raw).unwrap().replace(['\u{fffe}', '\u{ffff}'], "\\uffff");
+                prop_assert!(json.len() - 2 <= limit);
+                let cut = letter.reason != "r";
+                prop_assert!(!cut || json.len() - 2 + 6 > limit, "{} of {limit}", json.len());
+                if let (false, Ok(text)) = (cut, std::str::from_utf8(record)) {
+                    prop_assert_eq!(&letter.raw, text);
+                }
+                prop_assert_eq!(letter_from_json(malformed_to_json(&letter).as_bytes()).unwrap(), Letter::Malformed(letter));
+            }
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! Stored forms that backends share: records, outboxes and dead letters as bytes. Field numbers and member names are frozen;
 //! forms of released versions must be read for ever.
 
-mod effects;
+mod egress;
 mod letters;
 mod outbox;
 mod record;
 
-pub use effects::{decode_egress, encode_egress};
-pub use letters::{Letter, MAX_RAW_BYTES, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json};
+pub use egress::{decode_egress, encode_egress};
+pub use letters::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json};
 pub use outbox::{decode_envelope, decode_outbox, encode_envelope, encode_outbox};
 pub use record::{Parts, decode_record, decode_value, encode_record, encode_value};
 

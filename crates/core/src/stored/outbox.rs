@@ -1,5 +1,4 @@
-//! The compact form of an outbox and of a single envelope: payloads as they are, and the sender not repeated. Where an item's
-//! size is limited and paid for, this is what is stored.
+//! The form of an outbox and of a single envelope: payloads as they are, and the sender not repeated.
 
 use bytes::Bytes;
 use prost::Message;
@@ -20,7 +19,7 @@ struct OutboxForm {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct EntryForm {
+pub(super) struct EntryForm {
     #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
     kind: Option<Kind>,
 }
@@ -115,8 +114,7 @@ struct LetterForm {
 /// The outbox of `owner`.
 #[must_use]
 pub fn encode_outbox(owner: &Address, outbox: &[Effect]) -> Vec<u8> {
-    OutboxForm { entries: outbox.iter().map(|effect| EntryForm { kind: Some(of_effect(owner, effect)) }).collect() }
-        .encode_to_vec()
+    OutboxForm { entries: outbox.iter().map(|effect| of_effect(owner, effect)).collect() }.encode_to_vec()
 }
 
 /// Reads what [`encode_outbox`] wrote for the same owner.
@@ -124,8 +122,7 @@ pub fn encode_outbox(owner: &Address, outbox: &[Effect]) -> Vec<u8> {
 /// # Errors
 /// [`Unreadable`] if it is not in that form.
 pub fn decode_outbox(owner: &Address, bytes: Bytes) -> Result<Vec<Effect>, Unreadable> {
-    let kind = |entry: EntryForm| to_effect(owner, entry.kind.ok_or(Unreadable::Form("an effect"))?);
-    OutboxForm::decode(bytes)?.entries.into_iter().map(kind).collect()
+    OutboxForm::decode(bytes)?.entries.into_iter().map(|entry| to_effect(owner, entry)).collect()
 }
 
 /// One envelope.
@@ -142,9 +139,9 @@ pub fn decode_envelope(bytes: Bytes) -> Result<Envelope, Unreadable> {
     to_envelope(None, EnvelopeForm::decode(bytes)?)
 }
 
-fn of_effect(owner: &Address, effect: &Effect) -> Kind {
+pub(super) fn of_effect(owner: &Address, effect: &Effect) -> EntryForm {
     let of_envelope = |envelope| of_envelope(Some(owner), envelope);
-    match effect {
+    let kind = match effect {
         Effect::Send(envelope) => Kind::Send(of_envelope(envelope)),
         Effect::Schedule(timer) => Kind::Schedule(TimerForm { due: timer.due.0, envelope: of_envelope(&timer.envelope) }),
         Effect::Cancel { timer, due } => Kind::Cancel(CancelForm { timer: of_id(*timer), due: due.0 }),
@@ -159,12 +156,13 @@ fn of_effect(owner: &Address, effect: &Effect) -> Kind {
             attempts: letter.attempts,
             envelope: of_envelope(&letter.envelope),
         }),
-    }
+    };
+    EntryForm { kind: Some(kind) }
 }
 
-fn to_effect(owner: &Address, kind: Kind) -> Result<Effect, Unreadable> {
+pub(super) fn to_effect(owner: &Address, entry: EntryForm) -> Result<Effect, Unreadable> {
     let to_envelope = |form| to_envelope(Some(owner), form);
-    Ok(match kind {
+    Ok(match entry.kind.ok_or(Unreadable::Form("an effect"))? {
         Kind::Send(form) => Effect::Send(to_envelope(form)?),
         Kind::Schedule(form) => Effect::Schedule(Timer { due: Timestamp(form.due), envelope: to_envelope(form.envelope)? }),
         Kind::Cancel(form) => Effect::Cancel { timer: id(&form.timer)?, due: Timestamp(form.due) },

@@ -6,11 +6,12 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 
 use super::{
-    Unreadable,
-    effects::{EffectForm, of_effect, to_effect},
-    id, type_name,
+    Unreadable, id,
+    outbox::{EntryForm, of_effect, to_effect},
+    type_name,
 };
 use crate::{
+    address::Address,
     id::EnvelopeId,
     ledger::{Ledger, LedgerEntry},
     record::{LastSeq, LiveToken, Partial, Record, StoredValue, Trial},
@@ -51,7 +52,7 @@ struct RecordForm {
     #[prost(message, optional, tag = "10")]
     trial: Option<TrialForm>,
     #[prost(message, repeated, tag = "11")]
-    outbox: Vec<EffectForm>,
+    outbox: Vec<EntryForm>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -106,8 +107,8 @@ struct TrialForm {
 
 const ENTRY_BYTES: usize = 24;
 
-/// Appends the record, without epoch, version and lease.
-pub fn encode_record(record: &Record, parts: Parts, into: &mut Vec<u8>) {
+/// Appends the record of `owner`, without epoch, version and lease.
+pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut Vec<u8>) {
     let outbox = if parts.outbox { &record.outbox[..] } else { &[] };
     let state = if parts.state { Some(&record.state) } else { None };
     let form = RecordForm {
@@ -121,18 +122,18 @@ pub fn encode_record(record: &Record, parts: Parts, into: &mut Vec<u8>) {
         tokens: record.tokens.iter().map(|(token, live)| of_token(token, live)).collect(),
         partial: record.partial.iter().map(|partial| PartialForm { id: of_id(partial.id), done: partial.done }).collect(),
         trial: record.trial.map(|Trial { id, failures, running }| TrialForm { id: of_id(id), failures, running }),
-        outbox: outbox.iter().map(of_effect).collect(),
+        outbox: outbox.iter().map(|effect| of_effect(owner, effect)).collect(),
     };
     into.reserve(form.encoded_len());
     // A vector grows as needed, which is the only way in which this can fail.
     let _ = form.encode(into);
 }
 
-/// Reads what [`encode_record`] wrote; what was left out is empty.
+/// Reads what [`encode_record`] wrote for the same owner; what was left out is empty.
 ///
 /// # Errors
 /// [`Unreadable`] if it is not in that form.
-pub fn decode_record(bytes: Bytes) -> Result<Record, Unreadable> {
+pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable> {
     let form = RecordForm::decode(bytes)?;
     Ok(Record {
         born: Timestamp(form.born),
@@ -149,7 +150,7 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, Unreadable> {
             .map(|form| Ok(Partial { id: id(&form.id)?, done: form.done }))
             .collect::<Result<_, Unreadable>>()?,
         trial: form.trial.map(to_trial).transpose()?,
-        outbox: form.outbox.into_iter().map(to_effect).collect::<Result<_, _>>()?,
+        outbox: form.outbox.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
         ..Record::default()
     })
 }

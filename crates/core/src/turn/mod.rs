@@ -169,7 +169,11 @@ impl Turn {
     pub fn leave(&mut self, done: u32) {
         let envelope = std::mem::take(&mut self.context.envelope);
         self.context.turn.absorb(envelope);
-        self.left = Some(Partial { id: self.context.current.envelope.id, done });
+        let id = self.context.current.envelope.id;
+        self.left = Some(Partial { id, done });
+        // It did not die.
+        let trial = self.context.record.trial.filter(|trial| trial.id == id && trial.running);
+        self.trial = trial.map(|trial| Trial { running: false, ..trial }).or(self.trial);
     }
 
     /// The envelope failed: nothing of it belongs to the commit but the note of its failure.
@@ -178,6 +182,16 @@ impl Turn {
         if !self.holds(Safeguard::Rollback) {
             self.context.turn.absorb(envelope);
         }
+        self.trial = Some(trial);
+    }
+
+    /// The envelope was not run after all: nothing of it belongs to the commit.
+    pub fn discard(&mut self) {
+        self.context.envelope = Layer::default();
+    }
+
+    /// Notes how often an envelope failed, without anything else of it.
+    pub fn note(&mut self, trial: Trial) {
         self.trial = Some(trial);
     }
 

@@ -46,19 +46,19 @@ pub(crate) fn instances(function: &TypeName, id: Option<&str>) -> (Key, Key) {
 }
 
 /// The row of a record. Without `outbox` it is left out, and the lease is free.
-pub(crate) fn encode(record: &Record, start: u64, outbox: bool) -> (Bytes, Head) {
+pub(crate) fn encode(owner: &Address, record: &Record, start: u64, outbox: bool) -> (Bytes, Head) {
     let lease_until = if outbox { record.lease_until } else { Timestamp::ZERO };
     let head = Head { held: record.held(), lease_until, start };
     let mut bytes = Vec::with_capacity(256);
     bytes.resize(HEAD_BYTES, 0);
     head.write(&mut bytes);
-    stored::encode_record(record, Parts { state: true, outbox }, &mut bytes);
+    stored::encode_record(owner, record, Parts { state: true, outbox }, &mut bytes);
     (bytes.into(), head)
 }
 
-pub(crate) fn decode(value: &Bytes) -> Result<Record, Unreadable> {
+pub(crate) fn decode(owner: &Address, value: &Bytes) -> Result<Record, Unreadable> {
     let head = Head::read(value)?;
-    let record = stored::decode_record(value.slice(HEAD_BYTES..))?;
+    let record = stored::decode_record(owner, value.slice(HEAD_BYTES..))?;
     Ok(Record { epoch: head.held.epoch, version: head.held.version, lease_until: head.lease_until, ..record })
 }
 
@@ -96,18 +96,22 @@ mod tests {
     use super::*;
     use crate::tables::samples::{golden, record};
 
+    fn owner() -> Address {
+        Address::parse("example/greeter/bob").unwrap()
+    }
+
     #[test]
     fn golden_files() {
         let record = record(5);
-        let value = golden("record-v1", &encode(&record, 9, true).0);
-        assert_eq!(decode(&value.clone().into()).unwrap(), record);
+        let value = golden("record-v1", &encode(&owner(), &record, 9, true).0);
+        assert_eq!(decode(&owner(), &value.clone().into()).unwrap(), record);
         assert_eq!(Head::read(&value).unwrap().start, 9);
     }
 
     #[test]
     fn without_an_outbox_the_lease_is_free() {
         let record = record(3);
-        let settled = decode(&encode(&record, 1, false).0).unwrap();
+        let settled = decode(&owner(), &encode(&owner(), &record, 1, false).0).unwrap();
         assert_eq!(settled, Record { outbox: Vec::new(), lease_until: Timestamp::ZERO, ..record });
     }
 
@@ -130,20 +134,20 @@ mod tests {
         #[test]
         fn round_trip(size in 0_u8..9, start: u64, epoch: u64, lease: u64) {
             let record = record(size);
-            let (value, head) = encode(&record, start, true);
+            let (value, head) = encode(&owner(), &record, start, true);
             prop_assert_eq!(Head::read(&value).unwrap(), head);
-            prop_assert_eq!(decode(&value).unwrap(), record.clone());
+            prop_assert_eq!(decode(&owner(), &value).unwrap(), record.clone());
             let head = Head { held: Held { epoch, ..head.held }, lease_until: Timestamp(lease), ..head };
             let changed = head.replace(&value);
-            prop_assert_eq!(decode(&changed).unwrap(), Record { epoch, lease_until: Timestamp(lease), ..record });
+            prop_assert_eq!(decode(&owner(), &changed).unwrap(), Record { epoch, lease_until: Timestamp(lease), ..record });
         }
 
         #[test]
         fn never_panics_on_noise(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_key(&noise);
-            let mut row = encode(&record(0), 0, true).0[..HEAD_BYTES].to_vec();
+            let mut row = encode(&owner(), &record(0), 0, true).0[..HEAD_BYTES].to_vec();
             row.extend(noise);
-            let _ = decode(&row.into());
+            let _ = decode(&owner(), &row.into());
         }
     }
 }

@@ -45,7 +45,7 @@ async fn letters_are_listed_by_time_replayed_and_removed() {
     for number in [3, 1, 2, 2] {
         store.park(&samples::letter(number)).await.unwrap();
     }
-    let malformed = MalformedRecord::new(Timestamp(2), "orders.jsonl", "17", "not JSON", b"{");
+    let malformed = MalformedRecord::new(Timestamp(2), "orders.jsonl", "17", "not JSON", b"{", 100);
     store.park_malformed(&malformed).await.unwrap();
     store.park_malformed(&malformed).await.unwrap();
     assert_eq!(store.letter_count(), 4);

@@ -20,6 +20,7 @@ fn after(seconds: u64) -> Timestamp {
 
 pub(super) async fn check(store: &dyn InstanceStore) -> Check {
     leases(store).await?;
+    release(store).await?;
     one_of_many(store).await?;
     conditions(store).await?;
     everything_comes_back(store).await?;
@@ -48,6 +49,29 @@ async fn leases(store: &dyn InstanceStore) -> Check {
     ensure!(finished, "finish: the holder was refused");
     let third = held(store, &address, after(11)).await?;
     ensure!(third.epoch == 3, "finish: it did not free the lease");
+    Ok(())
+}
+
+async fn release(store: &dyn InstanceStore) -> Check {
+    let address = address("release");
+    let base = held(store, &address, after(0)).await?;
+    works("release", store.release(&address, base.epoch + 1).await)?;
+    let busy = works("acquire", store.acquire(&address, after(1), after(20)).await)?;
+    ensure!(busy == Acquired::Busy, "release: another epoch freed the lease");
+    works("release", store.release(&address, base.epoch).await)?;
+    let next = held(store, &address, after(2)).await?;
+    ensure!(next.epoch == base.epoch + 1, "release: the lease that was freed did not raise the epoch");
+    let send = Effect::Send(envelope(&super::sample::address("outbox"), 8, after(0)));
+    let mut commit = commit(&address, &next, after(2), vec![send]);
+    commit.record.lease_until = after(12);
+    let committed = works("commit", store.commit(&commit).await)?;
+    works("release", store.release(&address, next.epoch).await)?;
+    let last = held(store, &address, after(3)).await?;
+    ensure!(committed == Committed::Settled || last.outbox == commit.record.outbox, "release: it changed the outbox");
+    ensure!(
+        last.version == commit.record.version && last.state == commit.record.state,
+        "release: it changed more than the lease"
+    );
     Ok(())
 }
 

@@ -46,6 +46,12 @@ pub trait InstanceStore: Send + Sync {
     /// Durable when it returns. After an error it may have taken effect.
     async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError>;
 
+    /// Frees the lease if the epoch is still `epoch`; the outbox stays. Best called after a failure: the next try need not wait for
+    /// the lease to run out. Writes of that epoch which are still on their way take effect only if nobody acquired meanwhile.
+    ///
+    /// Durable when it returns. After an error it may have taken effect.
+    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError>;
+
     /// Which of `ids` are in the address's spilled segments whose newest entry is at `since` or later. Strongly consistent with
     /// every commit before it. Segments stay until they expire.
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError>;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use statefun_core::{TypeName, nearest};
+use statefun_core::TypeName;
 use statefun_engine::Functions;
 use statefun_module::Module;
 use tracing_subscriber::filter::Targets;
@@ -95,7 +95,7 @@ pub(super) fn settings(
     // Of a module that cannot be read nothing is known: what names it may be right.
     let readable = problems.len() == told;
     let input = input(args, known, Feeds::new(module.clone()), readable, &mut problems);
-    let egress = egress(&args.egress, module.as_deref(), &mut problems);
+    let egress = egress(&args.egress, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -152,7 +152,7 @@ fn module(
     }
 }
 
-fn egress(routes: &[String], module: Option<&Module>, problems: &mut Vec<String>) -> EgressRoutes {
+fn egress(routes: &[String], problems: &mut Vec<String>) -> EgressRoutes {
     let mut named = BTreeMap::new();
     for route in routes {
         let parsed = match route.split_once('=') {
@@ -162,11 +162,6 @@ fn egress(routes: &[String], module: Option<&Module>, problems: &mut Vec<String>
             None => Err(format!("`{route}`: write NAMESPACE/NAME=SINK")),
         };
         let Some((name, sink)) = keep(problems, parsed.map_err(|problem| format!("--egress {problem}"))) else { continue };
-        if let Some(module) = module.filter(|module| module.egress(&name).is_none()) {
-            let near = nearest(name.as_str(), module.egresses.iter().map(|egress| egress.id.as_str()));
-            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            problems.push(format!("--egress {name}: the module declares no such egress{near}"));
-        }
         if matches!(&sink, SinkSpec::File(_)) && named.values().any(|other| *other == sink) {
             // Each keeps the file's length for itself.
             problems.push(format!("--egress {route}: two egresses cannot share a file"));

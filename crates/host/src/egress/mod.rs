@@ -5,13 +5,13 @@ mod http;
 mod line;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use statefun_core::{EgressRecord, TypeName};
+use statefun_core::{EgressRecord, Egresses, TypeName, limits::MAX_MESSAGE_BYTES, nearest};
 use statefun_embedded::{EgressBatch, Embedded};
 use statefun_engine::ports::PortError;
 use tokio::task::JoinSet;
@@ -64,9 +64,6 @@ enum Sink {
 
 impl Sink {
     fn new(options: &HostOptions, egress: &TypeName) -> Self {
-        if options.module.as_ref().is_some_and(|module| module.egress(egress).is_none()) {
-            tracing::warn!(%egress, "the module does not declare this egress: on AWS its records go nowhere");
-        }
         match options.egress.named.get(egress) {
             Some(SinkSpec::Stdout) => Self::Stdout,
             Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone())),
@@ -82,6 +79,20 @@ impl Sink {
             Self::Http(sink) => sink.write(&records).await,
         }
     }
+}
+
+/// The egresses that functions may send to, if there is a module: what it declares, with the limits of AWS, and what a route is
+/// given for.
+pub(crate) fn declared(options: &HostOptions) -> Option<Egresses> {
+    let module = options.module.as_ref()?;
+    let mut declared: BTreeMap<TypeName, usize> =
+        module.egresses.iter().map(|egress| (egress.id.clone(), egress.destination.max_value_bytes())).collect();
+    for egress in options.egress.named.keys().filter(|egress| module.egress(egress).is_none()) {
+        let nearest = nearest(egress.as_str(), module.egresses.iter().map(|egress| egress.id.as_str()));
+        tracing::warn!(%egress, nearest, "the module does not declare this egress: on AWS no function can send to it");
+        declared.insert(egress.clone(), MAX_MESSAGE_BYTES);
+    }
+    Some(Egresses::Declared(declared))
 }
 
 /// Where an egress goes that has no route of its own.

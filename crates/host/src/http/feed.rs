@@ -22,6 +22,7 @@ use crate::{
     feed::{Feed, NotFed, UnknownIngress},
     host::Inner,
     ingress::random_id,
+    letters::MAX_RAW_BYTES,
 };
 
 const PARTITION_KEY: &str = "statefun-partition-key";
@@ -106,12 +107,11 @@ fn record(feed: &Feed, headers: &HeaderMap, position: String, named: bool, body:
             if record.message_group_id.is_none() && feed.source.name().ends_with(".fifo") {
                 return Err(lacks("message group", MESSAGE_GROUP_ID));
             }
-            let by_key = || named.then(|| record.position.clone());
+            let by_key = || (named && feed.source.may_be_fifo()).then(|| record.position.clone());
             record.message_deduplication_id = text(headers, MESSAGE_DEDUPLICATION_ID)?.or_else(by_key);
             record.message_id = Some(record.position.clone());
             // Headers have no capitals; attributes may.
-            let header = |name: &str| text(headers, &format!("{ATTRIBUTE}{}", name.to_ascii_lowercase())).ok().flatten();
-            record.attributes = feed.attributes_by(header);
+            record.attributes = feed.attributes_by(|name| text(headers, &format!("{ATTRIBUTE}{}", name.to_ascii_lowercase())))?;
         }
     }
     record.trace = trace(headers);
@@ -128,7 +128,8 @@ fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
 
 /// Keeps a malformed record as its event source's router would, and tells the sender.
 async fn park(inner: &Inner, feed: &Feed, record: &IngressRecord, reason: String) -> Problem {
-    let letter = MalformedRecord::new(SystemClock::now(), &feed.origin(), &record.position, &reason, &record.body);
+    let (now, origin) = (SystemClock::now(), feed.origin());
+    let letter = MalformedRecord::new(now, &origin, &record.position, &reason, &record.body, MAX_RAW_BYTES);
     let parked = async { inner.store.durable(inner.store.park_malformed(&letter).await?).await };
     match parked.await {
         Ok(()) => Problem::bad_request(reason).hint("the record is kept among the dead letters: GET /_/dead-letters"),
@@ -144,6 +145,36 @@ impl From<UnknownIngress> for Problem {
             false => {
                 problem.hint(format!("there are {}; `?source=` picks one of several streams or queues", unknown.known.join(", ")))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_module::Module;
+
+    use super::*;
+    use crate::feed::Feeds;
+
+    #[test]
+    fn only_messages_of_fifo_queues_have_a_deduplication_id() {
+        let text = "kind: io.statefun.sqs.v1/ingress
+spec:
+  id: a/in
+  queues:
+    - {queue: standard, valueType: text, targets: [a/b], id: messageId}
+    - {queue: orders.fifo, valueType: text, targets: [a/b], id: messageId}
+    - {queue: \"${OPEN}\", valueType: text, targets: [a/b], id: messageId}
+";
+        let module = Module::parse("m.yaml", text).and_then(|module| module.resolve_local(&|_| None)).unwrap();
+        let feeds = Feeds::new(Some(Arc::new(module)));
+        let headers = [("statefun-message-group-id", "g")]
+            .map(|(name, value)| (name.parse().unwrap(), axum::http::HeaderValue::from_static(value)));
+        let headers: HeaderMap = headers.into_iter().collect();
+        for (source, expected) in [("standard", None), ("orders.fifo", Some("key")), ("OPEN", Some("key"))] {
+            let feed = feeds.find("a/in", Some(source)).unwrap();
+            let record = record(&feed, &headers, "key".to_owned(), true, bytes::Bytes::new()).ok().unwrap();
+            assert_eq!(record.message_deduplication_id.as_deref(), expected, "{source}");
         }
     }
 }

@@ -6,7 +6,7 @@ use statefun_embedded::{MalformedRecord, Op};
 use tokio::sync::mpsc;
 
 use super::{FileProgress, FileReport, Progress, batch::Batch, cursor::Cursor, cursor_key, split::Place};
-use crate::{clock::SystemClock, error::InputError, host::Inner};
+use crate::{clock::SystemClock, error::InputError, host::Inner, letters::MAX_RAW_BYTES};
 
 /// The taking side: batch by batch, as far as there is room.
 pub(super) struct Intake<'a> {
@@ -72,7 +72,7 @@ impl<'a> Intake<'a> {
         for row in bad {
             let position = format!("line {}", row.place.line);
             tracing::debug!(input = self.identity, position, error = row.error, "a row goes to the dead letters");
-            let record = MalformedRecord::new(now, &self.identity, &position, &row.error, &row.raw);
+            let record = MalformedRecord::new(now, &self.identity, &position, &row.error, &row.raw, MAX_RAW_BYTES);
             self.inner.store.park_malformed(&record).await?;
         }
         let mut dedup = false;

@@ -100,6 +100,12 @@ impl Mapping {
                     InputError::Mapping(format!("{error}{known}"))
                 })?;
                 feed.check_targets(functions).map_err(|error| InputError::Mapping(format!("{}: {error}", feed.origin())))?;
+                if let (Some(part), None) = (feed.needs_key(), key) {
+                    return Err(InputError::Mapping(format!(
+                        "give --id FIELD: records of {} go by their {part}, and the field says which one a row has",
+                        feed.origin()
+                    )));
+                }
                 How::Ingress { feed, key: key.clone() }
             }
         };
@@ -189,19 +195,7 @@ impl Resolved {
     }
 
     fn fed(&self, feed: &Feed, key: Option<&str>, position: String, row: &Row<'_>) -> Result<Vec<Envelope>, String> {
-        let field = |name: &str| row.get(name).map(std::borrow::Cow::into_owned);
-        let key = match key {
-            Some(name) => Some(field(name).ok_or_else(|| format!("no field `{name}` to take the key from"))?),
-            None => None,
-        };
-        let record = IngressRecord {
-            partition_key: key.clone(),
-            message_group_id: key,
-            message_id: Some(position.clone()),
-            message_deduplication_id: Some(position.clone()),
-            attributes: feed.attributes_by(field),
-            ..feed.record(position, row.to_json())
-        };
+        let record = row_record(feed, key, position, row)?;
         feed.envelopes(&record, &self.functions).map_err(|error| match error {
             NotFed::Malformed(reason) => reason,
             NotFed::UnknownFunction(unknown) => unknown.to_string(),
@@ -229,13 +223,70 @@ impl Resolved {
                 Ok(messages)
             }
             How::Field { spec, id, type_name } => {
-                let text = row.get(id).ok_or_else(|| format!("no field `{id}` to take the id from"))?;
+                let text = row.id(id)?.ok_or_else(|| format!("no field `{id}` to take the id from"))?;
                 let address = Address::new(spec.name.clone(), text).map_err(|error| format!("the field `{id}`: {error}"))?;
                 let form = if *type_name == String::TYPE_NAME { Form::Text } else { Form::Type(type_name) };
                 let value = message(spec, form, row.to_json().into()).map_err(|refusal| refusal.to_string())?;
                 Ok(vec![(address, value)])
             }
             How::Ingress { .. } => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The row as a record of the ingress's stream or queue. It knows no deduplication id of its producer's: where there may be one, its
+/// place stands for it.
+fn row_record(feed: &Feed, key: Option<&str>, position: String, row: &Row<'_>) -> Result<IngressRecord, String> {
+    let field = |name: &str| Ok::<_, String>(row.id(name)?.map(std::borrow::Cow::into_owned));
+    let key = match key {
+        Some(name) => Some(field(name)?.ok_or_else(|| format!("no field `{name}` to take the key from"))?),
+        None => None,
+    };
+    Ok(IngressRecord {
+        partition_key: key.clone(),
+        message_group_id: key,
+        message_id: Some(position.clone()),
+        message_deduplication_id: feed.source.may_be_fifo().then(|| position.clone()),
+        attributes: feed.attributes_by(field)?,
+        ..feed.record(position, row.to_json())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_module::Module;
+
+    use super::*;
+    use crate::input::{
+        row::RowReader,
+        split::{Format, RawRow},
+    };
+
+    #[test]
+    fn only_rows_for_fifo_queues_have_a_deduplication_id() {
+        let text = "kind: io.statefun.sqs.v1/ingress
+spec:
+  id: a/in
+  queues:
+    - {queue: standard, valueType: text, targets: [a/b], id: {messageAttribute: who}}
+    - {queue: orders.fifo, valueType: text, targets: [a/b], id: messageGroupId}
+";
+        let module = Module::parse("m.yaml", text).and_then(|module| module.resolve_local(&|_| None)).unwrap();
+        let feeds = Feeds::new(Some(Arc::new(module)));
+        let header = csv::StringRecord::new();
+        let raw = |bytes| RawRow { place: Place::START, bytes, too_long: false };
+        let mut reader = RowReader::new(Format::JsonLines);
+        for (source, expected) in [("standard", None), ("orders.fifo", Some("file@0"))] {
+            let feed = feeds.find("a/in", Some(source)).unwrap();
+            assert_eq!(feed.needs_key().is_some(), expected.is_some());
+            let row = reader.read(raw(b"{\"who\":7}"), &header).unwrap();
+            let record = row_record(&feed, Some("who"), "file@0".to_owned(), &row).unwrap();
+            assert_eq!((record.message_group_id.as_deref(), record.message_deduplication_id.as_deref()), (Some("7"), expected));
+            let row = reader.read(raw(b"{\"who\":1.5}"), &header).unwrap();
+            assert!(
+                row_record(&feed, None, String::new(), &row).is_err() == (source == "standard"),
+                "an attribute that is a key"
+            );
         }
     }
 }

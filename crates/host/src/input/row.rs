@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
+use statefun_router::{NOT_WHOLE, whole};
 
 use super::split::{Format, RawRow};
 
@@ -27,7 +28,7 @@ impl Row<'_> {
     }
 
     /// The field's text: of CSV as it stands there, of JSON a string's text or a number, `true` or `false`. `None` if there is
-    /// no such field, if it is `null`, or if it is an object or a list.
+    /// no such field, if it is `null`, or if it is an object or a list. Large numbers may lose digits: see [`id`](Self::id).
     #[must_use]
     pub fn get(&self, field: &str) -> Option<Cow<'_, str>> {
         match &self.fields {
@@ -40,6 +41,23 @@ impl Row<'_> {
                 value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => Some(Cow::Owned(value.to_string())),
                 _ => None,
             },
+        }
+    }
+
+    /// The field's text as [`get`](Self::get) has it, for an id or a key.
+    ///
+    /// # Errors
+    /// If it is a number of JSON that may not keep all of its digits.
+    pub fn id(&self, field: &str) -> Result<Option<Cow<'_, str>>, String> {
+        match &self.fields {
+            Fields::Json { value, .. } => match value.get(field) {
+                Some(serde_json::Value::Number(number)) => match whole(number) {
+                    Some(text) => Ok(Some(Cow::Owned(text))),
+                    None => Err(format!("the field `{field}` is {NOT_WHOLE}")),
+                },
+                _ => Ok(self.get(field)),
+            },
+            Fields::Csv { .. } => Ok(self.get(field)),
         }
     }
 
@@ -98,7 +116,10 @@ impl RowReader {
     /// What is wrong with it, in words.
     pub(super) fn read<'a>(&mut self, raw: RawRow<'a>, header: &'a csv::StringRecord) -> Result<Row<'a>, String> {
         if raw.too_long {
-            return Err(format!("the row has more than {} bytes; is a quote not closed?", super::split::MAX_ROW_BYTES));
+            let (limit, kept) = (super::split::MAX_ROW_BYTES, raw.bytes.len());
+            return Err(format!(
+                "the row has more than {limit} bytes, of which the first {kept} are kept; is a quote not closed?"
+            ));
         }
         let fields = match self.format {
             Format::Csv => {
@@ -233,5 +254,30 @@ mod tests {
         let mut json = RowReader::new(Format::JsonLines);
         assert!(json.read(raw(b"{"), &header).unwrap_err().starts_with("not JSON"));
         assert_eq!(json.read(raw(b"{\"id\":7}"), &header).unwrap().get("id").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn an_id_keeps_its_digits() {
+        let (mut json, header) = (RowReader::new(Format::JsonLines), csv::StringRecord::new());
+        let id = |json: &mut RowReader, value: &str| {
+            let text = format!("{{\"id\":{value}}}");
+            let row = json.read(raw(text.as_bytes()), &header).unwrap();
+            assert_eq!(row.to_json(), text, "handlers get what stands there");
+            row.id("id").map(|id| id.map(Cow::into_owned))
+        };
+        for (value, text) in
+            [("18446744073709551615", "18446744073709551615"), ("-7", "-7"), ("\"1.50\"", "1.50"), ("true", "true")]
+        {
+            assert_eq!(id(&mut json, value).unwrap().as_deref(), Some(text));
+        }
+        assert_eq!(id(&mut json, "null"), Ok(None));
+        for value in ["18446744073709551616", "12345678901234567890123", "1.5", "1e2"] {
+            let error = id(&mut json, value).unwrap_err();
+            assert!(error.contains("the field `id` is a number with") && error.contains("as a string"), "{error}");
+        }
+        let mut csv = RowReader::new(Format::Csv);
+        let header = csv.csv(b"id").unwrap();
+        let row = csv.read(raw(b"12345678901234567890123"), &header).unwrap();
+        assert_eq!(row.id("id").unwrap().as_deref(), Some("12345678901234567890123"));
     }
 }

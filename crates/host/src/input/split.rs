@@ -125,8 +125,9 @@ impl<R: Read> Splitter<R> {
                 continue;
             }
             let too_long = dropped > 0 || length > MAX_ROW_BYTES;
-            let kept = if too_long { length.min(KEPT_BYTES) } else { length };
-            return Found::Row(RawRow { place, bytes: &self.buffer[start + mark..start + mark + kept], too_long });
+            let row = &self.buffer[start + mark..start + mark + length];
+            let bytes = if too_long { beginning(row) } else { row };
+            return Found::Row(RawRow { place, bytes, too_long });
         }
     }
 
@@ -155,6 +156,15 @@ impl<R: Read> Splitter<R> {
             Format::Csv => row.is_empty(),
             Format::JsonLines => row.iter().all(u8::is_ascii_whitespace),
         }
+    }
+}
+
+/// What is kept of a row that is too long. A character that the cut goes through is left out: text stays text.
+fn beginning(row: &[u8]) -> &[u8] {
+    let kept = &row[..row.len().min(KEPT_BYTES)];
+    match std::str::from_utf8(kept) {
+        Err(error) if error.error_len().is_none() => &kept[..error.valid_up_to()],
+        _ => kept,
     }
 }
 
@@ -248,6 +258,15 @@ mod tests {
             rows.iter().map(|(_, line, text, _)| (*line, text.as_str())).collect::<Vec<_>>(),
             [(1, "{\"a\":\""), (3, "}\"")]
         );
+    }
+
+    #[test]
+    fn of_a_row_that_is_too_long_whole_characters_are_kept() {
+        for (text, kept) in [("x", KEPT_BYTES), ("ä", KEPT_BYTES - 1), ("\u{1f600}", KEPT_BYTES - 3)] {
+            let long = format!("{}{}\n", if text == "x" { "" } else { "x" }, text.repeat(MAX_ROW_BYTES + 1));
+            let rows = rows(long.as_bytes(), Format::JsonLines, 1 << 20);
+            assert!(rows[0].3 && rows[0].2.len() == kept && !rows[0].2.contains('\u{fffd}'), "{}", rows[0].2.len());
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use statefun_aws::{group_id, queue_hash, queue_name};
+use statefun_aws::{group_id, queue_hash};
 use statefun_core::{
-    DeadLetter, Delivered, Envelope, EnvelopeId, LastSeq, MalformedEnvelope, Reason, Timestamp, WIRE_VERSION,
+    DeadLetter, Delivered, Envelope, EnvelopeId, LastSeq, MalformedEnvelope, Reason, Timestamp, WIRE_VERSION, resource_name,
     stored::MalformedRecord,
 };
 use statefun_engine::Outcome;
@@ -68,10 +68,9 @@ impl Batch {
                 Slot::Wait
             }
             Read::Malformed(error) => {
-                let source = queue_name(&message.source_arn);
-                let raw = message.body[..message.body.floor_char_boundary(MAX_RAW_BYTES)].to_owned();
-                let record = MalformedRecord::new(now, source, &message.message_id, &error.to_string(), b"");
-                let record = MalformedRecord { raw, ..record };
+                let source = resource_name(&message.source_arn);
+                let (position, reason) = (&message.message_id, error.to_string());
+                let record = MalformedRecord::new(now, source, position, &reason, message.body.as_bytes(), MAX_RAW_BYTES);
                 Slot::Malformed(Box::new(record))
             }
             Read::Envelope(envelope) if group_id(&envelope.to) != group(message) => {
@@ -148,7 +147,7 @@ fn stray(message: &SqsMessage, envelope: Envelope, now: Timestamp) -> DeadLetter
         group(message),
         group_id(&envelope.to)
     );
-    let id = EnvelopeId::of_ingress(queue_name(&message.source_arn), message.message_id.as_bytes(), envelope.to.function());
+    let id = EnvelopeId::of_ingress(resource_name(&message.source_arn), message.message_id.as_bytes(), envelope.to.function());
     let attempts = message.attributes.approximate_receive_count;
     DeadLetter { id, at: now, reason: Reason::Malformed, error, attempts, envelope }
 }

@@ -14,8 +14,11 @@ use std::{
 
 use serde_json::Value;
 use statefun_aws::queues::Failed;
-use statefun_core::Timestamp;
-use statefun_engine::{Engine, ports::PortError};
+use statefun_core::{Timestamp, chain};
+use statefun_engine::{
+    Engine,
+    ports::{PortError, PortErrorKind},
+};
 
 use crate::{
     emf::Emf,
@@ -29,6 +32,10 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(300);
 
 /// A time-out of the Lambda below which hardly anything is left for handlers.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a sent outbox may stay in its record for the address's next commit to clear it. An environment that is ended unasked
+/// leaves no more of them behind, which would be sent once more when their addresses are next visited.
+const LEFT_OPEN: Duration = Duration::from_secs(5);
 
 /// How long a message waits that only a later deployment can read.
 const UNTIL_DEPLOYED: Duration = Duration::from_secs(300);
@@ -74,9 +81,17 @@ impl FunctionService {
         let batch = Batch::read(&messages, now());
         let outcomes = self.engine.run_batch(&batch.envelopes, deadline.minus(ANSWER_RESERVE)).await;
         let mut failed = batch.failures(&messages, &outcomes, UNTIL_DEPLOYED);
-        self.park(&messages, &batch, &mut failed).await;
+        // From here on an answer in time counts more than that all of it is done.
+        let last_moment = deadline.minus(ANSWER_RESERVE / 2);
+        self.park(&messages, &batch, &mut failed, last_moment).await;
         let failed: Vec<_> = messages.iter().zip(failed).filter_map(|(message, pause)| Some((message, pause?))).collect();
-        self.delay(&failed).await;
+        let rest = async {
+            self.delay(&failed).await;
+            self.engine.settle_older(now().minus(LEFT_OPEN)).await;
+        };
+        if tokio::time::timeout(last_moment.since(now()), rest).await.is_err() {
+            tracing::warn!("there was no time left to set pauses: failed messages wait for the queue's own visibility time-out");
+        }
         tracing::debug!(messages = messages.len(), failed = failed.len(), "batch");
         self.emf.emit(self.engine.metrics(), now());
         Ok(BatchResponse::of(failed.iter().map(|(message, _)| &*message.message_id)))
@@ -84,17 +99,18 @@ impl FunctionService {
 
     /// Parks what cannot be read, unless it waits behind a failed one of its group: it is found again then. Only now, so that a
     /// letter is not written at every delivery of a group that fails.
-    async fn park(&self, messages: &[SqsMessage], batch: &Batch, failed: &mut [Option<Duration>]) {
+    async fn park(&self, messages: &[SqsMessage], batch: &Batch, failed: &mut [Option<Duration>], last_moment: Timestamp) {
         for (index, slot) in batch.slots.iter().enumerate() {
             if failed[index].is_some() {
                 continue;
             }
-            let parked = match slot {
+            let parking = match slot {
                 Slot::Run(_) | Slot::Wait => continue,
-                Slot::Malformed(record) => self.letters.park_malformed(record).await,
-                Slot::Stray(letter) => self.letters.park(letter).await,
+                Slot::Malformed(record) => self.letters.park_malformed(record),
+                Slot::Stray(letter) => self.letters.park(letter),
             };
-            match parked {
+            let late = || PortError::new("park", PortErrorKind::Unavailable, "the time ran out");
+            match tokio::time::timeout(last_moment.since(now()), parking).await.unwrap_or_else(|_| Err(late())) {
                 Ok(()) => tracing::warn!(
                     "a message that did not come from this runtime, or is damaged, was given up to the dead letters"
                 ),
@@ -104,6 +120,11 @@ impl FunctionService {
                 }
             }
         }
+    }
+
+    /// Does what has to be done before the environment ends.
+    pub(crate) async fn settle(&self) {
+        self.engine.settle().await;
     }
 
     /// Shortens the pause of failed messages: without it the whole group would wait for the queue's visibility time-out.
@@ -129,5 +150,5 @@ impl FunctionService {
 }
 
 fn warn_of(error: &PortError, what: &'static str) {
-    tracing::warn!(%error, cause = %error.source, "{what}");
+    tracing::warn!(error = chain(error), "{what}");
 }

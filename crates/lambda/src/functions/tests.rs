@@ -14,7 +14,7 @@ use crate::test_ports::Memory;
 const FUNCTION: TypeName = TypeName::from_static("test/counter");
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
 
-/// Counts its messages, each as an egress record; `fail` fails, `hang` never returns.
+/// Counts its messages, each as an egress record; `fail` fails, `hang` never returns, `slow` takes 0.7 s.
 struct Counter;
 
 #[async_trait]
@@ -24,6 +24,7 @@ impl Invoke for Counter {
         match text.as_str() {
             "fail" => return Err(HandlerError::retryable("as the test wants it")),
             "hang" => std::future::pending().await,
+            "slow" => tokio::time::sleep(Duration::from_millis(700)).await,
             _ => {}
         }
         let count = context.get(&COUNT)?.unwrap_or(0) + 1;
@@ -214,6 +215,53 @@ async fn a_handler_that_hangs_is_given_up_before_the_deadline() {
     assert_eq!(answer, BatchResponse::of(["m0"]));
     assert_eq!(emitted(&memory), ["b y 1"]);
     assert!(now().since(started) < Duration::from_millis(2_500));
+}
+
+#[tokio::test]
+async fn a_handler_with_too_little_time_is_not_to_blame() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    // More often than the function allows failures: each time there is time for one, and another one comes first.
+    for number in 0..4 {
+        let records = [number, 9].map(|number| message(number.into(), "test/counter/a", &wire(number + 1, "a", "slow")));
+        let deadline = now().plus(Duration::from_millis(3_400));
+        let answer = service.handle(json!({ "Records": records }), deadline).await;
+        assert_eq!(answer.unwrap(), BatchResponse::of(["m9"]));
+        assert_eq!(emitted(&memory).len(), usize::from(number) + 1);
+    }
+    assert!(memory.letters.lock().unwrap().is_empty());
+    let records = memory.records.lock().unwrap();
+    assert!(records.values().all(|record| record.trial.is_none()), "{records:?}");
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_leaves_no_lease_behind() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    *memory.commits_down.lock().unwrap() = true;
+    assert_eq!(serve(&service, event(&[("a", "x")])).await, ["m0"]);
+    assert!(memory.records.lock().unwrap().values().all(|record| record.lease_until == Timestamp::ZERO));
+    *memory.commits_down.lock().unwrap() = false;
+    assert!(serve(&service, event(&[("a", "x")])).await.is_empty());
+    assert_eq!(emitted(&memory), ["a x 1"]);
+}
+
+#[tokio::test]
+async fn a_sent_outbox_does_not_stay_for_long() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    let left = || memory.records.lock().unwrap().values().map(|record| record.outbox.len()).sum::<usize>();
+    for number in 0..2 {
+        let body = wire(number + 1, "a", "x");
+        serve(&service, json!({ "Records": [message(number.into(), "test/counter/a", &body)] })).await;
+    }
+    assert_eq!(left(), 1, "a revisited address leaves it to its next commit");
+    service.engine.settle_older(now().minus(LEFT_OPEN)).await;
+    assert_eq!(left(), 1);
+    service.engine.settle_older(now()).await;
+    assert_eq!(left(), 0);
+    serve(&service, json!({ "Records": [message(3, "test/counter/a", &wire(4, "a", "x"))] })).await;
+    assert_eq!(emitted(&memory), ["a x 1", "a x 2", "a x 3"]);
 }
 
 #[tokio::test]

@@ -10,18 +10,17 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use statefun_aws::queue_name;
-use statefun_core::{Address, InvalidAddress, Timestamp};
+use statefun_core::{Address, InvalidAddress, Timestamp, chain, resource_name};
 use statefun_engine::ports::PortError;
 use statefun_module::{Module, SourceKind};
-use statefun_router::{Dispatcher, Outcome, kinesis_failures, sqs_failures};
+use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
 use crate::{
     events::{BatchResponse, Command, Event, KinesisRecord, SqsMessage, UnknownEvent},
     ports::{Operations, now},
 };
 
-/// What is kept of the time before the deadline for the answer of a sweep.
+/// What is kept of the time before the deadline for the answer. Without one all records of an event come again.
 const ANSWER_RESERVE: Duration = Duration::from_secs(2);
 
 /// Letters of one replay at most: it has to end before the Lambda's time does.
@@ -48,14 +47,8 @@ pub(crate) enum RouterError {
     Undeclared(String),
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    #[error("{error}: {cause}")]
-    Port { error: PortError, cause: String },
-}
-
-impl From<PortError> for RouterError {
-    fn from(error: PortError) -> Self {
-        Self::Port { cause: error.source.to_string(), error }
-    }
+    #[error(transparent)]
+    Port(#[from] PortError),
 }
 
 impl RouterService {
@@ -66,17 +59,17 @@ impl RouterService {
     /// then, however often their event source mapping allows.
     pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<Value, RouterError> {
         let answer = match Event::read(event)? {
-            Event::Kinesis(records) => self.kinesis(&records).await?,
+            Event::Kinesis(records) => self.kinesis(&records, deadline).await?,
             Event::Sqs(messages) if messages.first().is_some_and(|message| self.is_timers(message)) => {
                 self.wake_up(&messages).await
             }
-            Event::Sqs(messages) => self.sqs(&messages).await?,
+            Event::Sqs(messages) => self.sqs(&messages, deadline).await?,
             Event::Command(command) => return self.command(command, deadline).await,
         };
         Ok(answer.to_json())
     }
 
-    async fn kinesis(&self, records: &[KinesisRecord]) -> Result<BatchResponse, RouterError> {
+    async fn kinesis(&self, records: &[KinesisRecord], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
         let (mut numbers, mut arrivals) = (Vec::new(), Vec::new());
         for record in records {
             let ingress = self.ingress(SourceKind::Kinesis, &record.source_arn)?;
@@ -85,23 +78,23 @@ impl RouterService {
                 arrivals.push(arrival);
             }
         }
-        let outcomes = self.dispatch(arrivals).await;
+        let outcomes = self.dispatch(arrivals, deadline).await;
         Ok(BatchResponse::of(kinesis_failures(numbers.into_iter().zip(outcomes))))
     }
 
-    async fn sqs(&self, messages: &[SqsMessage]) -> Result<BatchResponse, RouterError> {
+    async fn sqs(&self, messages: &[SqsMessage], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
         let mut arrivals = Vec::with_capacity(messages.len());
         for message in messages {
             let ingress = self.ingress(SourceKind::Sqs, &message.source_arn)?;
             arrivals.push(records::of_sqs(message, ingress));
         }
-        let outcomes = self.dispatch(arrivals).await;
+        let outcomes = self.dispatch(arrivals, deadline).await;
         let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
         Ok(BatchResponse::of(sqs_failures(results)))
     }
 
-    async fn dispatch(&self, arrivals: Vec<statefun_router::Arrival>) -> Vec<Outcome> {
-        let outcomes = self.dispatcher.dispatch(arrivals, now()).await;
+    async fn dispatch(&self, arrivals: Vec<Arrival>, deadline: Timestamp) -> Vec<Outcome> {
+        let outcomes = self.dispatcher.dispatch(arrivals, before(deadline)).await;
         let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
         tracing::debug!(done = count(Outcome::Done), parked = count(Outcome::Parked), failed = count(Outcome::Failed), "records");
         outcomes
@@ -111,13 +104,13 @@ impl RouterService {
     fn ingress(&self, kind: SourceKind, arn: &str) -> Result<String, RouterError> {
         match self.module.ingress_of(kind, arn) {
             Some((ingress, _)) => Ok(ingress.id.to_string()),
-            None if self.any_source => Ok(queue_name(arn).to_owned()),
+            None if self.any_source => Ok(resource_name(arn).to_owned()),
             None => Err(RouterError::Undeclared(arn.to_owned())),
         }
     }
 
     fn is_timers(&self, message: &SqsMessage) -> bool {
-        queue_name(&message.source_arn) == queue_name(&self.timers)
+        resource_name(&message.source_arn) == resource_name(&self.timers)
     }
 
     /// Each wake-up by itself: they have no order.
@@ -125,7 +118,7 @@ impl RouterService {
         let woken = join_all(messages.iter().map(|message| self.operations.wake_up(&message.body))).await;
         let failed = messages.iter().zip(woken).filter_map(|(message, woken)| {
             let error = woken.err()?;
-            tracing::warn!(%error, cause = %error.source, "a timer's wake-up comes again");
+            tracing::warn!(error = chain(&error), "a timer's wake-up comes again");
             Some(&*message.message_id)
         });
         BatchResponse::of(failed)
@@ -134,12 +127,12 @@ impl RouterService {
     async fn command(&self, command: Command, deadline: Timestamp) -> Result<Value, RouterError> {
         match command {
             Command::Sweep => {
-                let swept = self.operations.sweep(deadline.minus(ANSWER_RESERVE)).await?;
+                let swept = self.operations.sweep(before(deadline)).await?;
                 tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
                 Ok(json!({"fired": swept.fired, "armed": swept.armed}))
             }
             Command::ReplayDeadLetters { max } => {
-                let replayed = self.operations.replay(max.min(MAX_REPLAYED)).await?;
+                let replayed = self.operations.replay(max.min(MAX_REPLAYED), before(deadline)).await?;
                 tracing::info!(sent = replayed.sent, malformed = replayed.malformed, "dead letters sent again");
                 Ok(json!({"sent": replayed.sent, "malformed": replayed.malformed}))
             }
@@ -150,4 +143,9 @@ impl RouterService {
             }
         }
     }
+}
+
+/// When work has to end. Of a short time half is kept, so that something is done.
+fn before(deadline: Timestamp) -> Timestamp {
+    deadline.minus(ANSWER_RESERVE.min(deadline.since(now()) / 2))
 }

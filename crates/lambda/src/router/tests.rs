@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use statefun_aws::{dead_letters::Replayed, timers::Swept};
-use statefun_core::Record;
-use statefun_engine::ports::PortErrorKind;
+use statefun_aws::{SystemClock, dead_letters::Replayed, timers::Swept};
+use statefun_core::{Envelope, Record, Targets};
+use statefun_engine::ports::{EnvelopeQueue, PortErrorKind};
 use statefun_router::{IngressRecord, ModuleRouter, Routed};
 
 use super::*;
@@ -49,7 +49,7 @@ impl Operations for Operator {
         Ok(Swept { fired: 2, armed: 3 })
     }
 
-    async fn replay(&self, max: usize) -> Result<Replayed, PortError> {
+    async fn replay(&self, max: usize, _: Timestamp) -> Result<Replayed, PortError> {
         self.replayed.lock().unwrap().push(max);
         Ok(Replayed { sent: 1, malformed: 0 })
     }
@@ -70,7 +70,16 @@ impl Fixture {
         let (memory, operator) = (Arc::<Memory>::default(), Arc::<Operator>::default());
         let module = Module::parse("module.yaml", MODULE).unwrap().resolve(&|_| None).unwrap();
         let router = Arc::new(ModuleRouter::new(&module));
-        let dispatcher = Dispatcher::new(router, memory.clone(), Arc::new(Malformed(memory.clone())));
+        let dispatcher = Dispatcher {
+            router,
+            targets: Targets::Declared {
+                functions: Default::default(),
+                namespaces: ["example", "shop", "a"].map(Into::into).into(),
+            },
+            queue: memory.clone(),
+            malformed: Arc::new(Malformed(memory.clone())),
+            clock: Arc::new(SystemClock),
+        };
         let timers = "https://sqs.example/1/timers".to_owned();
         let service = RouterService { dispatcher, operations: operator.clone(), module, any_source: false, timers };
         Self { memory, operator, service }
@@ -150,6 +159,45 @@ async fn the_lowest_sequence_number_is_told() {
     assert_eq!(receivers, ["example/greeter/a", "example/greeter/c"]);
 }
 
+/// Never answers a call with an envelope for `stuck`.
+struct Stuck(Arc<Memory>);
+
+#[async_trait]
+impl EnvelopeQueue for Stuck {
+    async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
+        if envelopes.iter().any(|envelope| envelope.to.id() == "stuck") {
+            std::future::pending::<()>().await;
+        }
+        self.0.send(envelopes).await
+    }
+}
+
+/// An answer that comes too late would be none: all of the batch would come again, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_does_not_answer_leaves_time_for_the_answer() {
+    let fixture = Fixture::new();
+    let stuck = Arc::new(Stuck(fixture.memory.clone()));
+    let dispatcher = Dispatcher { queue: stuck, ..fixture.service.dispatcher };
+    let fixture = Fixture { service: RouterService { dispatcher, ..fixture.service }, ..fixture };
+    let record = |key: &str, number: &str, data: &str| {
+        let mut record = kinesis()["Records"][0].clone();
+        record["kinesis"]["partitionKey"] = json!(key);
+        record["kinesis"]["sequenceNumber"] = json!(number);
+        record["kinesis"]["data"] = json!(data);
+        record["eventID"] = json!(format!("shardId-000000000006:{number}"));
+        record
+    };
+    let event = json!({ "Records": [record("a", "7", "/w=="), record("stuck", "8", "aGk="), record("b", "9", "aGk=")] });
+    assert_eq!(fixture.handle(event).await.unwrap(), json!({"batchItemFailures": [{"itemIdentifier": "8"}]}));
+    assert_eq!(fixture.memory.malformed.lock().unwrap().len(), 1, "what was parked does not come again");
+}
+
+#[test]
+fn time_is_kept_for_the_answer() {
+    let left = |seconds| before(now().plus(Duration::from_secs(seconds))).since(now()).as_secs_f64();
+    assert!((left(30) - 28.0).abs() < 0.5 && (left(2) - 1.0).abs() < 0.5, "{} {}", left(30), left(2));
+}
+
 #[tokio::test]
 async fn sqs_messages_with_attributes() {
     let fixture_ = Fixture::new();
@@ -186,8 +234,7 @@ async fn what_the_module_does_not_declare_waits() {
     assert!(fixture_.memory.malformed.lock().unwrap().is_empty());
     // A router of one's own gets it.
     let router = |record: &IngressRecord| Ok(vec![Routed::new(("a/b", &*record.ingress), &record.text()?.to_owned())?]);
-    let memory = fixture_.memory.clone();
-    let dispatcher = Dispatcher::new(Arc::new(router), memory.clone(), Arc::new(Malformed(memory)));
+    let dispatcher = Dispatcher { router: Arc::new(router), ..fixture_.service.dispatcher };
     let own = Fixture { service: RouterService { dispatcher, any_source: true, ..fixture_.service }, ..fixture_ };
     assert_eq!(own.handle(event).await.unwrap(), none());
     assert_eq!(own.sent()[0].0, "a/b/others");

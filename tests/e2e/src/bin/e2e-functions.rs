@@ -3,7 +3,7 @@
 #[path = "../task.rs"]
 mod task;
 
-use std::{path::Path, time::Duration};
+use std::{io::Write, path::Path, time::Duration};
 
 use lambda_statefun::prelude::*;
 use task::{Act, Notes, Task};
@@ -30,7 +30,10 @@ async fn work(ctx: &mut Context, Task { number, act }: Task) -> Result<(), Funct
         Act::Fail if !notes.mended => return Err(FunctionError::retryable("as it was told")),
         Act::FailForGood if !notes.mended => return Err(FunctionError::terminal("as it was told")),
         Act::Fail | Act::FailForGood => {}
-        Act::Exit => std::process::exit(1),
+        Act::Exit(file) => {
+            writeln!(std::fs::OpenOptions::new().create(true).append(true).open(file)?, "run")?;
+            std::process::exit(1)
+        }
         Act::ExitOnce(file) if first(&file)? => std::process::exit(1),
         Act::HangOnce(file) if first(&file)? => std::future::pending().await,
         Act::BlockOnce(file) if first(&file)? => loop {
@@ -43,6 +46,7 @@ async fn work(ctx: &mut Context, Task { number, act }: Task) -> Result<(), Funct
                 ctx.send((FUNCTION, id), &Task { number, act: Act::Pass(ids) })?;
             }
         }
+        Act::Emit => ctx.egress("e2e/out", &Task { number, act: Act::Note })?,
         Act::Later(number, millis) => {
             ctx.send_after(Duration::from_millis(millis), ctx.address(), &Task { number, act: Act::Note }, None)?;
         }
@@ -52,11 +56,12 @@ async fn work(ctx: &mut Context, Task { number, act }: Task) -> Result<(), Funct
     Ok(())
 }
 
-/// Whether this file was not there yet. It is now.
+/// Whether this file was not there yet. It is now, and says which process came here; another says which came again.
 fn first(file: &str) -> Result<bool, FunctionError> {
-    let there = Path::new(file).exists();
-    std::fs::write(file, "")?;
-    Ok(!there)
+    let first = !Path::new(file).exists();
+    let note = if first { file.to_owned() } else { format!("{file}.again") };
+    std::fs::write(note, std::process::id().to_string())?;
+    Ok(first)
 }
 
 #[tokio::main]

@@ -11,6 +11,8 @@ use statefun_aws::{Calls, Clients, store::DynamoStore};
 use statefun_core::{Address, Commit, EnvelopeId, Held, Timestamp};
 use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
 
+use crate::problem::Problem;
+
 type Item = HashMap<String, AttributeValue>;
 
 /// Write units and writes.
@@ -27,23 +29,37 @@ pub(super) struct Metered {
     probe: Clients,
     table: String,
     written: Mutex<Written>,
+    /// Why something was not measured.
+    failed: Mutex<Option<String>>,
 }
 
 impl Metered {
     pub(super) fn new(store: Arc<DynamoStore>, calls: Arc<Calls>, probe: Clients, table: String) -> Self {
-        Self { store, calls, probe, table, written: Mutex::default() }
+        Self { store, calls, probe, table, written: Mutex::default(), failed: Mutex::default() }
     }
 
-    pub(super) fn take(&self) -> Written {
-        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What was written since the last time; an error if not all of it was measured.
+    pub(super) fn take(&self) -> Result<Written, Problem> {
+        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(problem) => Err(Problem::new(problem).during("measuring items")),
+            None => Ok(std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))),
+        }
     }
 
     async fn items(&self, address: &Address) -> BTreeMap<String, Item> {
         let query =
             self.probe.dynamodb.query().table_name(&self.table).consistent_read(true).key_condition_expression("pk = :pk");
-        let reply = query.expression_attribute_values(":pk", AttributeValue::S(address.to_string())).send().await;
-        let items = reply.ok().and_then(|reply| reply.items).unwrap_or_default();
+        let items = match query.expression_attribute_values(":pk", AttributeValue::S(address.to_string())).send().await {
+            Ok(reply) if reply.last_evaluated_key.is_none() => reply.items.unwrap_or_default(),
+            Ok(_) => self.fail("an address has more items than a page takes".to_owned()),
+            Err(error) => self.fail(statefun_core::chain(&error)),
+        };
         items.into_iter().filter_map(|item| Some((item.get("sk")?.as_s().ok()?.clone(), item))).collect()
+    }
+
+    fn fail(&self, problem: String) -> Vec<Item> {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+        Vec::new()
     }
 
     /// Runs a call on an address and adds up what it wrote.
@@ -79,6 +95,10 @@ impl InstanceStore for Metered {
 
     async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
         self.measure(address, self.store.finish(address, expect)).await
+    }
+
+    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+        self.measure(address, self.store.release(address, epoch)).await
     }
 
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {

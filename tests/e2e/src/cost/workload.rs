@@ -117,7 +117,7 @@ impl Workload {
                 engine = self.engine(metered)?;
             }
             self.batch(&engine, number + usize::from(metered) * 1_000_000).await?;
-            let (calls, written) = (self.backend.clients.calls.take(), self.store.take());
+            let (calls, written) = (self.backend.clients.calls.take(), self.store.take()?);
             if number == 0 {
                 continue;
             }

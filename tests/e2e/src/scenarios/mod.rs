@@ -4,6 +4,7 @@ mod conformance;
 mod failures;
 mod flights;
 mod greeter;
+mod outages;
 mod shop;
 
 use std::{future::Future, pin::Pin};
@@ -28,6 +29,9 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "poison", run: |setting, account| Box::pin(failures::poison(setting, account)) },
     Scenario { name: "crashes", run: |setting, account| Box::pin(failures::crashes(setting, account)) },
     Scenario { name: "time-outs", run: |setting, account| Box::pin(failures::time_outs(setting, account)) },
+    Scenario { name: "refusals", run: |setting, account| Box::pin(outages::refusals(setting, account)) },
+    Scenario { name: "redrive", run: |setting, account| Box::pin(outages::redrive(setting, account)) },
+    Scenario { name: "missed-wake-ups", run: |setting, account| Box::pin(outages::missed_wake_ups(setting, account)) },
     Scenario { name: "flights", run: |setting, account| Box::pin(flights::plain(setting, account)) },
     Scenario { name: "flights-with-faults", run: |setting, account| Box::pin(flights::faulty(setting, account)) },
 ];

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{
     deploy::Changes,
+    http::REGION,
     problem::{Problem, Result, same, until},
-    world::{Setting, World},
+    world::{Setting, World, now},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -21,6 +22,8 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
     order(&world, "ann", "1", "add-to-cart", &json!({"item": "book", "quantity": 2})).await?;
     order(&world, "ann", "1", "add-to-cart", &json!({"item": "book", "quantity": 2})).await?;
     shelf(&world, json!({"available": 1, "reserved": 2, "sold": 0})).await?;
+    // A third time, when the queue has forgotten the first: another message, under the producer's own id.
+    world.operate(&again(&world, "ann", "1", "add-to-cart", &json!({"item": "book", "quantity": 2}))?).await?;
     hold(&world, 1).await?;
     order(&world, "bob", "2", "add-to-cart", &json!({"item": "book", "quantity": 2})).await?;
     order(&world, "bob", "3", "checkout", &json!({})).await?;
@@ -55,6 +58,21 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
 
 async fn order(world: &World, user: &str, id: &str, kind: &str, body: &Value) -> Result<()> {
     world.send(world.stack.output("Orders")?, user, id, &[("type", &format!("shop/{kind}"))], &body.to_string()).await
+}
+
+/// The event of a message that the queue takes for a new one.
+fn again(world: &World, user: &str, id: &str, kind: &str, body: &Value) -> Result<Value> {
+    let queue = world.stack.output("Orders")?.rsplit('/').next().unwrap_or_default();
+    let (now, arn) = (now().0.to_string(), format!("arn:aws:sqs:{REGION}:{}:{queue}", world.account));
+    let attributes = json!({
+        "ApproximateReceiveCount": "1", "SentTimestamp": now, "SequenceNumber": "99999999999999999999", "MessageGroupId": user,
+        "MessageDeduplicationId": id,
+    });
+    let kind = json!({"type": {"stringValue": format!("shop/{kind}"), "dataType": "String"}});
+    Ok(json!({"Records": [{
+        "messageId": "another", "receiptHandle": "none", "body": body.to_string(), "attributes": attributes,
+        "messageAttributes": kind, "eventSource": "aws:sqs", "eventSourceARN": arn, "awsRegion": REGION,
+    }]}))
 }
 
 async fn shelf(world: &World, expected: Value) -> Result<()> {

@@ -1,14 +1,20 @@
 //! The dispatcher against a model of queues that fail: order per key, nothing lost, nothing doubled.
 
+mod time;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use proptest::prelude::*;
-use statefun_core::{Address, Envelope, EnvelopeId, Timestamp};
-use statefun_engine::ports::{EnvelopeQueue, PortError, PortErrorKind};
+use statefun_core::{Address, Envelope, EnvelopeId, Targets, Timestamp, TypeName};
+use statefun_engine::ports::{Clock, EnvelopeQueue, PortError, PortErrorKind};
 
 use crate::{
     Arrival, Dispatcher, IngressRecord, MalformedRecord, MalformedSink, Outcome, RouteError, Routed, kinesis_failures,
@@ -16,6 +22,7 @@ use crate::{
 };
 
 const NOW: Timestamp = Timestamp(9);
+const NEVER: Timestamp = Timestamp(u64::MAX);
 
 /// What becomes of a call: nothing, nothing but it says so, or it is taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,9 +39,25 @@ struct Model {
     accepted: Mutex<Vec<Envelope>>,
     calls: Mutex<Vec<usize>>,
     parked: Mutex<BTreeMap<EnvelopeId, MalformedRecord>>,
+    /// Milliseconds since [`NOW`], and how many each call takes; none for one that never ends.
+    passed: AtomicU64,
+    call_takes: Option<u64>,
+    /// Letters on their way, and how many at the same time there were.
+    parking: Mutex<(usize, usize)>,
 }
 
 impl Model {
+    fn slow(call_takes: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { call_takes, ..Self::default() })
+    }
+
+    async fn take_time(&self) {
+        match self.call_takes {
+            Some(time) => drop(self.passed.fetch_add(time, Ordering::SeqCst)),
+            None => std::future::pending().await,
+        }
+    }
+
     fn fate(&self) -> Fate {
         self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Taken)
     }
@@ -50,6 +73,7 @@ impl EnvelopeQueue for Model {
         let addresses: HashSet<_> = envelopes.iter().map(|envelope| &envelope.to).collect();
         assert_eq!(addresses.len(), envelopes.len(), "at most one envelope per address in a call");
         self.calls.lock().unwrap().push(envelopes.len());
+        self.take_time().await;
         let send = |envelope: &&Envelope| {
             let fate = self.fate();
             if fate != Fate::Lost {
@@ -65,10 +89,35 @@ impl EnvelopeQueue for Model {
 impl MalformedSink for Model {
     async fn park(&self, record: &MalformedRecord) -> Result<(), PortError> {
         let fate = self.fate();
+        {
+            let mut parking = self.parking.lock().unwrap();
+            parking.0 += 1;
+            parking.1 = parking.1.max(parking.0);
+        }
+        tokio::task::yield_now().await;
+        self.parking.lock().unwrap().0 -= 1;
+        self.take_time().await;
         if fate != Fate::Lost {
             self.parked.lock().unwrap().insert(record.id, record.clone());
         }
         if fate == Fate::Taken { Ok(()) } else { Err(failure()) }
+    }
+}
+
+/// Time passes with the calls, and by itself where nothing else happens.
+#[async_trait]
+impl Clock for Model {
+    fn now(&self) -> Timestamp {
+        Timestamp(NOW.0 + self.passed.load(Ordering::SeqCst))
+    }
+
+    async fn sleep_until(&self, moment: Timestamp) {
+        while self.now() < moment {
+            if self.call_takes.is_none() {
+                self.passed.fetch_add(1, Ordering::SeqCst);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -82,7 +131,8 @@ fn route(record: &IngressRecord) -> Result<Vec<Routed>, RouteError> {
 }
 
 fn dispatcher(model: &Arc<Model>) -> Dispatcher {
-    Dispatcher::new(Arc::new(route), model.clone(), model.clone())
+    let targets = Targets::Known([TypeName::from_static("a/b")].into());
+    Dispatcher { router: Arc::new(route), targets, queue: model.clone(), malformed: model.clone(), clock: model.clone() }
 }
 
 fn record(number: usize, order: Option<&str>, body: &str) -> IngressRecord {
@@ -91,8 +141,12 @@ fn record(number: usize, order: Option<&str>, body: &str) -> IngressRecord {
 }
 
 fn dispatch(dispatcher: &Dispatcher, batch: Vec<IngressRecord>) -> Vec<Outcome> {
+    dispatch_until(dispatcher, batch.into_iter().map(Arrival::Record).collect(), NEVER)
+}
+
+fn dispatch_until(dispatcher: &Dispatcher, batch: Vec<Arrival>, deadline: Timestamp) -> Vec<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(dispatcher.dispatch(batch.into_iter().map(Arrival::Record).collect(), NOW))
+    runtime.block_on(dispatcher.dispatch(batch, deadline))
 }
 
 fn sent(model: &Model) -> Vec<(String, String)> {
@@ -105,7 +159,7 @@ fn sent(model: &Model) -> Vec<(String, String)> {
 
 #[test]
 fn few_calls_and_one_envelope_per_address_in_each() {
-    let model = Arc::new(Model::default());
+    let model = Model::slow(Some(0));
     let batch =
         vec![record(0, None, "a b"), record(1, None, "c"), record(2, None, "a"), record(3, None, ""), record(4, None, "a b")];
     assert_eq!(dispatch(&dispatcher(&model), batch), [Outcome::Done; 5]);
@@ -114,7 +168,7 @@ fn few_calls_and_one_envelope_per_address_in_each() {
 
 #[test]
 fn nothing_of_an_order_overtakes() {
-    let model = Arc::new(Model::default());
+    let model = Model::slow(Some(0));
     // The second record waits for `a`; the third is of its order and must not be sent before it.
     let batch = vec![record(0, Some("x"), "a"), record(1, Some("y"), "a"), record(2, Some("y"), "b"), record(3, Some("z"), "b")];
     dispatch(&dispatcher(&model), batch);
@@ -125,7 +179,7 @@ fn nothing_of_an_order_overtakes() {
 #[test]
 fn after_a_failure_nothing_later_of_its_order_or_address() {
     use Fate::*;
-    let model = Arc::new(Model { fates: Mutex::new([Lost, Taken, Taken].into()), ..Model::default() });
+    let model = Arc::new(Model { fates: Mutex::new([Lost, Taken, Taken].into()), call_takes: Some(0), ..Model::default() });
     let batch = vec![
         record(0, Some("x"), "a"),
         record(1, Some("y"), "b"),
@@ -145,22 +199,21 @@ fn after_a_failure_nothing_later_of_its_order_or_address() {
 #[test]
 fn a_failure_does_not_work_backwards() {
     use Fate::*;
-    let model = Arc::new(Model { fates: Mutex::new([Taken, Lost].into()), ..Model::default() });
+    let model = Arc::new(Model { fates: Mutex::new([Taken, Lost].into()), call_takes: Some(0), ..Model::default() });
     let batch = vec![record(0, Some("p"), "x"), record(1, Some("o"), "x"), record(2, Some("q"), "y"), record(3, Some("o"), "y")];
     assert_eq!(dispatch(&dispatcher(&model), batch), [Outcome::Done, Outcome::Done, Outcome::Failed, Outcome::Failed]);
 }
 
 #[test]
 fn malformed_records_are_kept_with_their_reason() {
-    let model = Arc::new(Model::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let unreadable = MalformedRecord::new(NOW, "in", "9", "not a message", b"?");
+    let model = Model::slow(Some(0));
+    let unreadable = MalformedRecord::new(NOW, "in", "9", "not a message", b"?", 10);
     let batch = vec![
         Arrival::Record(record(0, Some("x"), "!")),
         Arrival::Malformed(unreadable),
         Arrival::Record(record(1, Some("x"), "a")),
     ];
-    let outcomes = runtime.block_on(dispatcher(&model).dispatch(batch.clone(), NOW));
+    let outcomes = dispatch_until(&dispatcher(&model), batch.clone(), NEVER);
     assert_eq!(outcomes, [Outcome::Parked, Outcome::Parked, Outcome::Done]);
     let parked = model.parked.lock().unwrap();
     let said: HashSet<_> =
@@ -168,9 +221,21 @@ fn malformed_records_are_kept_with_their_reason() {
     assert_eq!(said, HashSet::from([("it says so", "!", "0"), ("not a message", "?", "9")]));
     drop(parked);
     model.fates.lock().unwrap().extend([Fate::Lost, Fate::TakenButFailed]);
-    let outcomes = runtime.block_on(dispatcher(&model).dispatch(batch, NOW));
+    let outcomes = dispatch_until(&dispatcher(&model), batch, NEVER);
     assert_eq!(outcomes, [Outcome::Failed, Outcome::Failed, Outcome::Done]);
     assert_eq!(model.parked.lock().unwrap().len(), 2);
+}
+
+/// Sent again and again it would hold up all records behind it.
+#[test]
+fn a_record_for_a_function_without_a_queue_is_malformed() {
+    let model = Model::slow(Some(0));
+    let route = |_: &IngressRecord| Ok(vec![Routed::new(("a/bb", "x"), &String::new())?]);
+    let outcomes = dispatch(&Dispatcher { router: Arc::new(route), ..dispatcher(&model) }, vec![record(0, None, "")]);
+    assert_eq!((outcomes[0], model.calls.lock().unwrap().len()), (Outcome::Parked, 0));
+    let parked = model.parked.lock().unwrap();
+    let reason = &parked.values().next().unwrap().reason;
+    assert_eq!(reason, "no function `a/bb` is known here; did you mean `a/b`?");
 }
 
 /// How a source delivers what failed again.
@@ -218,7 +283,7 @@ proptest! {
         batch_size in 1_usize..12,
         fates in fates(),
     ) {
-        let model = Arc::new(Model { fates: Mutex::new(fates.into()), ..Model::default() });
+        let model = Arc::new(Model { fates: Mutex::new(fates.into()), call_takes: Some(0), ..Model::default() });
         let dispatcher = dispatcher(&model);
         let body = |ids: &std::collections::BTreeSet<u8>, bad: bool| if bad { "!".to_owned() } else {
             ids.iter().map(|id| format!("i{id} ")).collect()

@@ -1,0 +1,58 @@
+//! The protobuf form of an egress record by itself.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Unreadable, id, record::of_id, type_name};
+use crate::{address::Address, effects::EgressRecord, time::Timestamp, typed_value::TypedValue};
+
+#[derive(Clone, PartialEq, Message)]
+struct EgressForm {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(string, tag = "2")]
+    egress: String,
+    #[prost(string, tag = "3")]
+    from: String,
+    #[prost(uint64, tag = "4")]
+    at: u64,
+    #[prost(string, tag = "5")]
+    type_name: String,
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    value: Option<Bytes>,
+}
+
+/// Appends an egress record.
+pub fn encode_egress(record: &EgressRecord, into: &mut Vec<u8>) {
+    // A vector grows as needed, which is the only way in which this can fail.
+    let _ = of_egress(record).encode(into);
+}
+
+/// Reads what [`encode_egress`] wrote.
+///
+/// # Errors
+/// [`Unreadable`] if it is not in that form.
+pub fn decode_egress(bytes: Bytes) -> Result<EgressRecord, Unreadable> {
+    to_egress(EgressForm::decode(bytes)?)
+}
+
+fn of_egress(record: &EgressRecord) -> EgressForm {
+    EgressForm {
+        id: of_id(record.id),
+        egress: record.egress.to_string(),
+        from: record.from.to_string(),
+        at: record.at.0,
+        type_name: record.value.type_name.to_string(),
+        value: record.value.value.clone(),
+    }
+}
+
+fn to_egress(form: EgressForm) -> Result<EgressRecord, Unreadable> {
+    Ok(EgressRecord {
+        id: id(&form.id)?,
+        egress: type_name(&form.egress)?,
+        from: Address::parse(&form.from)?,
+        at: Timestamp(form.at),
+        value: TypedValue { type_name: type_name(&form.type_name)?, value: form.value },
+    })
+}

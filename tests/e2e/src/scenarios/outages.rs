@@ -1,0 +1,176 @@
+//! A service refuses for a while, SQS gives up, wake-ups get lost: nothing takes effect twice, and all of it once that is over.
+
+use aws_sdk_kinesis::types::ShardIteratorType;
+use serde_json::{Value, json};
+
+use super::failures::{CHANGES, LIMIT, finished, noted, parked, tell};
+use crate::{
+    deploy::Changes,
+    faults::{Fault, Rule},
+    problem::{Problem, Result, same, until},
+    task::{Act, Notes, Task},
+    world::{Setting, World, now},
+};
+
+const STORE: &[&str] = &["UpdateItem", "GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems"];
+
+/// One after the other the functions have no permission for the table, the queues, the stream, and find them missing: their
+/// messages wait. Once that is mended, each takes effect once, and in order.
+pub(super) async fn refusals(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let (mut ann, mut bob, mut number) = (Vec::new(), Vec::new(), 0);
+    for (service, actions) in [("dynamodb", STORE), ("sqs", &["SendMessageBatch"]), ("kinesis", &["PutRecords"])] {
+        for fault in [Fault::Deny, Fault::Missing] {
+            number += 1;
+            let act = match service {
+                "dynamodb" => Act::Note,
+                "sqs" => Act::Pass(vec!["bob".to_owned()]),
+                _ => Act::Emit,
+            };
+            world.faults.add([Rule { account: account.to_owned(), service, actions, fault, probability: 1.0 }]);
+            tell(&world, "ann", number, act).await?;
+            struck_again(&world, service, fault).await?;
+            // Committed before anything is sent; without the table there is no commit.
+            let during = world.state::<Notes>("e2e/worker/ann", "notes").await?.unwrap_or_default().numbers;
+            let before = ann.clone();
+            ann.push(number);
+            same(&format!("noted while {service} refuses"), &during, if service == "dynamodb" { &before } else { &ann })?;
+
+            number += 1;
+            tell(&world, "ann", number, Act::Note).await?;
+            world.faults.clear(account);
+            ann.push(number);
+            noted(&world, "ann", &ann).await?;
+            if service == "sqs" {
+                bob.extend((0..number - 1).rev());
+                noted(&world, "bob", &bob).await?;
+            }
+        }
+    }
+    finished(&world).await?;
+    noted(&world, "ann", &ann).await?;
+    // An egress may get a record twice, but here no answer was lost.
+    same("emitted", &emitted(&world).await?, &vec![9, 11])?;
+    parked(&world, &[]).await?;
+    let struck: u64 = world.faults.struck(account).values().sum();
+    Ok(format!("{struck} calls refused, {} messages applied once", ann.len() + bob.len()))
+}
+
+/// Returns once two calls to this service were refused, so that what was refused has come again.
+async fn struck_again(world: &World, service: &str, fault: Fault) -> Result<()> {
+    until(&format!("{service} is not called twice"), LIMIT, async || {
+        let struck = world.faults.struck(&world.account);
+        let of_service = struck.iter().filter(|(name, _)| name.starts_with(service) && name.ends_with(&format!("{fault:?}")));
+        let count: u64 = of_service.map(|(_, count)| count).sum();
+        if count >= 2 { Ok(()) } else { Err(Problem::new(format!("{count} calls"))) }
+    })
+    .await
+}
+
+/// The numbers in the stream of the egress `e2e/out`.
+async fn emitted(world: &World) -> Result<Vec<u64>> {
+    let kinesis = &world.clients.kinesis;
+    let shards = kinesis.list_shards().stream_name("e2e-out").send().await?;
+    let mut numbers = Vec::new();
+    for shard in shards.shards() {
+        let iterator = kinesis.get_shard_iterator().stream_name("e2e-out").shard_id(shard.shard_id());
+        let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?;
+        let records = kinesis.get_records().set_shard_iterator(iterator.shard_iterator).send().await?.records;
+        for record in records {
+            let record: Value = serde_json::from_slice(record.data.as_ref())?;
+            let task: Task = serde_json::from_str(record["text"].as_str().unwrap_or_default())?;
+            numbers.push(task.number);
+        }
+    }
+    Ok(numbers)
+}
+
+/// What SQS itself gives up, since no invocation could do anything for long, lies in its dead-letter queue. Sent back to where it
+/// came from, each message takes effect once, a further copy of it has none.
+pub(super) async fn redrive(setting: &Setting, account: &str) -> Result<String> {
+    let world = World::deploy(setting, account, &Changes { max_receives: Some(2), ..CHANGES }).await?;
+    tell(&world, "ann", 1, Act::Note).await?;
+    noted(&world, "ann", &[1]).await?;
+    let (service, actions, fault) = ("dynamodb", STORE, Fault::Deny);
+    world.faults.add([Rule { account: account.to_owned(), service, actions, fault, probability: 1.0 }]);
+    for (worker, number) in [("bob", 2), ("bob", 3), ("cyd", 4)] {
+        tell(&world, worker, number, Act::Note).await?;
+    }
+    let mut given_up = Vec::new();
+    until("what SQS gives up", LIMIT, async || {
+        given_up.extend(world.take("Undeliverable").await?);
+        same("messages", &given_up.len(), &3)
+    })
+    .await?;
+    noted(&world, "ann", &[1]).await?;
+    world.faults.clear(account);
+
+    let queue = world.stack.function_queue("e2e")?;
+    for copy in ["redriven", "redriven-again"] {
+        for (number, message) in given_up.iter().enumerate() {
+            let body = message.body().unwrap_or_default();
+            let group = statefun_core::Envelope::from_wire(body.as_bytes())?.to.to_string();
+            world.send(&queue, &group, &format!("{copy}-{number}"), &[], body).await?;
+        }
+    }
+    noted(&world, "bob", &[2, 3]).await?;
+    noted(&world, "cyd", &[4]).await?;
+    finished(&world).await?;
+    noted(&world, "bob", &[2, 3]).await?;
+    noted(&world, "cyd", &[4]).await?;
+    parked(&world, &[]).await?;
+    Ok("3 messages given up by SQS, redriven twice, applied once".to_owned())
+}
+
+/// Timers whose wake-up got lost, or is not sent yet because they are due in more than 15 minutes, are the sweep's.
+pub(super) async fn missed_wake_ups(setting: &Setting, account: &str) -> Result<String> {
+    let changes = Changes { without_events: &[("RouterLambda", "Sweep")], ..CHANGES };
+    let world = World::deploy(setting, account, &changes).await?;
+    let timers = async |expected: usize| -> Result<Vec<_>> {
+        let mut found = Vec::new();
+        until("the timers' rows", LIMIT, async || {
+            found = world.items("timers#").await?;
+            same("rows", &found.len(), &expected)
+        })
+        .await?;
+        Ok(found)
+    };
+    // A minute from now: nothing fires before this test says so.
+    tell(&world, "ann", 1, Act::Later(2, 60_000)).await?;
+    tell(&world, "bob", 3, Act::Later(4, 20 * 60_000)).await?;
+    noted(&world, "ann", &[1]).await?;
+    noted(&world, "bob", &[3]).await?;
+    let rows = timers(2).await?;
+    finished(&world).await?;
+    let queue = world.stack.output("Timers")?;
+    same("wake-ups under way", &world.holds(queue).await?, &1)?;
+    world.clients.sqs.purge_queue().queue_url(queue).send().await?;
+    same("wake-ups under way", &world.holds(queue).await?, &0)?;
+    // The one is not due, and a message was to wake it; the other is too far away.
+    same("fired and armed", &sweep(&world).await?, &(0, 0))?;
+
+    // Time passes: ann's is overdue, bob's is nearly due.
+    let now = now();
+    for row in rows {
+        let key = row["sk"].as_s().map(String::as_str).unwrap_or_default();
+        let (due, id) = key.split_once('#').ok_or_else(|| Problem::new(format!("`{key}` is no timer's key")))?;
+        let is_anns = due.parse::<u64>()? < now.0 + 10 * 60_000;
+        let due = if is_anns { now.0 - 1_000 } else { now.0 + 5_000 };
+        world.rename(row.clone(), &format!("{due:020}#{id}")).await?;
+    }
+    same("fired and armed", &sweep(&world).await?, &(1, 1))?;
+    noted(&world, "ann", &[1, 2]).await?;
+    noted(&world, "bob", &[3, 4]).await?;
+    timers(0).await?;
+    same("fired and armed", &sweep(&world).await?, &(0, 0))?;
+    finished(&world).await?;
+    parked(&world, &[]).await?;
+    Ok("1 timer fired and 1 armed by the sweep".to_owned())
+}
+
+/// What a sweep fired, and what it armed.
+async fn sweep(world: &World) -> Result<(u64, u64)> {
+    let answer = world.operate(&json!({"statefun": "sweep"})).await?;
+    let count = |name: &str| answer[name].as_u64().ok_or_else(|| Problem::new(format!("{answer} has no `{name}`")));
+    Ok((count("fired")?, count("armed")?))
+}
