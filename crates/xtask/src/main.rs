@@ -1,6 +1,7 @@
 //! `cargo xtask VERB`: everything the project does beside being a library, the same in CI and by hand.
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
+mod cold_start;
 mod e2e;
 mod emulator;
 mod layers;

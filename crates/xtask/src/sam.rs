@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::{
+    cold_start,
     emulator::{LINT, SAM, path_with},
     run::{part, root},
 };
@@ -28,15 +29,25 @@ pub(crate) fn build(architecture: &str) -> Result<(), String> {
     part("cfn-lint", || run(Command::new(tools.join("cfn-lint")).arg("template.yaml")))?;
     let parameters = format!("Architecture={architecture}");
     part("sam build", || sam(&["build", "--parameter-overrides", &parameters]))?;
-    sizes(&root().join(".aws-sam/build"), &tools.join("python"))
+    let built = folders(&root().join(".aws-sam/build"))?;
+    sizes(&built, &tools.join("python"))?;
+    if architecture.replace("arm64", "aarch64") != std::env::consts::ARCH {
+        println!("cold starts are not measured: this machine runs {}, not {architecture}", std::env::consts::ARCH);
+        return Ok(());
+    }
+    part("cold starts", || built.iter().try_for_each(|folder| cold_start::measure(folder)))
 }
 
-/// Prints the size of each function's zip.
-fn sizes(built: &Path, python: &Path) -> Result<(), String> {
+fn folders(built: &Path) -> Result<Vec<PathBuf>, String> {
     let folders = fs::read_dir(built).map_err(|error| format!("{}: {error}", built.display()))?;
     let mut folders: Vec<_> = folders.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
-    for folder in folders {
+    Ok(folders)
+}
+
+/// Prints the size of each function's zip.
+fn sizes(built: &[PathBuf], python: &Path) -> Result<(), String> {
+    for folder in built {
         for needed in ["bootstrap", "module.yaml"] {
             File::open(folder.join(needed)).map_err(|error| format!("{} in {}: {error}", needed, folder.display()))?;
         }
