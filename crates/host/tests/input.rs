@@ -13,8 +13,7 @@ use std::{
 
 use common::*;
 use statefun_core::{TypeName, TypedValue};
-use statefun_embedded::{Letter, MalformedRecord};
-use statefun_host::{FileIngress, Format, Host, HostOptions, InputError, Mapping};
+use statefun_host::{FileIngress, Format, HostOptions, InputError, Mapping};
 
 fn to_counter() -> Mapping {
     Mapping::field(TypeName::from_static("test/counter"), "id")
@@ -28,14 +27,6 @@ fn file(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, content).unwrap();
     path
-}
-
-fn malformed(host: &Host) -> Vec<MalformedRecord> {
-    let record = |letter| match letter {
-        Letter::Malformed(record) => record,
-        Letter::Dead(letter) => panic!("{letter:?}"),
-    };
-    host.store().letters(None, 100).unwrap().into_iter().map(record).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,6 @@ use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc};
 
 use common::*;
 use statefun_core::{Context, TypeName, TypedValue};
-use statefun_embedded::{Letter, MalformedRecord};
 use statefun_host::{App, EgressRoutes, FileIngress, Host, HostError, HostOptions, Mapping, SinkSpec, module::Module, run_cli};
 
 const MODULE: &str = r#"
@@ -56,14 +55,6 @@ async fn started(data: &Path) -> (Host, SocketAddr) {
     host.start();
     let to = serve(&host).await;
     (host, to)
-}
-
-fn malformed(host: &Host) -> Vec<MalformedRecord> {
-    let record = |letter| match letter {
-        Letter::Malformed(record) => record,
-        Letter::Dead(letter) => panic!("{letter:?}"),
-    };
-    host.store().letters(None, 100).unwrap().into_iter().map(record).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

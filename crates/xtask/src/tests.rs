@@ -25,6 +25,11 @@ pub(crate) fn all() -> Result<(), String> {
         clippy.args(&["--", "-D", "warnings"]).run()
     })?;
     part("tests", || cargo(&["test", "--workspace", "--features", LAMBDA]).run())?;
+    part("Lambdas without the local host", || {
+        let packages = ["router-lambda", "greeter", "shopping-cart", "flights"].map(|name| ["--package", name]);
+        let clippy = cargo(&["clippy", "--quiet", "--no-default-features", "--features", "lambda"]);
+        clippy.args(&packages.concat()).args(&["--", "-D", "warnings"]).run()
+    })?;
     part("documentation", || cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run())?;
     part("conformance of the simulated ports", || {
         cargo(&["test", "--quiet", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()

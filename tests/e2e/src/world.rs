@@ -165,15 +165,28 @@ impl World {
         Ok(items.into_iter().filter(|item| text(item, "pk").starts_with(prefix)).collect())
     }
 
+    /// Puts an item that nobody can read; says which.
+    pub(crate) async fn put_junk(&self, partition: &str, sort: &str) -> Result<HashMap<String, AttributeValue>> {
+        let key = HashMap::from(
+            [("pk", partition), ("sk", sort)].map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned()))),
+        );
+        let put = self.clients.dynamodb.put_item().table_name(self.stack.output("Table")?);
+        put.set_item(Some(key.clone())).send().await?;
+        Ok(key)
+    }
+
+    /// Deletes the item with this key.
+    pub(crate) async fn delete(&self, key: HashMap<String, AttributeValue>) -> Result<()> {
+        self.clients.dynamodb.delete_item().table_name(self.stack.output("Table")?).set_key(Some(key)).send().await?;
+        Ok(())
+    }
+
     /// Puts an item of the table under another sort key.
     pub(crate) async fn rename(&self, mut item: HashMap<String, AttributeValue>, sort: &str) -> Result<()> {
-        let table = self.stack.output("Table")?;
-        let key = ["pk", "sk"].into_iter().filter_map(|name| Some((name.to_owned(), item.get(name)?.clone())));
-        let delete = self.clients.dynamodb.delete_item().table_name(table).set_key(Some(key.collect()));
+        let key = ["pk", "sk"].into_iter().filter_map(|name| Some((name.to_owned(), item.get(name)?.clone()))).collect();
         item.insert("sk".to_owned(), AttributeValue::S(sort.to_owned()));
-        self.clients.dynamodb.put_item().table_name(table).set_item(Some(item)).send().await?;
-        delete.send().await?;
-        Ok(())
+        self.clients.dynamodb.put_item().table_name(self.stack.output("Table")?).set_item(Some(item)).send().await?;
+        self.delete(key).await
     }
 
     /// How many messages a queue holds: waiting, on their way, and delayed.

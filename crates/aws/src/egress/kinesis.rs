@@ -11,8 +11,7 @@
 
 use aws_sdk_kinesis::{Client, types::PutRecordsRequestEntry};
 use aws_smithy_types::{Blob, DateTime, date_time::Format, error::operation::BuildError};
-use serde::Serialize;
-use statefun_core::{EgressRecord, Timestamp, WireValue};
+use statefun_core::{EgressRecord, Timestamp, stored::egress_to_json};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use super::{CALL, rounds::packed_by};
@@ -100,26 +99,10 @@ fn is_hash_key(number: &str) -> bool {
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u128>().is_ok()
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    id: String,
-    at: String,
-    egress: &'a str,
-    from: String,
-    #[serde(flatten)]
-    value: WireValue,
-}
-
 fn line(record: &EgressRecord) -> Vec<u8> {
-    let line = Line {
-        id: record.id.to_string(),
-        at: rfc_3339(record.at),
-        egress: record.egress.as_str(),
-        from: record.from.to_string(),
-        value: WireValue::from(&record.value),
-    };
-    // Strings only, into memory: this cannot fail.
-    serde_json::to_vec(&line).unwrap_or_default()
+    let mut line = Vec::new();
+    egress_to_json(record, &rfc_3339(record.at), &mut line);
+    line
 }
 
 /// With milliseconds always, so that times can be compared as text.

@@ -53,7 +53,7 @@ fn store(answers: impl IntoIterator<Item = Answer>) -> (DynamoStore, Script) {
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("a", "b", None, None, "test")))
         .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone())))
         .sleep_impl(aws_smithy_async_sleep())
-        .retry_config(RetryConfig::disabled())
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
         .build();
     (DynamoStore::new(&Clients::new(&config), "table"), script)
 }

@@ -1,10 +1,11 @@
-//! The protobuf form of an egress record by itself.
+//! An egress record by itself: as protobuf where it waits, as JSON where it goes to people and programs.
 
 use bytes::Bytes;
 use prost::Message;
+use serde::Serialize;
 
 use super::{Unreadable, id, record::of_id, type_name};
-use crate::{address::Address, effects::EgressRecord, time::Timestamp, typed_value::TypedValue};
+use crate::{address::Address, effects::EgressRecord, envelope::WireValue, time::Timestamp, typed_value::TypedValue};
 
 #[derive(Clone, PartialEq, Message)]
 struct EgressForm {
@@ -20,6 +21,25 @@ struct EgressForm {
     type_name: String,
     #[prost(bytes = "bytes", optional, tag = "6")]
     value: Option<Bytes>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    id: String,
+    at: &'a str,
+    egress: &'a str,
+    from: String,
+    #[serde(flatten)]
+    value: WireValue,
+}
+
+/// Appends the record as one JSON object on a line of its own, without the line's end: `id`, `at`, `egress`, `from`, `type`, and
+/// `text` or `base64`. `at` is its time as text.
+pub fn egress_to_json(record: &EgressRecord, at: &str, into: &mut Vec<u8>) {
+    let EgressRecord { id, egress, from, value, .. } = record;
+    let line = Line { id: id.to_string(), at, egress: egress.as_str(), from: from.to_string(), value: value.into() };
+    // Strings only, into memory: this cannot fail.
+    let _ = serde_json::to_writer(into, &line);
 }
 
 /// Appends an egress record.

@@ -6,7 +6,7 @@ mod letters;
 mod outbox;
 mod record;
 
-pub use egress::{decode_egress, encode_egress};
+pub use egress::{decode_egress, egress_to_json, encode_egress};
 pub use letters::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json};
 pub use outbox::{decode_envelope, decode_outbox, encode_envelope, encode_outbox};
 pub use record::{Parts, decode_record, decode_value, encode_record, encode_value};

@@ -5,33 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
-use statefun_core::{EgressRecord, WireValue};
+use statefun_core::{EgressRecord, stored::egress_to_json};
 
 use super::{SinkError, Written};
 use crate::views;
 
-#[derive(Serialize)]
-struct Line<'a> {
-    id: String,
-    at: String,
-    egress: &'a str,
-    from: String,
-    #[serde(flatten)]
-    value: WireValue,
-}
-
 /// Adds the record's line.
 pub(super) fn push(lines: &mut Vec<u8>, record: &EgressRecord) {
-    let line = Line {
-        id: record.id.to_string(),
-        at: views::time(record.at),
-        egress: record.egress.as_str(),
-        from: record.from.to_string(),
-        value: WireValue::from(&record.value),
-    };
-    // Strings only, into memory: this cannot fail.
-    let _ = serde_json::to_writer(&mut *lines, &line);
+    egress_to_json(record, &views::time(record.at), lines);
     lines.push(b'\n');
 }
 

@@ -15,6 +15,7 @@ use statefun_core::{
     Accepted, Address, Context, FunctionError, FunctionSpec, Json, OnFailure, Rules, StateSpec, TypeName, TypedValue, Value,
     ValueSpec,
 };
+use statefun_embedded::{Letter, MalformedRecord};
 use statefun_engine::{Functions, Invoke};
 use statefun_host::{Host, HostOptions};
 use tokio::{
@@ -218,4 +219,13 @@ pub async fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str,
 
 pub async fn post(to: SocketAddr, path: &str, content_type: &str, body: &str) -> Reply {
     request(to, "POST", path, &[("Content-Type", content_type)], body.as_bytes()).await
+}
+
+/// What lies among the dead letters, if that is malformed records only.
+pub fn malformed(host: &Host) -> Vec<MalformedRecord> {
+    let record = |letter| match letter {
+        Letter::Malformed(record) => record,
+        Letter::Dead(letter) => panic!("{letter:?}"),
+    };
+    host.store().letters(None, 100).unwrap().into_iter().map(record).collect()
 }
