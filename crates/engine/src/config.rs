@@ -46,11 +46,19 @@ pub struct Backoff {
     pub longest: Duration,
     /// When another environment holds the lease.
     pub busy: Duration,
+    /// At most, when the backend failed. Such a failure is told by no count of its own, but by how often the queue delivered the
+    /// message, which waiting for a lease raises too.
+    pub backend: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), longest: Duration::from_secs(300), busy: Duration::from_secs(2) }
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(300),
+            busy: Duration::from_secs(2),
+            backend: Duration::from_secs(60),
+        }
     }
 }
 

@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
                 FunctionCounters::add(&self.counters.port_errors, 1);
                 let cause: &dyn std::error::Error = error.source.as_ref();
                 tracing::warn!(function = %self.address.function(), %error, cause, "the backend failed; the batch comes again");
-                backoff.after(self.deliveries.first().map_or(1, |first| first.receive_count))
+                backoff.after(self.deliveries.first().map_or(1, |first| first.receive_count)).min(backoff.backend)
             }
         }
     }

@@ -48,6 +48,7 @@ impl HostOptions {
                 first: Duration::from_millis(200),
                 longest: Duration::from_secs(60),
                 busy: Duration::from_millis(200),
+                ..Backoff::default()
             },
         }
     }

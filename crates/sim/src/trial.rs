@@ -94,7 +94,7 @@ fn config(rng: &mut fastrand::Rng, safeguards: Safeguards) -> Config {
         rules: Arc::new(Rules { protocol, max_hops: MAX_HOPS, budget, ..Rules::default() }),
         lease_margin: Duration::from_secs(10),
         reserve: Duration::from_secs(2),
-        backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(20), busy: Duration::from_secs(2) },
+        backoff: Backoff { longest: Duration::from_secs(20), ..Backoff::default() },
         sticky_records: [0, 2, 100][rng.usize(0..3)],
         lazy_finish: rng.bool(),
         ..Config::default()
