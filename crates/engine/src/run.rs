@@ -21,6 +21,8 @@ pub(crate) struct Run<'a> {
     pub(crate) address: &'a Address,
     pub(crate) deliveries: &'a [Delivered],
     pub(crate) deadline: Timestamp,
+    /// When the batch began.
+    pub(crate) started: Timestamp,
     /// Deliveries before this one are done.
     pub(crate) next: usize,
     /// Messages applied in the turn at hand.
@@ -92,6 +94,7 @@ impl<'a> Run<'a> {
             address,
             deliveries,
             deadline,
+            started: engine.ports.clock.now(),
             next: 0,
             applied: 0,
             invoked: false,
@@ -118,7 +121,11 @@ impl<'a> Run<'a> {
             match result {
                 Ok(pause) => return self.outcomes(pause),
                 // The cached record was stale: load it and try again.
-                Err(Halt::Fenced) if warm => self.announced = None,
+                Err(Halt::Fenced) if warm => {
+                    // A commit of this run may have taken the lease.
+                    self.free_lease().await;
+                    self.announced = None;
+                }
                 Err(halt) => {
                     let pause = self.report(&halt);
                     if matches!(halt, Halt::Port(_)) {
@@ -133,9 +140,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// After a failure of the backend: lets the next try in, here or elsewhere, before the lease runs out.
-    async fn free_lease(&self) {
-        let Some(epoch) = self.leased else { return };
+    /// After a failure: lets the next try in, here or elsewhere, before the lease runs out.
+    async fn free_lease(&mut self) {
+        let Some(epoch) = self.leased.take() else { return };
         if let Err(error) = self.engine.ports.store.release(self.address, epoch).await {
             tracing::debug!(%error, address = %self.address, "a lease stays until it runs out");
         }

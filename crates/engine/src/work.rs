@@ -228,7 +228,7 @@ impl Run<'_> {
             }
             turn.begin(index, self.now());
             FunctionCounters::add(&self.counters.invocations, 1);
-            let first = !std::mem::replace(&mut self.invoked, true);
+            let first = !std::mem::replace(&mut self.invoked, true) && self.has_most_of_its_time();
             let error = match self.invoke(turn, message).await {
                 Invoked::Kept => {
                     turn.keep();
@@ -297,6 +297,11 @@ impl Run<'_> {
                 Invoked::Failed(FunctionError::retryable(format!("the handler panicked: {text}")))
             }
         }
+    }
+
+    /// Whether half of the batch's time is left: before its first handler an environment may have been held up.
+    fn has_most_of_its_time(&self) -> bool {
+        self.last_moment().since(self.now()) * 2 >= self.last_moment().since(self.started)
     }
 
     fn last_moment(&self) -> Timestamp {

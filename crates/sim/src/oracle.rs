@@ -186,7 +186,7 @@ impl Judge<'_> {
         let late = self.world.letters.values().filter(|letter| letter.error.contains("before the deadline"));
         for message in late.flat_map(|letter| &letter.envelope.messages) {
             if let Ok(Some(payload)) = message.get::<Payload>()
-                && payload.kind != Kind::Slow
+                && !matches!(payload.kind, Kind::Slow | Kind::Deadly)
             {
                 self.problems.push(format!("{payload:?} was given up because other work took the time"));
             }

@@ -21,7 +21,7 @@ use crate::{
 
 const SECOND: u64 = 1_000;
 /// Faults strike until then.
-const CALM: u64 = 12_000 * SECOND;
+pub(crate) const CALM: u64 = 12_000 * SECOND;
 /// From then on nothing may fail any more.
 const QUIET: u64 = CALM + 4_000 * SECOND;
 /// Long enough for what kills its environment to be given up, by way of the queue's own dead letters if need be.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use statefun_core::{Address, Context, FunctionError, FunctionSpec, Json, OnFailure, TypeName, TypedValue, Value, ValueSpec};
 use statefun_engine::{Functions, Invoke};
 
-use crate::{executor::EnvId, world::World};
+use crate::{executor::EnvId, trial::CALM, world::World};
 
 /// Tries before a message is given up.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;
@@ -131,7 +131,7 @@ impl Invoke for Handler {
                 self.world.crash(self.env, "handler").await;
                 Ok(())
             }
-            Kind::Lengthy => {
+            Kind::Lengthy if self.world.executor.now() < CALM => {
                 self.world.executor.sleep(12_000).await;
                 Ok(())
             }
