@@ -9,7 +9,7 @@ use crate::{messages::Accepted, type_name::TypeName, value_spec::StateSpec};
 pub enum OnFailure {
     /// After `max_attempts` a copy goes to the dead letters, with its reason, and the address goes on. The default, with 5.
     DeadLetter {
-        /// Tries before it is parked, 1 at least.
+        /// Tries before it is parked, 1 to [`MAX_ATTEMPTS`](crate::limits::MAX_ATTEMPTS).
         max_attempts: u32,
     },
     /// It is tried until it succeeds; later messages of its address wait. Terminal errors are retried too. On AWS the queue itself
@@ -17,7 +17,7 @@ pub enum OnFailure {
     RetryForever,
     /// After `max_attempts` it is dropped and counted.
     Drop {
-        /// Tries before it is dropped, 1 at least.
+        /// Tries before it is dropped, 1 to [`MAX_ATTEMPTS`](crate::limits::MAX_ATTEMPTS).
         max_attempts: u32,
     },
 }
