@@ -10,7 +10,7 @@ use futures_util::{
     StreamExt,
     stream::{self, FuturesUnordered},
 };
-use statefun_core::{Address, Delivered, OnFailure, Rules, Timestamp};
+use statefun_core::{Address, Delivered, OnFailure, Record, Rules, Timestamp};
 
 use crate::{
     config::Config,
@@ -130,10 +130,13 @@ impl Engine {
     }
 
     /// Clears the outboxes that were left to a next commit, and for which none came since `moment`. Call it after every batch
-    /// where an environment may be ended unasked.
+    /// where an environment may be ended unasked. The records stay at hand.
     pub async fn settle_older(&self, moment: Timestamp) {
         let stale = self.sticky().take_unfinished_since(moment);
-        self.finish_all(stale).await;
+        for (address, record) in self.finish_all(stale).await {
+            let record = Record { lease_until: Timestamp::ZERO, ..record };
+            self.cache(&address, Cached { record, unfinished: false }).await;
+        }
     }
 
     pub(crate) fn rules(&self) -> &Rules {
@@ -153,15 +156,20 @@ impl Engine {
         self.finish_all(gone).await;
     }
 
-    async fn finish_all(&self, unfinished: Vec<(Address, Cached)>) {
+    /// Clears these outboxes; returns those records that are still the stored ones.
+    async fn finish_all(&self, unfinished: Vec<(Address, Cached)>) -> Vec<(Address, Record)> {
         // An outbox that is not sent must stay; one that is sent may be cleared now, and sending it again does no harm.
         let sent = unfinished.into_iter().filter(|(_, cached)| cached.record.outbox.is_empty());
         let finishing = sent.map(|(address, Cached { record, .. })| async move {
-            if let Err(error) = self.ports.store.finish(&address, record.held()).await {
-                tracing::debug!(%error, %address, "an outbox stays until the address is next visited");
+            match self.ports.store.finish(&address, record.held()).await {
+                Ok(finished) => finished.then_some((address, record)),
+                Err(error) => {
+                    tracing::debug!(%error, %address, "an outbox stays until the address is next visited");
+                    None
+                }
             }
         });
-        stream::iter(finishing).buffer_unordered(FINISHED_AT_ONCE).collect::<()>().await;
+        stream::iter(finishing).buffer_unordered(FINISHED_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
     fn sticky(&self) -> MutexGuard<'_, Sticky> {

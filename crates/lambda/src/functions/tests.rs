@@ -262,6 +262,8 @@ async fn a_sent_outbox_does_not_stay_for_long() {
     assert_eq!(left(), 0);
     serve(&service, json!({ "Records": [message(3, "test/counter/a", &wire(4, "a", "x"))] })).await;
     assert_eq!(emitted(&memory), ["a x 1", "a x 2", "a x 3"]);
+    let records = memory.records.lock().unwrap();
+    assert!(records.values().all(|record| record.epoch == 1), "the record was still at hand: {records:?}");
 }
 
 #[tokio::test]
