@@ -107,7 +107,7 @@ impl Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, EnvelopeId, LedgerEntry, TypeName, TypedValue};
+    use crate::{Address, EnvelopeId, TypeName, TypedValue};
 
     const MINUTE: u64 = 60_000;
     const NOW: Timestamp = Timestamp(100 * MINUTE);
@@ -147,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_decides_down_to_its_floor() {
+    fn the_record_decides_down_to_its_floor() {
         let mut known = record(95);
-        known.ledger.ring.push_back(LedgerEntry { id: EnvelopeId([1; 16]), at: Timestamp(96 * MINUTE) });
+        known.ledger.inline.push(EnvelopeId([1; 16]));
         assert_eq!(classify(&known, &delivered(11, 90, 90)), Verdict::Duplicate);
         assert_eq!(classify(&record(88), &delivered(11, 90, 99)), Verdict::New);
-        // within the margin of the floor the ring proves nothing
+        // within the margin of the floor the record proves nothing
         assert_eq!(classify(&record(89), &delivered(11, 90, 99)), Verdict::Ask { since: Timestamp(89 * MINUTE) });
     }
 

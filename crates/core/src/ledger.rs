@@ -1,42 +1,52 @@
-//! Which envelopes an address has already taken: an inline ring of the newest, and spilled segments of the rest.
+//! Which envelopes an address has already taken: the newest in its record, and spilled segments of the rest.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use crate::{id::EnvelopeId, time::Timestamp};
 
 /// The newest accepted envelope ids of one address, in its record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Accepted ids and when, oldest first.
-    pub ring: VecDeque<LedgerEntry>,
-    /// Nothing accepted after this moment is missing from the ring.
+    /// Accepted ids, oldest first.
+    pub inline: Vec<EnvelopeId>,
+    /// The latest moment at which any was accepted, by the clocks of those who did.
+    pub newest: Timestamp,
+    /// Nothing accepted after this moment is missing from `inline`.
     pub floor: Timestamp,
     /// The number of the next segment.
     pub next_segment: u64,
 }
 
-/// One accepted envelope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// The envelope.
-    pub id: EnvelopeId,
-    /// The accepting environment's clock at the commit.
-    pub at: Timestamp,
-}
-
 /// How much of the ledger stays in the record.
+///
+/// DynamoDB bills a write by the whole item, in units of 1 KB. So ids stay in the record while they fit into a unit that is paid
+/// anyway, and are spilled when they would begin another: a segment then costs one unit for some fifty envelopes, and a record with
+/// 100 bytes of state and one with 900 are both written for one unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerShape {
-    /// Entries from which on the oldest are spilled.
-    pub inline: usize,
-    /// Entries that stay when others are spilled. Spilling many at a time makes the costly transaction rare.
-    pub keep: usize,
+    /// What is billed as one, in bytes.
+    pub unit: usize,
+    /// Ids that a record has room for at least, if need be in a further unit: a segment for fewer is not worth its call.
+    pub least: usize,
+    /// Ids that a record has room for at most, however large its unit.
+    pub most: usize,
 }
 
 impl Default for LedgerShape {
-    /// 32 entries of 24 bytes keep a record with little state under 1 KB, which is what one DynamoDB write unit pays for.
+    /// 56 ids and their key are a segment of 1 KB.
     fn default() -> Self {
-        Self { inline: 32, keep: 8 }
+        Self { unit: 1_024, least: 8, most: 56 }
+    }
+}
+
+impl LedgerShape {
+    /// How many ids fit into a record that takes so many bytes without them, and gets `fresh` new ones. Where these would fill what is
+    /// left of a unit again and again, a further one costs no more than the segments.
+    #[must_use]
+    pub fn room(self, bytes: usize, fresh: usize) -> usize {
+        let needed = bytes + (2 * fresh).max(self.least) * ID_BYTES;
+        let units = needed.div_ceil(self.unit.max(1));
+        ((units * self.unit).saturating_sub(bytes) / ID_BYTES).min(self.most)
     }
 }
 
@@ -47,7 +57,7 @@ pub struct Segment {
     pub number: u64,
     /// Spilled ids.
     pub ids: Vec<EnvelopeId>,
-    /// The newest time of acceptance among them.
+    /// None of them was accepted after this moment.
     pub newest: Timestamp,
     /// From when on the segment may be deleted.
     pub expires: Timestamp,
@@ -56,37 +66,38 @@ pub struct Segment {
     pub fresh: bool,
 }
 
+/// Bytes of an id.
+const ID_BYTES: usize = 16;
+
 impl Ledger {
-    /// Whether the id is in the ring.
+    /// Whether the id is in the record.
     #[must_use]
     pub fn holds(&self, id: EnvelopeId) -> bool {
-        self.ring.iter().any(|entry| entry.id == id)
+        self.inline.contains(&id)
     }
 
-    /// Adds accepted ids; what overflows comes back as a segment, to be stored in the same transaction as the record.
+    /// Adds accepted ids. If that makes more than `room`, all earlier ones come back as a segment; if even the new ones alone are
+    /// more, all do.
     #[must_use]
-    pub fn accept(
-        &mut self,
-        ids: impl IntoIterator<Item = EnvelopeId>,
-        now: Timestamp,
-        shape: LedgerShape,
-        horizon: Duration,
-    ) -> Option<Segment> {
-        let before = self.ring.len();
-        self.ring.extend(ids.into_iter().map(|id| LedgerEntry { id, at: now }));
-        if self.ring.len() <= shape.inline {
+    pub fn accept(&mut self, mut ids: Vec<EnvelopeId>, now: Timestamp, room: usize, horizon: Duration) -> Option<Segment> {
+        let before = self.newest;
+        self.newest = before.max(now);
+        if self.inline.len() + ids.len() <= room || ids.is_empty() {
+            self.inline.append(&mut ids);
             return None;
         }
-        // Of this commit's own ids, none leave unless the ring cannot hold them all.
-        let most = self.ring.len() - shape.keep.min(shape.inline);
-        let count = if self.ring.len() - before <= shape.inline { most.min(before) } else { most };
-        let spilled: Vec<_> = self.ring.drain(..count).collect();
-        let newest = spilled.iter().map(|entry| entry.at).max().unwrap_or(now);
+        let fresh = ids.len() > room;
+        let newest = if fresh { self.newest } else { before };
+        let mut spilled = std::mem::take(&mut self.inline);
+        if fresh {
+            spilled.append(&mut ids)
+        } else {
+            self.inline = ids
+        };
         self.floor = self.floor.max(newest);
         let number = self.next_segment;
         self.next_segment += 1;
-        let ids = spilled.into_iter().map(|entry| entry.id).collect();
-        Some(Segment { number, ids, newest, expires: now.max(newest).plus(horizon), fresh: count > before })
+        Some(Segment { number, ids: spilled, newest, expires: now.max(newest).plus(horizon), fresh })
     }
 }
 
@@ -96,21 +107,31 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn ids_fill_the_unit_that_is_paid_anyway() {
+        let shape = LedgerShape::default();
+        assert_eq!(shape.room(0, 1), 56);
+        assert_eq!(shape.room(300, 1), 45);
+        assert_eq!(shape.room(1_024 - 8 * 16, 4), 8);
+        assert_eq!(shape.room(1_024 - 8 * 16 + 1, 1), 56, "a further unit");
+        assert_eq!(shape.room(1_024 - 8 * 16, 5), 56, "a further unit, rather than a segment for each commit");
+        assert_eq!(shape.room(0, 1_000), 56);
+    }
+
     proptest! {
-        /// Whatever was accepted after the floor is in the ring; whatever left it is in exactly one segment.
+        /// Whatever was accepted after the floor is inline; whatever was spilled is in exactly one segment.
         #[test]
-        fn nothing_is_forgotten(batches in proptest::collection::vec((0_usize..9, 0_u64..50), 1..40)) {
-            let shape = LedgerShape { inline: 4, keep: 2 };
+        fn nothing_is_forgotten(batches in proptest::collection::vec((0_usize..9, 0_u64..50, 0_usize..7), 1..40)) {
             let (mut ledger, mut all, mut segments) = (Ledger::default(), Vec::new(), Vec::new());
-            for (count, time) in batches {
+            for (count, time, room) in batches {
                 let now = Timestamp(100 + time); // clocks of different environments: not sorted
                 let ids: Vec<_> = (0..count).map(|index| EnvelopeId(((all.len() + index) as u128).to_be_bytes())).collect();
                 all.extend(ids.iter().map(|id| (*id, now)));
-                let own = ids.clone();
-                let segment = ledger.accept(ids, now, shape, Duration::from_millis(10));
-                prop_assert!(segment.iter().all(|segment| segment.fresh == segment.ids.iter().any(|id| own.contains(id))));
+                let segment = ledger.accept(ids.clone(), now, room, Duration::from_millis(10));
+                prop_assert!(segment.iter().all(|segment| segment.fresh == segment.ids.iter().any(|id| ids.contains(id))));
+                prop_assert!(segment.iter().all(|segment| !segment.ids.is_empty()));
                 segments.extend(segment);
-                prop_assert!(ledger.ring.len() <= shape.inline);
+                prop_assert!(count == 0 || ledger.inline.len() <= room);
                 for (id, at) in &all {
                     let spilled = segments.iter().filter(|segment| segment.ids.contains(id)).count();
                     prop_assert_eq!(spilled + usize::from(ledger.holds(*id)), 1);

@@ -38,7 +38,7 @@ pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_by
 pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest};
 pub use function_spec::{FunctionSpec, OnFailure};
 pub use id::{EnvelopeId, IdKind};
-pub use ledger::{Ledger, LedgerEntry, LedgerShape, Segment};
+pub use ledger::{Ledger, LedgerShape, Segment};
 pub use messages::{Accepted, FromMessage, MatchType};
 pub use names::resource_name;
 pub use record::{Held, LastSeq, LiveToken, Partial, Record, StoredValue, Trial};

@@ -10,9 +10,9 @@ pub enum Safeguard {
     Lease,
     /// An envelope at or below the last sequence number is a duplicate.
     LastSeq,
-    /// An id in the record's ring is a duplicate.
+    /// An id in the record is a duplicate.
     InlineLedger,
-    /// Where ring and freshness prove nothing, the spilled segments are asked.
+    /// Where record and freshness prove nothing, the spilled segments are asked.
     Segments,
     /// Only an envelope enqueued well within the queue's deduplication window is taken for a first copy.
     DedupWindow,

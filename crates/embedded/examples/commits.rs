@@ -81,7 +81,7 @@ fn next(address: &Address, mut record: Record, number: u64) -> Result<Commit, Fa
     let value = TypedValue::of(&record.version)?;
     record.state.insert("seen".into(), StoredValue { value, written_at: Timestamp(1) });
     let id = EnvelopeId::of_commit(IdKind::Sent, address, record.born, record.version, 0);
-    let segment = record.ledger.accept([id], Timestamp(number), LedgerShape::default(), Duration::from_secs(86_400));
+    let segment = record.ledger.accept(vec![id], Timestamp(number), LedgerShape::default().most, Duration::from_secs(86_400));
     record.outbox = vec![Effect::Send(envelope(id, &format!("to-{}", number % 1_000), Some(address))?)];
     Ok(Commit { address: address.clone(), expect, record, changed: Vec::new(), segment })
 }

@@ -85,5 +85,5 @@ fn weight(record: &Record) -> usize {
     let state: usize = record.state.iter().map(|(name, stored)| name.len() + stored.value.len() + 96).sum();
     let tokens: usize = record.tokens.keys().map(|token| token.len() + 64).sum();
     let outbox: usize = record.outbox.iter().map(Effect::payload_bytes).sum();
-    512 + record.ledger.ring.len() * 24 + state + tokens + outbox
+    512 + record.ledger.inline.len() * 16 + state + tokens + outbox
 }

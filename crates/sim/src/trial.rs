@@ -81,11 +81,12 @@ pub fn trial(seed: u64, safeguards: Safeguards, print: bool) -> Report {
 }
 
 fn config(rng: &mut fastrand::Rng, safeguards: Safeguards) -> Config {
+    let least = rng.usize(0..4);
     let protocol = Protocol {
         margin: MARGIN,
         horizon: Duration::from_secs([1_500, 30_000, 30_000][rng.usize(0..3)]),
         // Tiny on purpose: everything overflows all the time.
-        ledger: LedgerShape { inline: 4, keep: rng.usize(0..4) },
+        ledger: LedgerShape { unit: [16, 1_024][least % 2], least, most: 4 },
         safeguards,
         ..Protocol::default()
     };

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use aws_sdk_dynamodb::types::AttributeValue;
 use statefun_core::{
     Commit,
-    stored::{encode_outbox, encode_value},
+    stored::{BIG_VALUE_BYTES, encode_outbox, encode_value},
 };
 
 use super::{
@@ -14,9 +14,6 @@ use super::{
     record::{encode_rest, state_attribute},
 };
 
-/// Bytes of a value from which on it has items of its own. Every write of the record pays for all that is inline (cold: three
-/// writes); a value of its own costs a read per load (a twentieth of a write, per byte) and a transaction when it changes.
-const BIG_VALUE: usize = 8 * 1_024;
 /// Bytes of values, and of the outbox, that stay inline. An item takes 400 KB; ledger, tokens and keys need at most 60.
 const INLINE_VALUES: usize = 100 * 1_024;
 const INLINE_OUTBOX: usize = 200 * 1_024;
@@ -102,14 +99,15 @@ impl Writes {
         let state = &commit.record.state;
         let sizes: HashMap<&Arc<str>, usize> =
             state.iter().map(|(name, stored)| (name, size(name, stored.value.len()))).collect();
-        let inline: usize = sizes.values().filter(|size| **size <= BIG_VALUE).sum();
+        let inline: usize = sizes.values().filter(|size| **size <= BIG_VALUE_BYTES).sum();
         // Where many small values fill the item, the largest of those that are written now go out, until the rest fits.
         let mut excess = inline.saturating_sub(INLINE_VALUES);
         let mut changed: Vec<&Arc<str>> = commit.changed.iter().collect();
         if excess > 0 {
             // What is not written now cannot be moved without being written. (Unchanged big values are out already.)
-            let unmoved =
-                |name: &&Arc<str>| !commit.changed.contains(*name) && sizes.get(*name).is_some_and(|size| *size <= BIG_VALUE);
+            let unmoved = |name: &&Arc<str>| {
+                !commit.changed.contains(*name) && sizes.get(*name).is_some_and(|size| *size <= BIG_VALUE_BYTES)
+            };
             changed.extend(state.keys().filter(unmoved));
         }
         changed.sort_by_key(|name| std::cmp::Reverse(sizes.get(name)));
@@ -121,11 +119,11 @@ impl Writes {
             };
             let encoded = encode_value(stored);
             let size = sizes.get(name).copied().unwrap_or_default();
-            if size <= BIG_VALUE && excess == 0 {
+            if size <= BIG_VALUE_BYTES && excess == 0 {
                 self.update.set(&attribute, bytes(encoded));
                 continue;
             }
-            if size <= BIG_VALUE {
+            if size <= BIG_VALUE_BYTES {
                 excess = excess.saturating_sub(size);
             }
             let parts = self.parts(&encoded, |part| keys::key(&commit.address, keys::value_part(name, part)));
@@ -180,7 +178,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use statefun_core::{Address, Held, Record, StoredValue, Timestamp, TypeName, TypedValue};
+    use statefun_core::{
+        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, LiveToken, Reason, Record, StoredValue,
+        Timer, Timestamp, Trial, TypeName, TypedValue, stored::record_bytes,
+    };
 
     use super::*;
 
@@ -226,13 +227,86 @@ mod tests {
 
     #[test]
     fn big_values_have_items_of_their_own() {
-        let writes = Writes::of(&commit(&[1_000_000, BIG_VALUE], 2), 0);
+        let writes = Writes::of(&commit(&[1_000_000, BIG_VALUE_BYTES], 2), 0);
         assert_eq!(writes.puts.len(), 4);
         assert!(writes.puts.iter().all(|item| item[BYTES].as_b().unwrap().as_ref().len() <= PART));
         assert!(writes.update.names.values().any(|name| name == "g"));
     }
 
+    /// The item's size as DynamoDB counts it. Source: "DynamoDB item sizes and formats".
+    fn item_size(address: &Address, update: &Update) -> usize {
+        let value = |value: &AttributeValue| match value {
+            AttributeValue::B(bytes) => bytes.as_ref().len(),
+            AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
+            other => panic!("{other:?}"),
+        };
+        // Keys, born, epoch, token of the lease.
+        let others = 2 + address.to_string().len() + 2 + keys::RECORD.len() + (1 + 8) + (1 + 4) + (1 + 8);
+        others + update.names.values().map(String::len).sum::<usize>() + update.values.values().map(value).sum::<usize>()
+    }
+
+    fn effect(number: usize, value: &TypedValue) -> Effect {
+        let id = EnvelopeId([number as u8; 16]);
+        let envelope = Envelope {
+            id,
+            to: Address::parse(&format!("example/receiver/{number}")).unwrap(),
+            from: None,
+            sent_at: Timestamp(1_700_000_000_000),
+            keyed: false,
+            hops: 300,
+            trace: (number % 2 == 0).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            messages: vec![value.clone(); number % 3 + 1],
+        };
+        let (at, due) = (envelope.sent_at, envelope.sent_at);
+        match number % 5 {
+            0 => Effect::Send(envelope),
+            1 => Effect::Schedule(Timer { due, envelope }),
+            2 => Effect::Cancel { timer: id, due },
+            3 => Effect::Egress(EgressRecord {
+                id,
+                egress: TypeName::from_static("example/egress"),
+                from: envelope.to,
+                at,
+                value: value.clone(),
+            }),
+            _ => Effect::DeadLetter(Box::new(DeadLetter {
+                id,
+                at,
+                reason: Reason::Exhausted,
+                error: "e".repeat(number),
+                attempts: 5,
+                envelope,
+            })),
+        }
+    }
+
     proptest! {
+        /// What core takes for the size of the item, when it decides how many ids have room in it, is not too small, and hardly more.
+        #[test]
+        fn the_size_is_foreseen(
+            sizes in proptest::collection::vec(0_usize..700, 0..5),
+            effects in 0_usize..12,
+            tokens in 0_usize..4,
+            ids in 0_u8..57,
+        ) {
+            let mut commit = commit(&sizes, sizes.len());
+            let now = Timestamp(1_700_000_000_000);
+            let value = TypedValue::present(TypeName::from_static("example/message"), vec![b'x'; sizes.first().copied().unwrap_or(9)]);
+            let record = &mut commit.record;
+            record.state.values_mut().for_each(|stored| stored.written_at = now);
+            record.last_seq = Some(LastSeq { queue: u64::MAX, seq: 18_895_000_000_000_000_000_000 });
+            (record.version, record.lease_until, record.invoked_at) = (1_000_000, now, now);
+            record.ledger.inline = (0..ids).map(|number| EnvelopeId([number; 16])).collect();
+            (record.ledger.newest, record.ledger.floor, record.ledger.next_segment) = (now, now, 1_000);
+            let live = LiveToken { timer: EnvelopeId([1; 16]), due: now };
+            record.tokens = (0..tokens).map(|number| (format!("token-{number}"), live.clone())).collect();
+            record.trial = Some(Trial { id: EnvelopeId([1; 16]), failures: 3, running: true });
+            record.outbox = (0..effects).map(|number| effect(number, &value)).collect();
+            let foreseen = record_bytes(&commit.address, record) + usize::from(ids) * 16;
+            let real = item_size(&commit.address, &Writes::of(&commit, 0).update);
+            prop_assert!(real <= foreseen && foreseen - real < 40 + 24 * (sizes.len() + effects + tokens), "{real} {foreseen}");
+        }
+
         /// Whatever a commit holds within the runtime's limits, the record's item stays below 400 KB.
         #[test]
         fn the_item_fits(sizes in proptest::collection::vec(0_usize..9_000, 1..100)) {

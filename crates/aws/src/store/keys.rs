@@ -52,7 +52,7 @@ pub(crate) fn outbox_part(version: u64, part: usize) -> String {
     format!("{}{part:03}", outbox_prefix(version))
 }
 
-/// The epoch keeps segments apart that two environments make of one ring: each may hold what the other lacks.
+/// The epoch keeps segments apart that two environments make of one record: each may hold what the other lacks.
 pub(crate) fn segment(newest: Timestamp, number: u64, epoch: u64) -> String {
     format!("{}#{number:020}#{epoch:020}", segments_since(newest))
 }

@@ -5,11 +5,13 @@ mod egress;
 mod letters;
 mod outbox;
 mod record;
+mod size;
 
 pub use egress::{decode_egress, egress_to_json, encode_egress};
 pub use letters::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json};
 pub use outbox::{decode_envelope, decode_outbox, encode_envelope, encode_outbox};
 pub use record::{Parts, decode_record, decode_value, encode_record, encode_value};
+pub use size::record_bytes;
 
 use crate::{
     address::InvalidAddress,
@@ -17,6 +19,10 @@ use crate::{
     id::EnvelopeId,
     type_name::{InvalidTypeName, TypeName},
 };
+
+/// Bytes of a state value from which on it has items of its own in DynamoDB. Every write of a record pays for all that is inline (cold:
+/// three writes); a value of its own costs a read per load (a twentieth of a write, per byte) and a transaction when it changes.
+pub const BIG_VALUE_BYTES: usize = 8 * 1_024;
 
 /// Something stored that cannot be read. Backends check for damage, so another version or a bug wrote it.
 #[derive(Debug, thiserror::Error)]

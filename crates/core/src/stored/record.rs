@@ -1,8 +1,8 @@
 //! The protobuf form of a record, without what conditions look at: epoch, version and lease are the backend's to place.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use prost::Message;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     address::Address,
     id::EnvelopeId,
-    ledger::{Ledger, LedgerEntry},
+    ledger::Ledger,
     record::{LastSeq, LiveToken, Partial, Record, StoredValue, Trial},
     time::Timestamp,
     typed_value::TypedValue,
@@ -34,9 +34,9 @@ struct RecordForm {
     born: u64,
     #[prost(message, optional, tag = "2")]
     last_seq: Option<LastSeqForm>,
-    /// Ids (16 bytes) and times (8, big endian), oldest first.
+    /// Ids, 16 bytes each, oldest first.
     #[prost(bytes = "bytes", tag = "3")]
-    ring: Bytes,
+    inline: Bytes,
     #[prost(uint64, tag = "4")]
     floor: u64,
     #[prost(uint64, tag = "5")]
@@ -53,6 +53,8 @@ struct RecordForm {
     trial: Option<TrialForm>,
     #[prost(message, repeated, tag = "11")]
     outbox: Vec<EntryForm>,
+    #[prost(uint64, tag = "12")]
+    newest: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -105,8 +107,6 @@ struct TrialForm {
     running: bool,
 }
 
-const ENTRY_BYTES: usize = 24;
-
 /// Appends the record of `owner`, without epoch, version and lease.
 pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut Vec<u8>) {
     let outbox = if parts.outbox { &record.outbox[..] } else { &[] };
@@ -114,7 +114,8 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
     let form = RecordForm {
         born: record.born.0,
         last_seq: record.last_seq.map(of_last_seq),
-        ring: of_ring(&record.ledger.ring),
+        inline: record.ledger.inline.iter().flat_map(|id| id.0).collect::<Vec<_>>().into(),
+        newest: record.ledger.newest.0,
         floor: record.ledger.floor.0,
         next_segment: record.ledger.next_segment,
         state: state.into_iter().flatten().map(of_state).collect(),
@@ -140,7 +141,12 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
         last_seq: form
             .last_seq
             .map(|form| LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }),
-        ledger: Ledger { ring: to_ring(form.ring)?, floor: Timestamp(form.floor), next_segment: form.next_segment },
+        ledger: Ledger {
+            inline: to_ids(&form.inline)?,
+            newest: Timestamp(form.newest),
+            floor: Timestamp(form.floor),
+            next_segment: form.next_segment,
+        },
         state: form.state.into_iter().map(to_state).collect::<Result<_, _>>()?,
         invoked_at: Timestamp(form.invoked_at),
         tokens: form.tokens.into_iter().map(to_token).collect::<Result<_, _>>()?,
@@ -177,25 +183,11 @@ fn of_last_seq(last: LastSeq) -> LastSeqForm {
     LastSeqForm { queue: last.queue, low: last.seq as u64, high: (last.seq >> 64) as u64 }
 }
 
-fn of_ring(ring: &VecDeque<LedgerEntry>) -> Bytes {
-    let mut bytes = Vec::with_capacity(ring.len() * ENTRY_BYTES);
-    for entry in ring {
-        bytes.extend_from_slice(&entry.id.0);
-        bytes.extend_from_slice(&entry.at.0.to_be_bytes());
+fn to_ids(bytes: &[u8]) -> Result<Vec<EnvelopeId>, Unreadable> {
+    match bytes.as_chunks::<16>() {
+        (ids, []) => Ok(ids.iter().map(|id| EnvelopeId(*id)).collect()),
+        _ => Err(Unreadable::Form("a ledger")),
     }
-    bytes.into()
-}
-
-fn to_ring(mut bytes: Bytes) -> Result<VecDeque<LedgerEntry>, Unreadable> {
-    if !bytes.len().is_multiple_of(ENTRY_BYTES) {
-        return Err(Unreadable::Form("a ledger"));
-    }
-    let mut ring = VecDeque::with_capacity(bytes.len() / ENTRY_BYTES);
-    while bytes.has_remaining() {
-        let id = id(&bytes.split_to(16))?;
-        ring.push_back(LedgerEntry { id, at: Timestamp(bytes.get_u64()) });
-    }
-    Ok(ring)
 }
 
 fn of_state((name, stored): (&Arc<str>, &StoredValue)) -> StateForm {

@@ -20,6 +20,7 @@ use crate::{
     record::{Held, LastSeq, Partial, Record, Trial},
     rules::Rules,
     safeguard::Safeguard,
+    stored::record_bytes,
     time::Timestamp,
     value_spec::Expiration,
 };
@@ -237,9 +238,10 @@ impl Turn {
         if invoked {
             record.invoked_at = record.invoked_at.max(now);
         }
-        let protocol = &rules.protocol;
-        let segment = record.ledger.accept(closed, now, protocol.ledger, protocol.horizon.saturating_add(protocol.margin));
         record.outbox = outbox::build(&address, &record, now, effects, rules.budget.envelope_messages);
+        let protocol = &rules.protocol;
+        let room = protocol.ledger.room(record_bytes(&address, &record), closed.len());
+        let segment = record.ledger.accept(closed, now, room, protocol.horizon.saturating_add(protocol.margin));
         record.lease_until = match lease {
             LeaseAfter::Held(until) => until,
             LeaseAfter::UntilSent(until) if !record.outbox.is_empty() => until,

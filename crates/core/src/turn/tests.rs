@@ -109,7 +109,7 @@ fn an_abandoned_envelope_leaves_only_the_note_of_its_failure() {
     turn.abandon(Trial { id: EnvelopeId([1; 16]), failures: 1, running: false });
     assert!(turn.is_dirty());
     let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
-    assert!(record.state.is_empty() && record.ledger.ring.is_empty() && record.last_seq.is_none());
+    assert!(record.state.is_empty() && record.ledger.inline.is_empty() && record.last_seq.is_none());
     assert_eq!(record.trial_of(EnvelopeId([1; 16])).failures, 1);
     assert_eq!(commit(turn_on(record)).record.trial, None, "once it succeeds the note is gone");
 }

@@ -63,7 +63,6 @@ pub(crate) fn letter(number: u8) -> DeadLetter {
 
 /// A record with `size` of everything.
 pub(crate) fn record(size: u8) -> Record {
-    let entry = |number: u8| LedgerEntry { id: EnvelopeId([number; 16]), at: Timestamp(u64::from(number) << 40) };
     let stored = |number: u8| StoredValue {
         value: if number % 3 == 1 { TypedValue::absent(TypeName::from_static("a/b")) } else { typed(b"") },
         written_at: Timestamp(number.into()),
@@ -82,7 +81,12 @@ pub(crate) fn record(size: u8) -> Record {
         lease_until: Timestamp(u64::from(size) * 1_000),
         version: u64::from(size),
         last_seq: (size > 0).then(|| LastSeq { queue: u64::MAX - 1, seq: u128::MAX / u128::from(size) }),
-        ledger: Ledger { ring: (0..size).map(entry).collect(), floor: Timestamp(size.into()), next_segment: size.into() },
+        ledger: Ledger {
+            inline: (0..size).map(|number| EnvelopeId([number; 16])).collect(),
+            newest: Timestamp(u64::from(size) << 40),
+            floor: Timestamp(size.into()),
+            next_segment: size.into(),
+        },
         state: (0..size).map(|number| (Arc::from(format!("value-{number}")), stored(number))).collect(),
         invoked_at: Timestamp(9),
         tokens: (0..size).map(|number| (format!("token-{number}"), token(number))).collect(),

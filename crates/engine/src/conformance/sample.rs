@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use statefun_core::{
-    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LedgerEntry, LiveToken,
-    Partial, Reason, Record, Segment, StoredValue, Timer, Timestamp, Trial, TypeName, TypedValue,
+    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LiveToken, Partial, Reason,
+    Record, Segment, StoredValue, Timer, Timestamp, Trial, TypeName, TypedValue,
 };
 
 pub(super) const TYPE: TypeName = TypeName::from_static("conformance/value");
@@ -64,12 +64,16 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         ("empty".into(), stored(TypedValue::present(TYPE, ""))),
         ("text".into(), stored(TypedValue::present(TYPE, "{\"a\":1}"))),
     ]);
-    let ring = [1, 2].map(|number| LedgerEntry { id: id(number), at: now }).into();
     let record = Record {
         version: base.version + 1,
         lease_until: Timestamp::ZERO,
         last_seq: Some(LastSeq { queue: u64::MAX, seq: u128::MAX - 7 }),
-        ledger: Ledger { ring, floor: Timestamp(5), next_segment: base.ledger.next_segment + 1 },
+        ledger: Ledger {
+            inline: vec![id(1), id(2)],
+            newest: now,
+            floor: Timestamp(5),
+            next_segment: base.ledger.next_segment + 1,
+        },
         invoked_at: now,
         tokens: BTreeMap::from([("token".to_owned(), LiveToken { timer: id(3), due: now })]),
         partial: vec![Partial { id: id(4), done: 2 }],

@@ -23,8 +23,6 @@ use crate::{
 
 const TABLE: &str = "cost";
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
-/// What a message carries; a state value of the same size lies beside the count.
-const PAYLOAD: &str = "{\"order\":\"2026-11-22-000001\",\"amount\":1299}";
 const LAST: ValueSpec<String> = ValueSpec::new("last");
 
 /// What a batch looks like.
@@ -35,6 +33,8 @@ pub(super) struct Shape {
     pub(super) messages: usize,
     /// Whether each message sends one.
     pub(super) sends: bool,
+    /// Bytes that a message carries. An instance keeps a count, and the last one.
+    pub(super) payload: usize,
 }
 
 impl Shape {
@@ -154,7 +154,8 @@ impl Workload {
         let addresses = self.shape.addresses * self.shape.at_once();
         let mut delivered: BTreeMap<Address, Vec<Delivered>> = BTreeMap::new();
         for message in 0..self.shape.messages {
-            let envelopes: Vec<_> = (0..addresses).map(|address| envelope(address, number, message)).collect();
+            let envelopes: Vec<_> =
+                (0..addresses).map(|address| envelope(address, number, message, self.shape.payload)).collect();
             for sent in self.backend.queues.send(&envelopes.iter().collect::<Vec<_>>()).await {
                 sent?;
             }
@@ -187,11 +188,11 @@ impl Workload {
     }
 }
 
-fn envelope(address: usize, batch: usize, message: usize) -> Envelope {
+fn envelope(address: usize, batch: usize, message: usize, payload: usize) -> Envelope {
     let to = Address::parse(&format!("cost/function/{}", 1_000_000 + address));
     let to = to.unwrap_or_else(|error| unreachable!("{error}"));
     let id = EnvelopeId::of_ingress("cost", format!("{batch}/{message}/{address}").as_bytes(), to.function());
-    let value = TypedValue::of(&PAYLOAD.to_owned()).unwrap_or_else(|error| unreachable!("{error}"));
+    let value = TypedValue::of(&"x".repeat(payload)).unwrap_or_else(|error| unreachable!("{error}"));
     let sent_at: Timestamp = SystemClock.now();
     Envelope { id, to, from: None, sent_at, keyed: false, hops: 0, trace: None, messages: vec![value] }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use statefun_core::Timestamp;
+use statefun_core::{Envelope, Timestamp};
 
 use crate::{
     deploy::Changes,
@@ -167,6 +167,45 @@ pub(super) async fn copies(setting: &Setting, account: &str) -> Result<String> {
     noted(&world, "ann", &[1, 2, 3, 4]).await?;
     parked(&world, &[]).await?;
     Ok("3 copies without effect, 1 message of 16 days ago applied once".to_owned())
+}
+
+/// An instance whose ledger left its record: what was long on its way is looked up. A copy has no effect, what is no copy has one,
+/// and what is older than the ledger's memory becomes a dead letter.
+pub(super) async fn spilled_ledger(setting: &Setting, account: &str) -> Result<String> {
+    /// More than a record has room for.
+    const MESSAGES: u64 = 60;
+    const MINUTES: u64 = 60_000;
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let sent = |number: u64, minutes_ago: u64| -> Result<Envelope> {
+        let task = Task { number, act: Act::Note };
+        let envelope = envelope("e2e/worker/ann", &number.to_string(), "e2e/task", &task)?;
+        Ok(Envelope { sent_at: Timestamp(envelope.sent_at.0 - minutes_ago * MINUTES), ..envelope })
+    };
+    let mut expected: Vec<u64> = (1..=MESSAGES).collect();
+    for number in &expected {
+        let envelope = sent(*number, 0)?;
+        world.send_envelope("e2e", &envelope, &envelope.id.to_string()).await?;
+    }
+    noted(&world, "ann", &expected).await?;
+    let items = world.items("e2e/worker/ann").await?;
+    let segments =
+        items.iter().filter(|item| item.get("sk").and_then(|sort| sort.as_s().ok()).is_some_and(|sort| sort.starts_with("s#")));
+    let segments = segments.count();
+    if segments == 0 {
+        return Err(Problem::new(format!("nothing of {MESSAGES} messages was spilled")));
+    }
+    // Ten minutes are beyond the queue's own memory: freshness proves nothing.
+    for (name, number, minutes_ago) in
+        [("first", 1, 10), ("last", MESSAGES, 10), ("late", MESSAGES + 1, 10), ("forgotten", MESSAGES + 2, 16 * 24 * 60)]
+    {
+        world.send_envelope("e2e", &sent(number, minutes_ago)?, name).await?;
+    }
+    expected.push(MESSAGES + 1);
+    noted(&world, "ann", &expected).await?;
+    parked(&world, &["too-old"]).await?;
+    finished(&world).await?;
+    noted(&world, "ann", &expected).await?;
+    Ok(format!("{segments} segments; 2 copies without effect, 1 late message applied, 1 of 16 days ago parked"))
 }
 
 /// Messages of functions to each other, and to themselves later.

@@ -26,6 +26,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "shopping-cart", run: |setting, account| Box::pin(shop::run(setting, account)) },
     Scenario { name: "sends-and-timers", run: |setting, account| Box::pin(failures::sends(setting, account)) },
     Scenario { name: "copies", run: |setting, account| Box::pin(failures::copies(setting, account)) },
+    Scenario { name: "spilled-ledger", run: |setting, account| Box::pin(failures::spilled_ledger(setting, account)) },
     Scenario { name: "poison", run: |setting, account| Box::pin(failures::poison(setting, account)) },
     Scenario { name: "crashes", run: |setting, account| Box::pin(failures::crashes(setting, account)) },
     Scenario { name: "time-outs", run: |setting, account| Box::pin(failures::time_outs(setting, account)) },
