@@ -254,7 +254,7 @@ mod tests {
             sent_at: Timestamp(1_700_000_000_000),
             keyed: false,
             hops: 300,
-            trace: (number % 2 == 0).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            trace: number.is_multiple_of(2).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
             messages: vec![value.clone(); number % 3 + 1],
         };
         let (at, due) = (envelope.sent_at, envelope.sent_at);
