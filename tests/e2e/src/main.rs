@@ -99,7 +99,8 @@ fn run(args: &Args, seed: u64) -> Result<()> {
     let mut emulator = Emulator::start(&args.python, proxy.address(), &args.log)?;
     proxy.pass_on_to(emulator.address());
     let (workspace, binaries, endpoint) = (args.workspace.clone(), args.binaries.clone(), emulator.endpoint());
-    let setting = Setting { packages, endpoint, functions_call: proxy.address(), faults, workspace, binaries, seed };
+    let (python, functions_call) = (args.python.clone(), proxy.address());
+    let setting = Setting { packages, endpoint, functions_call, faults, python, workspace, binaries, seed };
     runtime.block_on(async {
         emulator.ready().await?;
         tokio::select! {

@@ -63,7 +63,7 @@ fn done(batch: &[Value], answer: &Value) -> Result<usize> {
 }
 
 /// All records of a shard, as Lambda hands them over.
-async fn read(world: &World, stream: &str, shard: &str) -> Result<Vec<Value>> {
+pub(crate) async fn read(world: &World, stream: &str, shard: &str) -> Result<Vec<Value>> {
     let kinesis = &world.clients.kinesis;
     let start = kinesis.get_shard_iterator().stream_name(stream).shard_id(shard);
     let start = start.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?;

@@ -32,6 +32,8 @@ pub(crate) struct Setting {
     pub(crate) functions_call: std::net::SocketAddr,
     /// What the functions' calls go through.
     pub(crate) faults: Arc<Faults>,
+    /// The Python that has the AWS SDK.
+    pub(crate) python: std::path::PathBuf,
     pub(crate) workspace: std::path::PathBuf,
     pub(crate) binaries: std::path::PathBuf,
     pub(crate) seed: u64,

@@ -10,7 +10,9 @@ use serde_json::json;
 use crate::{
     aggregated::aggregate,
     deploy::Changes,
+    http::REGION,
     problem::{Problem, Result, same, until},
+    stream::read,
     world::{Record, Setting, World},
 };
 
@@ -55,6 +57,62 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
     settled(&world, ROUNDS).await?;
     malformed(&world).await?;
     Ok(format!("{} greetings of {NAMES} names, 1 malformed record", NAMES * ROUNDS))
+}
+
+/// Records that a router gave up are read from their stream and routed by `infra/unread_records.py`: each takes effect once, even if
+/// that is done twice.
+pub(super) async fn unread(setting: &Setting, account: &str) -> Result<String> {
+    let changes = Changes { without_events: &[("RouterLambda", "Names")], ..Changes::default() };
+    let world = World::deploy(setting, account, &changes).await?;
+    let greet = |number| (format!("name {number}"), json!({ "name": format!("name {number}") }).to_string().into_bytes());
+    world.put("Names", (0..NAMES).map(greet)).await?;
+
+    let stream = world.stack.output("Names")?;
+    let mut letters = Vec::new();
+    for shard in world.clients.kinesis.list_shards().stream_name(stream).send().await?.shards() {
+        let records = read(&world, stream, shard.shard_id()).await?;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { continue };
+        // As Lambda tells of them.
+        letters.push(json!({
+            "requestContext": {"functionArn": world.stack.output("Router")?, "condition": "RetryAttemptsExhausted"},
+            "KinesisBatchInfo": {
+                "streamArn": first["eventSourceARN"], "shardId": shard.shard_id(), "batchSize": records.len(),
+                "startSequenceNumber": first["kinesis"]["sequenceNumber"], "endSequenceNumber": last["kinesis"]["sequenceNumber"],
+            },
+        }));
+    }
+    let queue = world.stack.output("UnreadRecords")?;
+    for _ in 0..2 {
+        for letter in &letters {
+            world.clients.sqs.send_message().queue_url(queue).message_body(letter.to_string()).send().await?;
+        }
+        let routed = route_unread(setting, &world, queue).await?;
+        same("lines that tell of routed records", &routed.lines().count(), &letters.len())?;
+        settled(&world, 1).await?;
+        same("notes left", &world.holds(queue).await?, &0)?;
+    }
+    world.emptied(&world.stack.function_queue("greeter")?, LIMIT).await?;
+    settled(&world, 1).await?;
+    same("dead letters", &world.dead_letters().await?.len(), &0)?;
+    Ok(format!("{NAMES} unread records routed twice, applied once"))
+}
+
+async fn route_unread(setting: &Setting, world: &World, queue: &str) -> Result<String> {
+    let mut script = tokio::process::Command::new(&setting.python);
+    script.arg(setting.workspace.join("infra/unread_records.py")).arg(queue).kill_on_drop(true);
+    for (name, value) in [
+        ("AWS_ENDPOINT_URL", setting.endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", &world.account),
+        ("AWS_SECRET_ACCESS_KEY", "none"),
+        ("AWS_DEFAULT_REGION", REGION),
+    ] {
+        script.env(name, value);
+    }
+    let output = script.output().await?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(Problem::new(format!("unread_records.py failed: {}", String::from_utf8_lossy(&output.stderr)))),
+    }
 }
 
 fn expected(name: &str) -> Vec<String> {

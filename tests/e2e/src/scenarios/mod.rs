@@ -23,6 +23,7 @@ pub(crate) struct Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "conformance", run: |setting, account| Box::pin(conformance::run(setting, account)) },
     Scenario { name: "greeter", run: |setting, account| Box::pin(greeter::run(setting, account)) },
+    Scenario { name: "unread-records", run: |setting, account| Box::pin(greeter::unread(setting, account)) },
     Scenario { name: "shopping-cart", run: |setting, account| Box::pin(shop::run(setting, account)) },
     Scenario { name: "sends-and-timers", run: |setting, account| Box::pin(failures::sends(setting, account)) },
     Scenario { name: "copies", run: |setting, account| Box::pin(failures::copies(setting, account)) },
