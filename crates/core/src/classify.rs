@@ -89,8 +89,9 @@ impl Protocol {
         }
         let age = delivered.enqueued_at.since(envelope.sent_at);
         let fresh = age < self.dedup_window.saturating_sub(self.margin) || !on(Safeguard::DedupWindow);
-        // After a move to another queue the mark of the former one is gone, and with it the proof against its redeliveries.
-        let marked = record.last_seq.is_none_or(|last| last.queue == delivered.seq.queue);
+        // After a move to another queue the mark of the former one is gone, and with it the proof against its redeliveries. And this queue
+        // never saw the copies that came by the former: it refuses none of what was sent before.
+        let marked = record.last_seq.is_none_or(|last| last.queue == delivered.seq.queue) && earliest > record.moved_at;
         if fresh && marked && earliest > Timestamp::ZERO {
             return Verdict::New;
         }
@@ -185,5 +186,13 @@ mod tests {
         let mut moved = delivered(3, 90, 90);
         moved.seq.queue = 2;
         assert_eq!(classify(&record(95), &moved), Verdict::Ask { since: Timestamp(89 * MINUTE) });
+    }
+
+    #[test]
+    fn what_was_sent_before_a_move_is_never_taken_for_fresh() {
+        let mut known = record(95);
+        known.moved_at = Timestamp(92 * MINUTE);
+        assert_eq!(classify(&known, &delivered(11, 93, 95)), Verdict::Ask { since: Timestamp(92 * MINUTE) });
+        assert_eq!(classify(&known, &delivered(11, 94, 95)), Verdict::New);
     }
 }

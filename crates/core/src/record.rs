@@ -17,6 +17,8 @@ pub struct Record {
     pub version: u64,
     /// The last sequence number taken, and from which queue.
     pub last_seq: Option<LastSeq>,
+    /// The latest moment at which anything was accepted before `last_seq` came to be of its queue; zero if it always was.
+    pub moved_at: Timestamp,
     /// Accepted envelope ids.
     pub ledger: Ledger,
     /// State values by name; a name that is missing is absent.

@@ -1,9 +1,9 @@
-//! Sending an outbox.
+//! Sending an outbox, and firing timers.
 
 use std::collections::HashSet;
 
-use futures_util::{StreamExt, TryStreamExt, future::join4, stream};
-use statefun_core::{Address, Effect, Envelope, Safeguard};
+use futures_util::{StreamExt, future::join4, stream};
+use statefun_core::{Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
 
 use crate::{
     engine::Engine,
@@ -13,63 +13,134 @@ use crate::{
 /// Timers that are written at the same time.
 const TIMERS_AT_ONCE: usize = 32;
 
+/// How far a drain got.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Which entries of the outbox are sent.
+    pub(crate) sent: HashSet<usize>,
+    /// What failed first. Without it time ran out, if anything is left.
+    pub(crate) error: Option<PortError>,
+}
+
+impl Progress {
+    fn note(&mut self, index: usize, result: Result<(), PortError>) {
+        match result {
+            Ok(()) => drop(self.sent.insert(index)),
+            Err(error) => self.error = self.error.take().or(Some(error)),
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.sent.extend(other.sent);
+        self.error = self.error.or(other.error);
+        self
+    }
+}
+
+/// An entry of an outbox by its place.
+type Placed<'a, T> = (usize, &'a T);
+
 impl Engine {
-    /// Sends all entries; on an error some may be sent, and all have to be sent again, with the same ids.
-    pub(crate) async fn drain(&self, outbox: &[Effect]) -> Result<(), PortError> {
-        let (sends, timers, records, letters) =
-            join4(self.drain_sends(outbox), self.drain_timers(outbox), self.drain_egress(outbox), self.drain_letters(outbox))
-                .await;
+    /// Sends entries, [`drain_at_once`](crate::Config::drain_at_once) of a kind at a time, and begins nothing after `until` but the first
+    /// of each kind. What is not sent, or failed, has to be sent again with the same ids.
+    pub(crate) async fn drain(&self, outbox: &[Effect], until: Timestamp) -> Progress {
+        let (mut sends, mut timers, mut cancels, mut records, mut letters) = Default::default();
+        for entry in outbox.iter().enumerate() {
+            match entry {
+                (place, Effect::Send(envelope)) => Vec::push(&mut sends, (place, envelope)),
+                (place, Effect::Schedule(timer)) => Vec::push(&mut timers, (place, timer)),
+                (place, Effect::Cancel { timer, due }) => Vec::push(&mut cancels, (place, (*timer, *due))),
+                (place, Effect::Egress(record)) => Vec::push(&mut records, (place, record)),
+                (place, Effect::DeadLetter(letter)) => Vec::push(&mut letters, (place, &**letter)),
+            }
+        }
+        let (sends, timers, records, letters) = join4(
+            self.drain_sends(sends, until),
+            self.drain_timers(timers, cancels, until),
+            self.drain_egress(records, until),
+            self.drain_letters(letters, until),
+        )
+        .await;
         sends.and(timers).and(records).and(letters)
     }
 
-    async fn drain_sends(&self, outbox: &[Effect]) -> Result<(), PortError> {
-        let envelopes = outbox.iter().filter_map(|effect| match effect {
-            Effect::Send(envelope) => Some(envelope),
-            _ => None,
-        });
-        self.send_in_order(envelopes.collect()).await
-    }
-
-    pub(crate) async fn send_in_order(&self, envelopes: Vec<&Envelope>) -> Result<(), PortError> {
-        send_rounds(&*self.ports.queue, envelopes, self.rules().protocol.safeguards.on(Safeguard::SendOrder)).await
+    /// One envelope per address and call; a further one for the same address only after the one before was accepted.
+    async fn drain_sends(&self, mut envelopes: Vec<Placed<'_, Envelope>>, until: Timestamp) -> Progress {
+        let mut progress = Progress::default();
+        while !envelopes.is_empty() {
+            let mut taken: HashSet<&Address> = HashSet::new();
+            let (now, later): (Vec<_>, Vec<_>) = envelopes.into_iter().partition(|(_, envelope)| taken.insert(&envelope.to));
+            for chunk in now.chunks(self.config.drain_at_once) {
+                if self.must_stop(&progress, until) {
+                    return progress;
+                }
+                let envelopes: Vec<_> = chunk.iter().map(|(_, envelope)| *envelope).collect();
+                for ((place, _), result) in chunk.iter().zip(self.ports.queue.send(&envelopes).await) {
+                    progress.note(*place, result);
+                }
+            }
+            envelopes = later;
+        }
+        progress
     }
 
     /// Timers have no order, but one that is scheduled and cancelled in one outbox is cancelled in the end.
-    async fn drain_timers(&self, outbox: &[Effect]) -> Result<(), PortError> {
-        let timers = &self.ports.timers;
-        let scheduled = outbox.iter().filter_map(|effect| match effect {
-            Effect::Schedule(timer) => Some(timers.schedule(timer)),
-            _ => None,
-        });
-        let cancelled = outbox.iter().filter_map(|effect| match effect {
-            Effect::Cancel { timer, due } => Some(timers.remove(*timer, *due)),
-            _ => None,
-        });
-        stream::iter(scheduled).map(Ok).try_for_each_concurrent(TIMERS_AT_ONCE, |call| call).await?;
-        stream::iter(cancelled).map(Ok).try_for_each_concurrent(TIMERS_AT_ONCE, |call| call).await
-    }
-
-    async fn drain_egress(&self, outbox: &[Effect]) -> Result<(), PortError> {
-        let records: Vec<_> = outbox
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Egress(record) => Some(record),
-                _ => None,
-            })
-            .collect();
-        if records.is_empty() {
-            return Ok(());
+    async fn drain_timers(
+        &self,
+        scheduled: Vec<Placed<'_, Timer>>,
+        cancelled: Vec<(usize, (EnvelopeId, Timestamp))>,
+        until: Timestamp,
+    ) -> Progress {
+        let (timers, mut progress) = (&self.ports.timers, Progress::default());
+        for chunk in scheduled.chunks(self.config.drain_at_once) {
+            if self.must_stop(&progress, until) {
+                return progress;
+            }
+            let calls = chunk.iter().map(|(_, timer)| timers.schedule(timer)).collect();
+            let places = chunk.iter().map(|(place, _)| *place);
+            at_once(places, calls, &mut progress).await;
         }
-        self.ports.egress.emit(&records).await.into_iter().collect()
+        for chunk in cancelled.chunks(self.config.drain_at_once) {
+            if self.must_stop(&progress, until) {
+                return progress;
+            }
+            let calls = chunk.iter().map(|(_, (timer, due))| timers.remove(*timer, *due)).collect();
+            let places = chunk.iter().map(|(place, _)| *place);
+            at_once(places, calls, &mut progress).await;
+        }
+        progress
     }
 
-    async fn drain_letters(&self, outbox: &[Effect]) -> Result<(), PortError> {
-        for effect in outbox {
-            if let Effect::DeadLetter(letter) = effect {
-                self.ports.dead_letters.park(letter).await?;
+    async fn drain_egress(&self, records: Vec<Placed<'_, EgressRecord>>, until: Timestamp) -> Progress {
+        let mut progress = Progress::default();
+        for chunk in records.chunks(self.config.drain_at_once) {
+            if self.must_stop(&progress, until) {
+                return progress;
+            }
+            let records: Vec<_> = chunk.iter().map(|(_, record)| *record).collect();
+            for ((place, _), result) in chunk.iter().zip(self.ports.egress.emit(&records).await) {
+                progress.note(*place, result);
             }
         }
-        Ok(())
+        progress
+    }
+
+    async fn drain_letters(&self, letters: Vec<Placed<'_, DeadLetter>>, until: Timestamp) -> Progress {
+        let mut progress = Progress::default();
+        for (number, (place, letter)) in letters.into_iter().enumerate() {
+            let pause = number % self.config.drain_at_once == 0 && self.must_stop(&progress, until);
+            if pause || progress.error.is_some() {
+                return progress;
+            }
+            progress.note(place, self.ports.dead_letters.park(letter).await);
+        }
+        progress
+    }
+
+    /// After a failed entry nothing later of its kind is sent: it might be of its group.
+    fn must_stop(&self, progress: &Progress, until: Timestamp) -> bool {
+        let failed = progress.error.is_some() && self.rules().protocol.safeguards.on(Safeguard::SendOrder);
+        failed || (!progress.sent.is_empty() && self.ports.clock.now() >= until)
     }
 
     /// Sends the envelopes of up to `limit` timers that are due, then deletes these; says how many there were.
@@ -81,30 +152,28 @@ impl Engine {
         let delete_last = self.rules().protocol.safeguards.on(Safeguard::TimerDeleteLast);
         for timer in &due {
             if delete_last {
-                self.send_in_order(vec![&timer.envelope]).await?;
+                send(&*self.ports.queue, &timer.envelope).await?;
             }
             timers.remove(timer.envelope.id, timer.due).await?;
             if !delete_last {
-                self.send_in_order(vec![&timer.envelope]).await?;
+                send(&*self.ports.queue, &timer.envelope).await?;
             }
         }
         Ok(due.len())
     }
 }
 
-/// Sends envelopes in order: one per address and call; a further one for the same address only after the one before was accepted.
-async fn send_rounds(queue: &dyn EnvelopeQueue, mut envelopes: Vec<&Envelope>, in_order: bool) -> Result<(), PortError> {
-    let mut result = Ok(());
-    while !envelopes.is_empty() {
-        let mut taken: HashSet<&Address> = HashSet::new();
-        let (now, later): (Vec<_>, Vec<_>) = envelopes.into_iter().partition(|envelope| taken.insert(&envelope.to));
-        for sent in queue.send(&now).await {
-            result = result.and(sent);
-        }
-        if result.is_err() && in_order {
-            return result;
-        }
-        envelopes = later;
+async fn send(queue: &dyn EnvelopeQueue, envelope: &Envelope) -> Result<(), PortError> {
+    queue.send(&[envelope]).await.into_iter().collect()
+}
+
+async fn at_once(
+    places: impl Iterator<Item = usize>,
+    calls: Vec<impl Future<Output = Result<(), PortError>>>,
+    progress: &mut Progress,
+) {
+    let results: Vec<_> = stream::iter(calls).buffered(TIMERS_AT_ONCE).collect().await;
+    for (place, result) in places.zip(results) {
+        progress.note(place, result);
     }
-    result
 }

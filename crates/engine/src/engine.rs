@@ -158,9 +158,7 @@ impl Engine {
 
     /// Clears these outboxes; returns those records that are still the stored ones.
     async fn finish_all(&self, unfinished: Vec<(Address, Cached)>) -> Vec<(Address, Record)> {
-        // An outbox that is not sent must stay; one that is sent may be cleared now, and sending it again does no harm.
-        let sent = unfinished.into_iter().filter(|(_, cached)| cached.record.outbox.is_empty());
-        let finishing = sent.map(|(address, Cached { record, .. })| async move {
+        let finishing = unfinished.into_iter().map(|(address, Cached { record, .. })| async move {
             match self.ports.store.finish(&address, record.held()).await {
                 Ok(finished) => finished.then_some((address, record)),
                 Err(error) => {

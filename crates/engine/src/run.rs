@@ -3,9 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::lock::MutexGuard;
-use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp};
+use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp, Trial};
 
 use crate::{
+    drain::Progress,
     engine::{Engine, Outcome},
     functions::Registered,
     metrics::FunctionCounters,
@@ -37,6 +38,8 @@ pub(crate) struct Run<'a> {
     pub(crate) hearsay: bool,
     /// The envelope whose run alone is noted in the record.
     pub(crate) announced: Option<EnvelopeId>,
+    /// The record as it was stored with that note.
+    noted: Option<Box<Record>>,
     /// Nobody else in this process runs an envelope alone.
     pub(crate) alone: Option<MutexGuard<'a, ()>>,
     /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
@@ -60,6 +63,8 @@ pub(crate) enum Halt {
     Port(PortError),
     /// The lease is held elsewhere.
     Busy,
+    /// Time ran out while an outbox was sent; what is left of it is stored.
+    Unsent,
 }
 
 impl From<PortError> for Halt {
@@ -102,6 +107,7 @@ impl<'a> Run<'a> {
             looked_up: HashMap::new(),
             hearsay: false,
             announced: None,
+            noted: None,
             alone: None,
             overtaken: Vec::new(),
         }
@@ -124,11 +130,12 @@ impl<'a> Run<'a> {
                 Err(Halt::Fenced) if warm => {
                     // A commit of this run may have taken the lease.
                     self.free_lease().await;
-                    self.announced = None;
+                    (self.announced, self.noted) = (None, None);
                 }
                 Err(halt) => {
                     let pause = self.report(&halt);
                     if matches!(halt, Halt::Port(_)) {
+                        self.take_back_note().await;
                         self.free_lease().await;
                     }
                     if !self.on(Safeguard::AckLast) && matches!(halt, Halt::Port(_)) {
@@ -145,6 +152,22 @@ impl<'a> Run<'a> {
         let Some(epoch) = self.leased.take() else { return };
         if let Err(error) = self.engine.ports.store.release(self.address, epoch).await {
             tracing::debug!(%error, address = %self.address, "a lease stays until it runs out");
+        }
+    }
+
+    /// After a failure of the backend: takes back the note that an envelope runs alone. It did not die of its run, and is not to be
+    /// blamed when it comes again. Frees the lease, too.
+    async fn take_back_note(&mut self) {
+        let Some(noted) = self.noted.take() else { return };
+        let expect = noted.held();
+        let trial = noted.trial.map(|trial| Trial { running: false, ..trial });
+        let record = Record { version: noted.version + 1, lease_until: Timestamp::ZERO, trial, ..*noted };
+        let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
+        match self.engine.ports.store.commit(&commit).await {
+            Ok(Committed::Stored | Committed::Settled) => self.leased = None,
+            // What failed took effect, or another environment has the address: the note is gone, or theirs.
+            Ok(Committed::Fenced) => {}
+            Err(error) => tracing::debug!(%error, address = %self.address, "a failure of the backend counts as the message's"),
         }
     }
 
@@ -194,8 +217,9 @@ impl<'a> Run<'a> {
             if hand.record.trial.is_some_and(|trial| trial.running) {
                 // The run alone may take the process with it: the note of it has to outlive that.
                 self.engine.ports.store.barrier().await?;
+                self.noted = Some(Box::new(hand.record.clone()));
             } else {
-                self.alone = None;
+                (self.alone, self.noted) = (None, None);
             }
             if more {
                 continue;
@@ -206,7 +230,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes the commit and sends what it causes; the record in hand is then the one committed.
-    async fn commit(&self, mut hand: InHand, mut commit: Commit) -> Result<InHand, Halt> {
+    async fn commit(&mut self, mut hand: InHand, mut commit: Commit) -> Result<InHand, Halt> {
         let letters = self.letters_outside_of(&mut commit);
         let committed = self.engine.ports.store.commit(&commit).await?;
         FunctionCounters::add(&self.counters.commits, usize::from(committed != Committed::Fenced));
@@ -221,7 +245,7 @@ impl<'a> Run<'a> {
                 return Err(Halt::Fenced);
             }
             Committed::Settled => {
-                self.count_sent(&hand.record.outbox);
+                self.count_sent(hand.record.outbox.iter());
                 hand.record.outbox.clear();
                 hand.record.lease_until = Timestamp::ZERO;
                 hand.unfinished = false;
@@ -237,22 +261,40 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.engine.drain(&letters).await?;
-        Ok(hand)
+        match self.engine.drain(&letters, self.deadline).await.error {
+            Some(error) => Err(error.into()),
+            None => Ok(hand),
+        }
     }
 
-    /// Sends an outbox. If that fails the record is kept with it: the next try in this environment goes on here.
-    async fn drain(&self, mut hand: InHand, outbox: Vec<Effect>) -> Result<InHand, Halt> {
-        match self.engine.drain(&outbox).await {
-            Ok(()) => {
-                self.count_sent(&outbox);
-                hand.unfinished = true;
-                Ok(hand)
-            }
-            Err(error) => {
-                hand.record.outbox = outbox;
-                self.engine.cache(self.address, Cached { record: hand.record, unfinished: true }).await;
-                Err(error.into())
+    /// Sends an outbox. If not all of it can be sent, whoever comes next loads the rest. (A cached rest might be sent by others meanwhile.)
+    async fn drain(&mut self, mut hand: InHand, outbox: Vec<Effect>) -> Result<InHand, Halt> {
+        let until = self.deadline.minus(self.engine.config.reserve / 2);
+        let Progress { sent, error } = self.engine.drain(&outbox, until).await;
+        let (done, rest): (Vec<_>, Vec<_>) = outbox.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
+        self.count_sent(done.iter().map(|(_, effect)| effect));
+        hand.unfinished = true;
+        if rest.is_empty() {
+            return Ok(hand);
+        }
+        if done.len() >= self.engine.config.drain_at_once {
+            hand.record.outbox = rest.into_iter().map(|(_, effect)| effect).collect();
+            self.keep_progress(hand.record).await?;
+        }
+        Err(error.map_or(Halt::Unsent, Halt::Port))
+    }
+
+    /// Stores the rest of an outbox in place of the whole, and frees the lease. Else an outbox that one invocation has no time to send
+    /// would be begun again by each, for ever.
+    async fn keep_progress(&mut self, record: Record) -> Result<(), Halt> {
+        let expect = record.held();
+        let record = Record { version: record.version + 1, lease_until: Timestamp::ZERO, ..record };
+        let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
+        match self.engine.ports.store.commit(&commit).await? {
+            Committed::Fenced => Err(Halt::Fenced),
+            Committed::Stored | Committed::Settled => {
+                self.leased = None;
+                Ok(())
             }
         }
     }
@@ -298,15 +340,23 @@ impl<'a> Run<'a> {
             Halt::Busy => {
                 FunctionCounters::add(&self.counters.busy, 1);
                 tracing::debug!(address = %self.address, "the lease is held elsewhere");
-                backoff.busy
+                backoff.busy(self.receives())
+            }
+            Halt::Unsent => {
+                tracing::debug!(address = %self.address, "an outbox takes another invocation");
+                Duration::ZERO
             }
             Halt::Port(error) => {
                 FunctionCounters::add(&self.counters.port_errors, 1);
                 let cause: &dyn std::error::Error = error.source.as_ref();
                 tracing::warn!(function = %self.address.function(), %error, cause, "the backend failed; the batch comes again");
-                backoff.after(self.deliveries.first().map_or(1, |first| first.receive_count)).min(backoff.backend)
+                backoff.after(self.receives()).min(backoff.backend)
             }
         }
+    }
+
+    fn receives(&self) -> u32 {
+        self.deliveries.first().map_or(1, |first| first.receive_count)
     }
 
     /// Without [`Safeguard::ParkInOutbox`] the dead letters go beside the outbox, after the commit.
@@ -320,8 +370,8 @@ impl<'a> Run<'a> {
         letters
     }
 
-    fn count_sent(&self, outbox: &[Effect]) {
-        for effect in outbox {
+    fn count_sent<'e>(&self, effects: impl Iterator<Item = &'e Effect>) {
+        for effect in effects {
             match effect {
                 Effect::Send(envelope) => FunctionCounters::add(&self.counters.sent, envelope.messages.len()),
                 Effect::Schedule(_) => FunctionCounters::add(&self.counters.sent, 1),

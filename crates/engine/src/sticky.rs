@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
-use statefun_core::{Address, Effect, Record, Timestamp};
+use statefun_core::{Address, Record, Timestamp};
 
-/// A record as this environment last committed it.
+/// A record as this environment last committed it, its outbox sent.
 #[derive(Debug)]
 pub(crate) struct Cached {
     pub(crate) record: Record,
@@ -84,6 +84,5 @@ impl Sticky {
 fn weight(record: &Record) -> usize {
     let state: usize = record.state.iter().map(|(name, stored)| name.len() + stored.value.len() + 96).sum();
     let tokens: usize = record.tokens.keys().map(|token| token.len() + 64).sum();
-    let outbox: usize = record.outbox.iter().map(Effect::payload_bytes).sum();
-    512 + record.ledger.inline.len() * 16 + state + tokens + outbox
+    512 + record.ledger.inline.len() * 16 + state + tokens
 }

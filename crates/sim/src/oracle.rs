@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use statefun_core::{DeadLetter, Reason, Record};
 
 use crate::{
-    workload::{Kind, LOG, Log, MAX_HOPS, Payload, address, letter},
+    workload::{FLOOD, FLOOD_PARTS, Kind, LOG, Log, MAX_HOPS, Payload, address, letter},
     world::WorldState,
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn judge(input: &Input, world: &WorldState) -> Vec<String> {
     judge.once('D', 'B', &parts, &from('D', 'B'), !input.reordered);
     let all: Vec<Message> = logs[&'C'].0.iter().map(|(_, number, part)| (*number, *part)).collect();
     judge.once('D', 'C', &all, &from('D', 'C'), !input.reordered);
-    judge.egress(&all);
+    judge.egress(input, &all);
     judge.timers(input, &a, &from('T', 'A'));
     judge.loops(input, &logs[&'L']);
     judge.only_the_slow_run_out_of_time();
@@ -124,15 +124,19 @@ impl Judge<'_> {
         }
     }
 
-    /// One record id per message that C applied, however often it was emitted.
-    fn egress(&mut self, applied: &[Message]) {
+    /// One record id per message that C applied, however often it was emitted; and the floods that some of them cause.
+    fn egress(&mut self, input: &Input, applied: &[Message]) {
         let mut ids: BTreeMap<Message, HashSet<_>> = BTreeMap::new();
         for record in &self.world.egress {
             if let Ok(Some(payload)) = record.value.get::<Payload>() {
                 ids.entry((payload.number, payload.part)).or_default().insert(record.id);
             }
         }
-        let expected: BTreeSet<_> = applied.iter().copied().collect();
+        let mut expected: BTreeSet<_> = applied.iter().copied().collect();
+        let floods = input.records.iter().flat_map(|(_, payloads)| payloads).filter(|payload| payload.kind == Kind::Floods);
+        for flood in floods.filter(|flood| applied.contains(&(flood.number, flood.part))) {
+            expected.extend((0..FLOOD).map(|number| (flood.number, FLOOD_PARTS + number)));
+        }
         for message in expected.iter().filter(|message| !ids.contains_key(*message)) {
             self.problems.push(format!("egress: {message:?} is lost"));
         }

@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Slow,
     /// Takes 12 s, so that an invocation has time for two.
     Lengthy,
+    /// Makes C write more egress records than one invocation has time to send.
+    Floods,
     /// Also sends a delayed message to T.
     Delays,
     /// As `Delays`, with a token.
@@ -46,6 +48,11 @@ pub(crate) enum Kind {
     /// Cancels what the payload before it may have delayed.
     Cancels,
 }
+
+/// Records of a flood. A record takes 5 to 50 ms to send, an invocation 28 s.
+pub(crate) const FLOOD: u32 = 1_500;
+/// The first part that is a record of a flood.
+pub(crate) const FLOOD_PARTS: u32 = 1_000_000;
 
 /// A message: a number that names its ingress record, a place among several, and what it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +178,11 @@ impl Handler {
             'C' => {
                 context.send(address('D'), &payload)?;
                 context.egress(EGRESS.as_str(), &payload)?;
+                if payload.kind == Kind::Floods {
+                    for number in 0..FLOOD {
+                        context.egress(EGRESS.as_str(), &Payload { part: FLOOD_PARTS + number, ..payload })?;
+                    }
+                }
             }
             'L' => context.send(context.address(), &Payload { part: payload.part + 1, ..payload })?,
             _ => {}

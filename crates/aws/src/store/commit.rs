@@ -295,7 +295,7 @@ mod tests {
             let record = &mut commit.record;
             record.state.values_mut().for_each(|stored| stored.written_at = now);
             record.last_seq = Some(LastSeq { queue: u64::MAX, seq: 18_895_000_000_000_000_000_000 });
-            (record.version, record.lease_until, record.invoked_at) = (1_000_000, now, now);
+            (record.version, record.lease_until, record.invoked_at, record.moved_at) = (1_000_000, now, now, now);
             record.ledger.inline = (0..ids).map(|number| EnvelopeId([number; 16])).collect();
             (record.ledger.newest, record.ledger.floor, record.ledger.next_segment) = (now, now, 1_000);
             let live = LiveToken { timer: EnvelopeId([1; 16]), due: now };

@@ -34,8 +34,8 @@ struct RecordForm {
     born: u64,
     #[prost(message, optional, tag = "2")]
     last_seq: Option<LastSeqForm>,
-    /// Ids, 16 bytes each, oldest first.
-    #[prost(bytes = "bytes", tag = "3")]
+    /// Ids, 16 bytes each, oldest first. (Tag 3 was another form of them.)
+    #[prost(bytes = "bytes", tag = "13")]
     inline: Bytes,
     #[prost(uint64, tag = "4")]
     floor: u64,
@@ -55,6 +55,8 @@ struct RecordForm {
     outbox: Vec<EntryForm>,
     #[prost(uint64, tag = "12")]
     newest: u64,
+    #[prost(uint64, tag = "14")]
+    moved_at: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -116,6 +118,7 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
         last_seq: record.last_seq.map(of_last_seq),
         inline: record.ledger.inline.iter().flat_map(|id| id.0).collect::<Vec<_>>().into(),
         newest: record.ledger.newest.0,
+        moved_at: record.moved_at.0,
         floor: record.ledger.floor.0,
         next_segment: record.ledger.next_segment,
         state: state.into_iter().flatten().map(of_state).collect(),
@@ -148,6 +151,7 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
             next_segment: form.next_segment,
         },
         state: form.state.into_iter().map(to_state).collect::<Result<_, _>>()?,
+        moved_at: Timestamp(form.moved_at),
         invoked_at: Timestamp(form.invoked_at),
         tokens: form.tokens.into_iter().map(to_token).collect::<Result<_, _>>()?,
         partial: form

@@ -1,6 +1,6 @@
 //! What a handler sees and does: its view of the state, and the effects it asks for. Nothing is durable before the commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     address::{Address, ToAddress},
@@ -321,10 +321,15 @@ impl Context {
         if self.live_token(token).is_some() {
             return Err(ContextError::TokenInUse(token.to_owned()));
         }
-        let fresh: usize = [&self.message, &self.envelope, &self.turn].map(|layer| layer.tokens.len()).iter().sum();
-        let live = self.record.tokens.values().filter(|live| live.due > self.current.now).count();
-        if fresh + live >= MAX_LIVE_TOKENS {
-            return Err(ContextError::TooManyTokens);
+        // Counting them takes time, so not while there cannot be too many.
+        let layers = [&self.message, &self.envelope, &self.turn].map(|layer| &layer.tokens);
+        let most = layers.iter().map(|tokens| tokens.len()).sum::<usize>() + self.record.tokens.len();
+        if most >= MAX_LIVE_TOKENS {
+            let names: BTreeSet<_> = layers.iter().flat_map(|tokens| tokens.keys()).chain(self.record.tokens.keys()).collect();
+            let live = names.into_iter().filter(|token| self.live_token(token).is_some()).count();
+            if live >= MAX_LIVE_TOKENS {
+                return Err(ContextError::TooManyTokens);
+            }
         }
         Ok(())
     }

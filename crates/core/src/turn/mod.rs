@@ -16,7 +16,7 @@ use crate::{
     function_spec::FunctionSpec,
     id::{EnvelopeId, IdKind},
     ledger::Segment,
-    limits::MAX_REASON_BYTES,
+    limits::{EFFECT_BYTES, MAX_REASON_BYTES},
     record::{Held, LastSeq, Partial, Record, Trial},
     rules::Rules,
     safeguard::Safeguard,
@@ -144,7 +144,7 @@ impl Turn {
         let envelope = Envelope { messages: current.envelope.messages[messages].to_vec(), ..(*current.envelope).clone() };
         let mut error = error.to_owned();
         truncate(&mut error, MAX_REASON_BYTES);
-        self.context.envelope.bytes += envelope.payload_bytes();
+        self.context.envelope.bytes += letter_bytes(&envelope) + error.len();
         let letter = DeadLetter { id, at: now, reason, error, attempts, envelope };
         self.context.envelope.effects.push(Staged::DeadLetter(Box::new(letter)));
     }
@@ -234,6 +234,9 @@ impl Turn {
         record.partial.retain(|partial| !closed.contains(&partial.id) && left.is_none_or(|left| left.id != partial.id));
         record.partial.extend(left);
         record.trial = trial.or(record.trial.filter(|trial| !closed.contains(&trial.id)));
+        if record.last_seq.zip(last_seq).is_some_and(|(old, new)| old.queue != new.queue) {
+            record.moved_at = record.ledger.newest.max(now);
+        }
         record.last_seq = last_seq.or(record.last_seq);
         if invoked {
             record.invoked_at = record.invoked_at.max(now);
@@ -272,6 +275,13 @@ impl Turn {
             layer.state.insert(spec.name.into(), None);
         }
     }
+}
+
+/// What a dead letter counts towards its commit beside its error: its envelope, stored whole.
+fn letter_bytes(envelope: &Envelope) -> usize {
+    let address = |address: &Address| address.function().as_str().len() + address.id().len();
+    let messages: usize = envelope.messages.iter().map(|message| message.len() + message.type_name.as_str().len() + 16).sum();
+    messages + address(&envelope.to) + envelope.from.as_ref().map_or(0, address) + EFFECT_BYTES
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    ContextError, Effect, TypeName, TypedValue, ValueSpec,
+    ContextError, Effect, LiveToken, TypeName, TypedValue, ValueSpec,
     limits::*,
     rules::{Budget, Targets},
 };
@@ -287,4 +287,47 @@ fn hops_are_counted_and_a_delay_starts_them_anew() {
     assert!(matches!(context.send((FUNCTION, "x"), &1_i64), Err(ContextError::HopLimit { hops: 6, limit: 5 })));
     assert!(context.send_after(Duration::ZERO, (FUNCTION, "x"), &1_i64, None).is_err());
     context.send_after(HOPS_RESET_DELAY, (FUNCTION, "x"), &1_i64, None).unwrap();
+}
+
+#[test]
+fn a_token_that_is_set_again_counts_once() {
+    let minute = Duration::from_secs(60);
+    let live = |number: usize| (format!("t{number}"), LiveToken { timer: EnvelopeId([9; 16]), due: Timestamp(900_000) });
+    let mut turn = turn_on(Record { tokens: (0..MAX_LIVE_TOKENS - 1).map(live).collect(), ..Record::default() });
+    for _ in 0..3 {
+        let context = turn.context();
+        for number in 0..MAX_LIVE_TOKENS - 1 {
+            context.cancel(&format!("t{number}")).unwrap();
+            context.send_after(minute, (FUNCTION, "x"), &1_i64, &*format!("t{number}")).unwrap();
+        }
+        turn.keep();
+        turn.begin(1, Timestamp(1_000));
+    }
+    turn.context().send_after(minute, (FUNCTION, "x"), &1_i64, "last").unwrap();
+    let one_more = turn.context().send_after(minute, (FUNCTION, "x"), &1_i64, "one more");
+    assert!(matches!(one_more, Err(ContextError::TooManyTokens)));
+}
+
+#[test]
+fn dead_letters_count_towards_their_commit() {
+    let mut turn = turn();
+    turn.undo();
+    let each = MAX_REASON_BYTES + EFFECT_BYTES;
+    let mut letters = 0;
+    while !turn.is_full() {
+        turn.park(0..1, Reason::Terminal, &"e".repeat(MAX_REASON_BYTES), 1, Timestamp(1_000));
+        letters += 1;
+    }
+    assert!(letters <= COMMIT_SOFT_BYTES / each, "{letters} letters of {each} bytes");
+}
+
+#[test]
+fn a_move_to_another_queue_is_noted() {
+    let first = commit(turn()).record;
+    assert_eq!(first.moved_at, Timestamp::ZERO);
+    let mut turn = turn_on(first);
+    turn.keep();
+    turn.close(LastSeq { queue: 2, seq: 1 });
+    let moved = turn.commit(Timestamp(900), LeaseAfter::Free).record;
+    assert_eq!(moved.moved_at, Timestamp(1_000), "the latest of what the former queue brought");
 }

@@ -81,6 +81,7 @@ pub(crate) fn record(size: u8) -> Record {
         lease_until: Timestamp(u64::from(size) * 1_000),
         version: u64::from(size),
         last_seq: (size > 0).then(|| LastSeq { queue: u64::MAX - 1, seq: u128::MAX / u128::from(size) }),
+        moved_at: Timestamp(8),
         ledger: Ledger {
             inline: (0..size).map(|number| EnvelopeId([number; 16])).collect(),
             newest: Timestamp(u64::from(size) << 40),

@@ -75,6 +75,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
             next_segment: base.ledger.next_segment + 1,
         },
         invoked_at: now,
+        moved_at: now,
         tokens: BTreeMap::from([("token".to_owned(), LiveToken { timer: id(3), due: now })]),
         partial: vec![Partial { id: id(4), done: 2 }],
         trial: Some(Trial { id: id(5), failures: 2, running: true }),
