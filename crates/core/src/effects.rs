@@ -99,16 +99,3 @@ impl std::fmt::Display for Reason {
         })
     }
 }
-
-impl Effect {
-    /// Bytes of payload, for budgets.
-    #[must_use]
-    pub fn payload_bytes(&self) -> usize {
-        match self {
-            Self::Send(envelope) | Self::Schedule(Timer { envelope, .. }) => envelope.payload_bytes(),
-            Self::Cancel { .. } => 0,
-            Self::Egress(record) => record.value.len(),
-            Self::DeadLetter(letter) => letter.envelope.payload_bytes(),
-        }
-    }
-}

@@ -112,12 +112,6 @@ impl Envelope {
             messages: wire.messages.into_iter().map(TypedValue::try_from).collect::<Result<_, _>>()?,
         })
     }
-
-    /// Bytes of payload, without what surrounds it.
-    #[must_use]
-    pub fn payload_bytes(&self) -> usize {
-        self.messages.iter().map(TypedValue::len).sum()
-    }
 }
 
 #[derive(Serialize, Deserialize)]

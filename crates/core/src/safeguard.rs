@@ -26,6 +26,8 @@ pub enum Safeguard {
     SendOrder,
     /// The outbox is cleared only once all of it is sent.
     FinishAfterDrain,
+    /// An outbox that takes more than one invocation is not begun again by each.
+    KeepProgress,
     /// Clearing the outbox is conditional on the epoch.
     FinishFence,
     /// Envelopes are acknowledged only after what they caused is durable and sent.
@@ -50,7 +52,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -62,6 +64,7 @@ impl Safeguard {
         Self::DrainLeftover,
         Self::SendOrder,
         Self::FinishAfterDrain,
+        Self::KeepProgress,
         Self::FinishFence,
         Self::AckLast,
         Self::FailRest,

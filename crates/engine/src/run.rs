@@ -277,7 +277,7 @@ impl<'a> Run<'a> {
         if rest.is_empty() {
             return Ok(hand);
         }
-        if done.len() >= self.engine.config.drain_at_once {
+        if done.len() >= self.engine.config.drain_at_once && self.on(Safeguard::KeepProgress) {
             hand.record.outbox = rest.into_iter().map(|(_, effect)| effect).collect();
             self.keep_progress(hand.record).await?;
         }

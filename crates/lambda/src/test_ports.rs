@@ -30,6 +30,8 @@ pub(crate) struct Memory {
     pub(crate) queue_down: Mutex<Vec<String>>,
     /// Commits fail.
     pub(crate) commits_down: Mutex<bool>,
+    /// Commits that accept an envelope fail.
+    pub(crate) accepting_down: Mutex<bool>,
     /// Dead letters fail to be written.
     pub(crate) letters_down: Mutex<bool>,
 }
@@ -88,6 +90,11 @@ impl InstanceStore for Memory {
         }
         let mut records = self.records.lock().unwrap();
         match records.get_mut(&commit.address) {
+            Some(record)
+                if *self.accepting_down.lock().unwrap() && record.ledger.inline.len() < commit.record.ledger.inline.len() =>
+            {
+                Err(PortError::new("commit", PortErrorKind::Refused, "refused for the test"))
+            }
             Some(record) if record.held() == commit.expect => {
                 *record = commit.record.clone();
                 Ok(Committed::Stored)

@@ -312,3 +312,20 @@ async fn several_events_at_the_same_time() {
         assert_eq!(record.state["count"].value.get::<u64>().unwrap(), Some(2));
     }
 }
+
+/// A message that came often runs alone, noted before. That the backend fails then is not the message's fault.
+#[tokio::test]
+async fn a_backend_that_fails_does_not_make_a_message_a_killer() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    *memory.accepting_down.lock().unwrap() = true;
+    let mut event = event(&[("a", "x")]);
+    for receives in 5..15 {
+        event["Records"][0]["attributes"]["ApproximateReceiveCount"] = json!(receives.to_string());
+        assert_eq!(serve(&service, event.clone()).await, ["m0"]);
+    }
+    *memory.accepting_down.lock().unwrap() = false;
+    assert!(serve(&service, event).await.is_empty());
+    assert_eq!(emitted(&memory), ["a x 1"]);
+    assert!(memory.letters.lock().unwrap().is_empty());
+}
