@@ -12,6 +12,7 @@ use statefun_engine::ports::{
 
 use crate::{
     executor::EnvId,
+    workload::{FLOOD_PARTS, FLOOD_PAUSE, Payload},
     world::{World, WorldState},
 };
 
@@ -172,6 +173,9 @@ impl Egress for Connection {
     async fn emit(&self, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
         let mut results = Vec::with_capacity(records.len());
         for record in records {
+            if record.value.get::<Payload>().is_ok_and(|payload| payload.is_some_and(|payload| payload.part >= FLOOD_PARTS)) {
+                self.world.executor.sleep(FLOOD_PAUSE).await;
+            }
             let operation = |world: &mut WorldState, _| world.egress.push((*record).clone());
             results.push(self.world.call(self.env, "emit", &record.egress, operation).await);
         }

@@ -49,8 +49,9 @@ pub(crate) enum Kind {
     Cancels,
 }
 
-/// Records of a flood. A record takes 5 to 50 ms to send, an invocation 28 s.
-pub(crate) const FLOOD: u32 = 1_500;
+/// Records of a flood, and the milliseconds that each takes to send beside a call's latency: an invocation has 28 s.
+pub(crate) const FLOOD: u32 = 250;
+pub(crate) const FLOOD_PAUSE: u64 = 150;
 /// The first part that is a record of a flood.
 pub(crate) const FLOOD_PARTS: u32 = 1_000_000;
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use statefun_core::{
-    Commit,
+    Commit, EnvelopeId, Segment,
     stored::{BIG_VALUE_BYTES, encode_outbox, encode_value},
 };
 
@@ -32,9 +32,9 @@ pub(super) struct Writes {
     pub(super) update: Update,
     /// Items to put with it. Empty: no transaction is needed.
     pub(super) puts: Vec<Item>,
-    /// A segment of entries that earlier commits accepted: put before the record's update, since it is true whether or not that
-    /// takes effect. Once the record's floor has risen, the segment is there.
-    pub(super) first: Option<Item>,
+    /// Ledger ids that earlier commits accepted: put before the record's update, since they are true whether or not that takes
+    /// effect. Once the record's floor has risen, they are there.
+    pub(super) first: Vec<Item>,
 }
 
 /// An update expression while it grows.
@@ -84,13 +84,8 @@ impl Writes {
         writes.values(commit);
         writes.outbox(commit, now_seconds);
         if let Some(segment) = &commit.segment {
-            let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number, commit.expect.epoch));
-            item.insert(BYTES.to_owned(), bytes(segment.ids.iter().flat_map(|id| id.0).collect::<Vec<_>>()));
-            item.insert(TTL.to_owned(), number(segment.expires.0 / 1_000));
-            match segment.fresh {
-                true => writes.puts.push(item),
-                false => writes.first = Some(item),
-            }
+            let items = ledger_items(commit, segment);
+            if segment.fresh { writes.puts.extend(items) } else { writes.first.extend(items) }
         }
         writes
     }
@@ -166,6 +161,21 @@ impl Writes {
         }
         self.puts.len() - before
     }
+}
+
+/// What is spilled of the ledger: an item for each keyed id, and one for all others.
+fn ledger_items(commit: &Commit, segment: &Segment) -> Vec<Item> {
+    let (keyed, others): (Vec<EnvelopeId>, Vec<EnvelopeId>) = segment.ids.iter().partition(|id| id.is_keyed());
+    let mut items: Vec<_> = keyed.into_iter().map(|id| keys::key(&commit.address, keys::keyed(id))).collect();
+    if !others.is_empty() {
+        let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number, commit.expect.epoch));
+        item.insert(BYTES.to_owned(), bytes(others.iter().flat_map(|id| id.0).collect::<Vec<_>>()));
+        items.push(item);
+    }
+    for item in &mut items {
+        item.insert(TTL.to_owned(), number(segment.expires.0 / 1_000));
+    }
+    items
 }
 
 /// About what an inline value adds to the item.

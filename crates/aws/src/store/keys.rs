@@ -6,6 +6,7 @@
 //! | part of a big value | address | `v#<state name>#<part>` |
 //! | part of a spilled outbox | address | `o#<version>#<part>` |
 //! | ledger segment | address | `s#<newest>#<number>#<epoch>` |
+//! | spilled id of a producer's key | address | `k#<id>` |
 //! | timer | `timers#<shard>` | `<due>#<id>` |
 //! | further part of a timer | `timer#<id>` | `<part>` |
 //!
@@ -14,7 +15,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use statefun_core::{Address, Timestamp};
+use statefun_core::{Address, EnvelopeId, Timestamp};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -55,6 +56,11 @@ pub(crate) fn outbox_part(version: u64, part: usize) -> String {
 /// The epoch keeps segments apart that two environments make of one record: each may hold what the other lacks.
 pub(crate) fn segment(newest: Timestamp, number: u64, epoch: u64) -> String {
     format!("{}#{number:020}#{epoch:020}", segments_since(newest))
+}
+
+/// The ledger is asked for every keyed id, however new: reading the segments of 15 days each time would cost more with every message.
+pub(crate) fn keyed(id: EnvelopeId) -> String {
+    format!("k#{id}")
 }
 
 /// Sorts before every segment whose newest entry is at `since` or later, and after all others.

@@ -21,6 +21,7 @@ use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{AttributeValue, ReturnConsumedCapacity, ReturnValue},
 };
+use futures_util::future::try_join_all;
 use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Timestamp};
 use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
 
@@ -72,6 +73,19 @@ impl DynamoStore {
             Some(item) => self.complete(address, item).await.map(Some),
             None => Ok(None),
         }
+    }
+}
+
+impl DynamoStore {
+    /// Which of these ids of producers' keys are spilled: each has an item of its own.
+    async fn spilled_keys(&self, address: &Address, ids: Vec<EnvelopeId>) -> Result<Vec<EnvelopeId>, PortError> {
+        let looks = ids.into_iter().map(|id| async move {
+            let key = keys::keyed(id);
+            let page = self.range(address, key.clone(), key).next("spilled").await?;
+            Ok(page.is_some_and(|items| !items.is_empty()).then_some(id))
+        });
+        let found: Vec<Option<EnvelopeId>> = try_join_all(looks).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }
 
@@ -150,7 +164,11 @@ impl InstanceStore for DynamoStore {
     }
 
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
-        let mut found = Vec::new();
+        let (keyed, others): (Vec<EnvelopeId>, Vec<EnvelopeId>) = ids.iter().partition(|id| id.is_keyed());
+        let mut found = self.spilled_keys(address, keyed).await?;
+        if others.is_empty() {
+            return Ok(found);
+        }
         let mut pages = self.range(address, keys::segments_since(since), keys::segments_end());
         while let Some(items) = pages.next("spilled").await? {
             for mut item in items {

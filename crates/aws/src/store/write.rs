@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::{
         CancellationReason, Delete, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
+use futures_util::future::try_join_all;
 use statefun_core::{Address, Commit, Held};
 use statefun_engine::ports::{Committed, PortError, PortErrorKind};
 
@@ -46,9 +47,8 @@ impl DynamoStore {
                 format!("the commit has {} items beside its record, a transaction takes {MAX_ACTIONS}", writes.puts.len());
             return Err(PortError::new("commit", PortErrorKind::Refused, problem));
         }
-        if let Some(item) = &writes.first {
-            self.put_first(item.clone()).await?;
-        }
+        let puts = writes.first.iter().map(|item| self.put_first(item.clone()));
+        try_join_all(puts).await?;
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let mut unsure = false;
         for attempt in 1.. {

@@ -86,7 +86,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
     let changed = record.state.keys().cloned().collect();
     let segment = Segment {
         number: base.ledger.next_segment,
-        ids: vec![id(100), id(101)],
+        ids: vec![id(100), id(101), id(103).keyed()],
         newest: now,
         expires: now.plus(std::time::Duration::from_secs(3_600)),
         fresh: true,

@@ -52,8 +52,9 @@ pub trait InstanceStore: Send + Sync {
     /// Durable when it returns. After an error it may have taken effect.
     async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError>;
 
-    /// Which of `ids` are in the address's spilled segments whose newest entry is at `since` or later. Strongly consistent with
-    /// every commit before it. Segments stay until they expire.
+    /// Which of `ids` are in the address's spilled segments whose newest entry is at `since` or later; ids that are
+    /// [`keyed`](EnvelopeId::keyed) may be found in older ones too. Strongly consistent with every commit before it. Segments stay
+    /// until they expire.
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError>;
 
     /// Returns once everything that was written before is durable. Only for backends that may return earlier from a write.
