@@ -19,8 +19,8 @@ pub struct Config {
     pub sticky_records: usize,
     /// Bytes that these records may take, about.
     pub sticky_bytes: usize,
-    /// Entries of an outbox that are given to a port at a time; in between the clock is looked at. From as many sent on, a drain that
-    /// is not through writes down how far it got.
+    /// Entries of an outbox that are given to a port at a time; in between the clock is looked at. If so
+    /// many were sent before a failure, it is stored how far the drain got.
     pub drain_at_once: usize,
     /// Whether a revisited address leaves clearing its outbox to the next commit.
     pub lazy_finish: bool,

@@ -8,6 +8,7 @@ mod drain;
 mod engine;
 mod functions;
 pub mod metrics;
+mod outbox;
 pub mod ports;
 mod run;
 mod sticky;

@@ -3,10 +3,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::lock::MutexGuard;
-use statefun_core::{Address, Commit, Delivered, Effect, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp, Trial};
+use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp, Trial};
 
 use crate::{
-    drain::Progress,
     engine::{Engine, Outcome},
     functions::Registered,
     metrics::FunctionCounters,
@@ -31,7 +30,7 @@ pub(crate) struct Run<'a> {
     /// A handler of this invocation ran.
     pub(crate) invoked: bool,
     /// The epoch under which a lease of ours may stand.
-    leased: Option<u64>,
+    pub(crate) leased: Option<u64>,
     /// Whether envelopes of this turn are in the spilled segments, as far as that was asked. The next commit may spill more.
     pub(crate) looked_up: HashMap<EnvelopeId, bool>,
     /// Duplicates were told by the spilled segments, not by the record in hand.
@@ -48,11 +47,11 @@ pub(crate) struct Run<'a> {
 
 /// A record in hand.
 pub(crate) struct InHand {
-    record: Record,
+    pub(crate) record: Record,
     /// From the cache: its lease is not held, and epoch and version alone guard the commit.
     warm: bool,
     /// The stored record has an outbox that is already sent, or a lease that is ours.
-    unfinished: bool,
+    pub(crate) unfinished: bool,
 }
 
 /// Why a batch ends before all of it is committed.
@@ -267,38 +266,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Sends an outbox. If not all of it can be sent, whoever comes next loads the rest. (A cached rest might be sent by others meanwhile.)
-    async fn drain(&mut self, mut hand: InHand, outbox: Vec<Effect>) -> Result<InHand, Halt> {
-        let until = self.deadline.minus(self.engine.config.reserve / 2);
-        let Progress { sent, error } = self.engine.drain(&outbox, until).await;
-        let (done, rest): (Vec<_>, Vec<_>) = outbox.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
-        self.count_sent(done.iter().map(|(_, effect)| effect));
-        hand.unfinished = true;
-        if rest.is_empty() {
-            return Ok(hand);
-        }
-        if done.len() >= self.engine.config.drain_at_once && self.on(Safeguard::KeepProgress) {
-            hand.record.outbox = rest.into_iter().map(|(_, effect)| effect).collect();
-            self.keep_progress(hand.record).await?;
-        }
-        Err(error.map_or(Halt::Unsent, Halt::Port))
-    }
-
-    /// Stores the rest of an outbox in place of the whole, and frees the lease. Else an outbox that one invocation has no time to send
-    /// would be begun again by each, for ever.
-    async fn keep_progress(&mut self, record: Record) -> Result<(), Halt> {
-        let expect = record.held();
-        let record = Record { version: record.version + 1, lease_until: Timestamp::ZERO, ..record };
-        let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
-        match self.engine.ports.store.commit(&commit).await? {
-            Committed::Fenced => Err(Halt::Fenced),
-            Committed::Stored | Committed::Settled => {
-                self.leased = None;
-                Ok(())
-            }
-        }
-    }
-
     /// Frees the lease and clears the outbox, unless an address that is revisited can leave it to its next commit.
     async fn release(&self, mut hand: InHand) -> Result<(), Halt> {
         let leased = hand.record.lease_until != Timestamp::ZERO;
@@ -357,29 +324,6 @@ impl<'a> Run<'a> {
 
     fn receives(&self) -> u32 {
         self.deliveries.first().map_or(1, |first| first.receive_count)
-    }
-
-    /// Without [`Safeguard::ParkInOutbox`] the dead letters go beside the outbox, after the commit.
-    fn letters_outside_of(&self, commit: &mut Commit) -> Vec<Effect> {
-        if self.on(Safeguard::ParkInOutbox) {
-            return Vec::new();
-        }
-        let outbox = std::mem::take(&mut commit.record.outbox);
-        let (letters, outbox) = outbox.into_iter().partition(|effect| matches!(effect, Effect::DeadLetter(_)));
-        commit.record.outbox = outbox;
-        letters
-    }
-
-    fn count_sent<'e>(&self, effects: impl Iterator<Item = &'e Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Send(envelope) => FunctionCounters::add(&self.counters.sent, envelope.messages.len()),
-                Effect::Schedule(_) => FunctionCounters::add(&self.counters.sent, 1),
-                Effect::Egress(_) => FunctionCounters::add(&self.counters.egress, 1),
-                Effect::DeadLetter(letter) => FunctionCounters::add(&self.counters.parked, letter.envelope.messages.len()),
-                Effect::Cancel { .. } => {}
-            }
-        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
