@@ -66,3 +66,11 @@ pub const MAX_REASON_BYTES: usize = 2_048;
 /// Tries of a message before it is given up. SQS itself gives it up after `maxReceiveCount` receives (400 at least in
 /// `template.yaml`), which has to be more than twice as many: `docs/protocol.md`.
 pub const MAX_ATTEMPTS: u32 = 150;
+
+/// User records in one record of Kinesis. A mapping can deliver that record again only whole, so what it becomes has to get through
+/// within one invocation, and is in memory at once: for as many addresses it is a hundred calls to the queues and some 40 MB. A
+/// full record of 1 MiB has that many if they take 21 bytes each, keys and framing included; a producer's library packs 50 KB.
+pub const MAX_USER_RECORDS: usize = 50_000;
+
+/// Characters of a partition key. Kinesis takes no longer ones; a record that packs others can hold what it likes.
+pub const MAX_PARTITION_KEY_CHARS: usize = 256;

@@ -1,9 +1,12 @@
 //! From messages to envelopes: one per address, with ids that a second delivery of the record has again.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use statefun_core::{
-    Envelope, EnvelopeId,
+    Address, Envelope, EnvelopeId,
     limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_MESSAGES, MAX_MESSAGE_BYTES},
     wire_bytes,
 };
@@ -11,7 +14,7 @@ use statefun_core::{
 use crate::{IngressRecord, RouteError, Routed, Router};
 
 /// Bytes of messages in one envelope. The rest is for what is around them.
-const MAX_CONTENT_BYTES: usize = MAX_ENVELOPE_BYTES - (16 << 10);
+pub(crate) const MAX_CONTENT_BYTES: usize = MAX_ENVELOPE_BYTES - (16 << 10);
 
 /// The envelopes that a record becomes: one per address, in the order of their first messages, each within the limits.
 ///
@@ -21,34 +24,41 @@ pub fn envelopes(router: &dyn Router, record: &IngressRecord) -> Result<Vec<Enve
     let routed = catch_unwind(AssertUnwindSafe(|| Ok((router.route(record)?, router.deduplication_key(record)?))));
     let (messages, key) = routed.unwrap_or_else(|_| Err(RouteError::new("the router panicked")))?;
     let mut envelopes: Vec<Envelope> = Vec::new();
+    let mut places: HashMap<Address, usize> = HashMap::new();
     for Routed { to, value } in messages {
         if value.len() > MAX_MESSAGE_BYTES {
             let reason =
                 format!("a message for `{}` has {} bytes, at most {MAX_MESSAGE_BYTES} are possible", to.function(), value.len());
             return Err(RouteError::new(reason));
         }
-        match envelopes.iter_mut().find(|envelope| envelope.to == to) {
-            Some(envelope) => envelope.messages.push(value),
-            None => envelopes.push(Envelope {
-                id: EnvelopeId::of_ingress(&record.ingress, &identity(record, key.as_deref(), to.id()), to.function()),
-                to,
-                from: None,
-                sent_at: record.arrived,
-                keyed: key.is_some(),
-                hops: 0,
-                trace: record.trace.clone(),
-                messages: vec![value],
-            }),
+        if let Some(envelope) = places.get(&to).and_then(|place| envelopes.get_mut(*place)) {
+            envelope.messages.push(value);
+            continue;
         }
+        places.insert(to.clone(), envelopes.len());
+        envelopes.push(Envelope {
+            id: EnvelopeId::of_ingress(&record.ingress, &identity(record, key.as_deref(), to.id()), to.function()),
+            to,
+            from: None,
+            sent_at: record.arrived,
+            keyed: key.is_some(),
+            hops: 0,
+            trace: record.trace.clone(),
+            messages: vec![value],
+        });
     }
-    for Envelope { to, messages, .. } in &envelopes {
-        let bytes: usize = messages.iter().map(wire_bytes).sum();
-        if messages.len() > MAX_ENVELOPE_MESSAGES || bytes > MAX_CONTENT_BYTES {
+    for envelope in &envelopes {
+        if envelope.messages.len() > MAX_ENVELOPE_MESSAGES || content_bytes(envelope) > MAX_CONTENT_BYTES {
             let limit = format!("at most {MAX_ENVELOPE_MESSAGES} messages and {MAX_CONTENT_BYTES} bytes for one address");
-            return Err(RouteError::new(format!("the record becomes too much for `{}`: {limit}", to.function())));
+            return Err(RouteError::new(format!("the record becomes too much for `{}`: {limit}", envelope.to.function())));
         }
     }
     Ok(envelopes)
+}
+
+/// Bytes that the envelope's messages take in its wire form, at most.
+pub(crate) fn content_bytes(envelope: &Envelope) -> usize {
+    envelope.messages.iter().map(wire_bytes).sum()
 }
 
 /// What is hashed for an id, besides the ingress's name and the function. Persisted ids depend on it: never change it.
@@ -71,7 +81,7 @@ fn identity(record: &IngressRecord, key: Option<&str>, id: &str) -> Vec<u8> {
 mod tests {
     use std::collections::HashSet;
 
-    use statefun_core::{Address, Timestamp, TypeName, TypedValue};
+    use statefun_core::{Timestamp, TypeName, TypedValue};
 
     use super::*;
 

@@ -21,8 +21,7 @@ impl Outcome {
     }
 }
 
-/// The lowest sequence number that failed: Kinesis delivers everything from there on again. Several results may have one number
-/// (user records of one aggregated record).
+/// The lowest sequence number that failed: Kinesis delivers everything from there on again. Several results may have one number.
 #[must_use]
 pub fn kinesis_failures<'a>(results: impl IntoIterator<Item = (&'a str, Outcome)>) -> Option<&'a str> {
     let failed = results.into_iter().filter(|(_, outcome)| outcome.is_failed()).map(|(number, _)| number);

@@ -6,13 +6,14 @@
 //! | [`IngressRecord`] | a record, wherever it is from |
 //! | [`Router`], [`ModuleRouter`] | which messages it becomes: in Rust, or as `module.yaml` says |
 //! | [`envelopes`] | these messages as envelopes, one per address |
-//! | [`Dispatcher`] | a batch of records into the queues |
+//! | [`Dispatcher`] | a batch of records into the queues; those that arrived packed share envelopes |
 //! | [`kinesis_failures`], [`sqs_failures`] | what is to be delivered again |
 //! | [`deaggregate`] | records that the Kinesis Producer Library packed |
 
 mod dispatch;
 mod envelopes;
 mod failures;
+mod fold;
 mod kpl;
 mod malformed;
 mod module_router;

@@ -72,10 +72,10 @@ fn value(record: &IngressRecord, value_type: &ValueType) -> Result<TypedValue, R
 
 fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, str>, RouteError> {
     let (found, what) = match selector {
-        Selector::PartitionKey => (&record.partition_key, "partition key"),
-        Selector::MessageGroupId => (&record.message_group_id, "message group"),
-        Selector::MessageId => (&record.message_id, "message id"),
-        Selector::MessageDeduplicationId => (&record.message_deduplication_id, "deduplication id"),
+        Selector::PartitionKey => (record.partition_key.as_deref(), "partition key"),
+        Selector::MessageGroupId => (record.message_group_id.as_deref(), "message group"),
+        Selector::MessageId => (record.message_id.as_deref(), "message id"),
+        Selector::MessageDeduplicationId => (record.message_deduplication_id.as_deref(), "deduplication id"),
         Selector::MessageAttribute(name) => {
             let found = record.attributes.get(name).map(|value| Cow::Borrowed(value.as_str()));
             return found
@@ -92,7 +92,7 @@ fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, 
             };
         }
     };
-    found.as_deref().map(Cow::Borrowed).ok_or_else(|| RouteError::new(format!("the record has no {what}")))
+    found.map(Cow::Borrowed).ok_or_else(|| RouteError::new(format!("the record has no {what}")))
 }
 
 /// What is wrong with a number that [`whole`] does not take, and what to do about it.

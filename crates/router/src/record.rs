@@ -23,9 +23,9 @@ pub struct IngressRecord {
     /// When its source took it.
     pub arrived: Timestamp,
     /// Records of the same key stay in order. Absent where the source has no order.
-    pub order: Option<String>,
-    /// Of Kinesis.
-    pub partition_key: Option<String>,
+    pub order: Option<Arc<str>>,
+    /// Of Kinesis. Records that were packed together share it.
+    pub partition_key: Option<Arc<str>>,
     /// Of SQS.
     pub message_group_id: Option<String>,
     /// Of SQS.

@@ -81,6 +81,7 @@ impl Routed {
 }
 
 /// Why a record cannot become messages. Any error becomes one with `?`.
+#[derive(Clone)]
 pub struct RouteError(String);
 
 impl RouteError {

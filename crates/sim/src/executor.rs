@@ -52,6 +52,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Steps of a run.
+const MAX_STEPS: u32 = 200_000;
+
 impl Executor {
     /// Milliseconds of virtual time.
     pub(crate) fn now(&self) -> u64 {
@@ -83,10 +86,10 @@ impl Executor {
         self.sleep_until(self.now() + millis)
     }
 
-    /// Runs until virtual time `end`.
-    pub(crate) fn run(&self, end: u64) {
+    /// Runs until virtual time `end`; `false` if that takes more steps than anything that works.
+    pub(crate) fn run(&self, end: u64) -> bool {
         let mut tasks: BTreeMap<u64, (EnvId, Task)> = BTreeMap::new();
-        loop {
+        for _ in 0..MAX_STEPS {
             self.settle(&mut tasks);
             let next = lock(&self.0.ready).pop_front();
             if let Some(id) = next {
@@ -107,10 +110,11 @@ impl Executor {
                 }
                 _ => {
                     state.now = end;
-                    return;
+                    return true;
                 }
             }
         }
+        false
     }
 
     fn settle(&self, tasks: &mut BTreeMap<u64, (EnvId, Task)>) {

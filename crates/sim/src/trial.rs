@@ -76,7 +76,9 @@ pub fn trial(seed: u64, safeguards: Safeguards, print: bool) -> Report {
     };
     let rng = Arc::new(Mutex::new(rng));
     trial.start(&input, &rng);
-    executor.run(END);
+    if !executor.run(END) {
+        world.lock().problems.push("work goes round and round".to_owned());
+    }
     trial.report(seed, &input)
 }
 

@@ -97,7 +97,7 @@ fn record(feed: &Feed, headers: &HeaderMap, position: String, named: bool, body:
     };
     match feed.kind {
         SourceKind::Kinesis => {
-            record.partition_key = text(headers, PARTITION_KEY)?;
+            record.partition_key = text(headers, PARTITION_KEY)?.map(Into::into);
             if record.partition_key.is_none() {
                 return Err(lacks("partition key", PARTITION_KEY));
             }

@@ -243,7 +243,7 @@ fn row_record(feed: &Feed, key: Option<&str>, position: String, row: &Row<'_>) -
         None => None,
     };
     Ok(IngressRecord {
-        partition_key: key.clone(),
+        partition_key: key.as_deref().map(Into::into),
         message_group_id: key,
         message_id: Some(position.clone()),
         message_deduplication_id: feed.source.may_be_fifo().then(|| position.clone()),

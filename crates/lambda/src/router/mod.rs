@@ -70,41 +70,40 @@ impl RouterService {
     }
 
     async fn kinesis(&self, records: &[KinesisRecord], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
-        let (mut numbers, mut arrivals) = (Vec::new(), Vec::new());
-        for record in records {
-            let ingress = self.ingress(SourceKind::Kinesis, &record.source_arn)?;
-            for arrival in records::of_kinesis(record, ingress) {
-                numbers.push(&*record.kinesis.sequence_number);
-                arrivals.push(arrival);
-            }
-        }
+        let sources = records.iter().map(|record| &*record.source_arn);
+        let ingresses = self.ingresses(SourceKind::Kinesis, sources)?;
+        // Unpacked one after the other, as far as the batch gets.
+        let arrivals = records.iter().zip(ingresses).map(records::of_kinesis);
         let outcomes = self.dispatch(arrivals, deadline).await;
-        Ok(BatchResponse::of(kinesis_failures(numbers.into_iter().zip(outcomes))))
+        let numbers = records.iter().map(|record| &*record.kinesis.sequence_number);
+        Ok(BatchResponse::of(kinesis_failures(numbers.zip(outcomes))))
     }
 
     async fn sqs(&self, messages: &[SqsMessage], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
-        let mut arrivals = Vec::with_capacity(messages.len());
-        for message in messages {
-            let ingress = self.ingress(SourceKind::Sqs, &message.source_arn)?;
-            arrivals.push(records::of_sqs(message, ingress));
-        }
+        let sources = messages.iter().map(|message| &*message.source_arn);
+        let ingresses = self.ingresses(SourceKind::Sqs, sources)?;
+        let arrivals = messages.iter().zip(ingresses).map(records::of_sqs);
         let outcomes = self.dispatch(arrivals, deadline).await;
         let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
         Ok(BatchResponse::of(sqs_failures(results)))
     }
 
-    async fn dispatch(&self, arrivals: Vec<Arrival>, deadline: Timestamp) -> Vec<Outcome> {
+    async fn dispatch(&self, arrivals: impl ExactSizeIterator<Item = Arrival> + Send, deadline: Timestamp) -> Vec<Outcome> {
         let outcomes = self.dispatcher.dispatch(arrivals, before(deadline)).await;
         let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
         tracing::debug!(done = count(Outcome::Done), parked = count(Outcome::Parked), failed = count(Outcome::Failed), "records");
         outcomes
     }
 
+    fn ingresses<'a>(&self, kind: SourceKind, arns: impl Iterator<Item = &'a str>) -> Result<Vec<Arc<str>>, RouterError> {
+        arns.map(|arn| self.ingress(kind, arn)).collect()
+    }
+
     /// The ingress that reads a stream or queue. A record's ids hold its name, so it must not depend on anything else.
-    fn ingress(&self, kind: SourceKind, arn: &str) -> Result<String, RouterError> {
+    fn ingress(&self, kind: SourceKind, arn: &str) -> Result<Arc<str>, RouterError> {
         match self.module.ingress_of(kind, arn) {
-            Some((ingress, _)) => Ok(ingress.id.to_string()),
-            None if self.any_source => Ok(resource_name(arn).to_owned()),
+            Some((ingress, _)) => Ok(ingress.id.as_str().into()),
+            None if self.any_source => Ok(resource_name(arn).into()),
             None => Err(RouterError::Undeclared(arn.to_owned())),
         }
     }

@@ -3,29 +3,33 @@
 use std::sync::Arc;
 
 use statefun_core::{Timestamp, resource_name};
-use statefun_router::{Arrival, IngressRecord, deaggregate, traceparent};
+use statefun_router::{Arrival, IngressRecord, UserRecord, deaggregate, traceparent};
 
 use crate::events::{KinesisRecord, SqsMessage};
 
-/// The user records of a Kinesis record; most have one.
-pub(super) fn of_kinesis(record: &KinesisRecord, ingress: String) -> impl Iterator<Item = Arrival> {
-    let (ingress, source): (Arc<str>, Arc<str>) = (ingress.into(), resource_name(&record.source_arn).into());
-    let data = &record.kinesis;
-    let users = deaggregate(&data.partition_key, data.data.clone());
-    users.into_iter().map(move |user| {
-        // The event's id is shard and sequence number.
-        let position = user.position(&record.event_id);
-        let key = user.partition_key;
-        Arrival::Record(IngressRecord {
-            order: Some(key.clone()),
-            partition_key: Some(key),
-            ..IngressRecord::new(ingress.clone(), source.clone(), position, record.kinesis.arrived, user.data)
-        })
-    })
+/// A Kinesis record of an ingress, with all the user records in it; most have one.
+pub(super) fn of_kinesis((record, ingress): (&KinesisRecord, Arc<str>)) -> Arrival {
+    let KinesisRecord { source_arn, event_id, kinesis } = record;
+    let source: Arc<str> = resource_name(source_arn).into();
+    // The event's id is shard and sequence number.
+    let whole = IngressRecord::new(ingress, source, &**event_id, kinesis.arrived, kinesis.data.clone());
+    let users = match deaggregate(&kinesis.partition_key, kinesis.data.clone()) {
+        Ok(users) => users,
+        Err(error) => return Arrival::Malformed(whole, error),
+    };
+    let record_of = |user: UserRecord| IngressRecord {
+        position: user.position(event_id),
+        order: Some(user.partition_key.clone()),
+        partition_key: Some(user.partition_key),
+        body: user.data,
+        ..whole.clone()
+    };
+    let records = users.into_iter().map(record_of).collect();
+    Arrival::Packed { whole, records }
 }
 
-/// An SQS message.
-pub(super) fn of_sqs(message: &SqsMessage, ingress: String) -> Arrival {
+/// An SQS message of an ingress.
+pub(super) fn of_sqs((message, ingress): (&SqsMessage, Arc<str>)) -> Arrival {
     let SqsMessage { message_id, attributes: system, .. } = message;
     let attributes = message.message_attributes.iter();
     let attributes = attributes.filter_map(|(name, attribute)| Some((name.clone(), attribute.text()?.to_owned()))).collect();
@@ -33,7 +37,7 @@ pub(super) fn of_sqs(message: &SqsMessage, ingress: String) -> Arrival {
     let arrived = Timestamp(system.sent_timestamp);
     let source = resource_name(&message.source_arn);
     let record = IngressRecord {
-        order: message.order().map(str::to_owned),
+        order: message.order().map(Into::into),
         message_group_id: system.message_group_id.clone(),
         message_id: Some(message_id.clone()),
         message_deduplication_id: system.message_deduplication_id.clone(),

@@ -1,5 +1,7 @@
 //! Events through the real dispatcher, over a backend in memory.
 
+mod packed;
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;

@@ -1,5 +1,6 @@
 //! The dispatcher against a model of queues that fail: order per key, nothing lost, nothing doubled.
 
+mod packed;
 mod time;
 
 use std::{
@@ -137,7 +138,7 @@ fn dispatcher(model: &Arc<Model>) -> Dispatcher {
 
 fn record(number: usize, order: Option<&str>, body: &str) -> IngressRecord {
     let record = IngressRecord::new("in", "in", number.to_string(), Timestamp(1), body.to_owned());
-    IngressRecord { order: order.map(str::to_owned), ..record }
+    IngressRecord { order: order.map(Into::into), ..record }
 }
 
 fn dispatch(dispatcher: &Dispatcher, batch: Vec<IngressRecord>) -> Vec<Outcome> {
@@ -207,10 +208,9 @@ fn a_failure_does_not_work_backwards() {
 #[test]
 fn malformed_records_are_kept_with_their_reason() {
     let model = Model::slow(Some(0));
-    let unreadable = MalformedRecord::new(NOW, "in", "9", "not a message", b"?", 10);
     let batch = vec![
         Arrival::Record(record(0, Some("x"), "!")),
-        Arrival::Malformed(unreadable),
+        Arrival::Malformed(record(9, None, "?"), RouteError::new("not a message")),
         Arrival::Record(record(1, Some("x"), "a")),
     ];
     let outcomes = dispatch_until(&dispatcher(&model), batch.clone(), NEVER);
