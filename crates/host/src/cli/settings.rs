@@ -11,7 +11,7 @@ use std::{
 
 use statefun_core::TypeName;
 use statefun_engine::Functions;
-use statefun_module::Module;
+use statefun_module::{Module, ModuleFile};
 use tracing_subscriber::filter::Targets;
 
 use super::{args::ServeArgs, input_settings::input};
@@ -80,18 +80,18 @@ pub(super) struct Known<'a> {
     pub(super) module: Option<Arc<Module>>,
 }
 
-/// Reads everything, or says everything that is wrong. `variable` knows the variables that a module names.
+/// Reads everything, or says everything that is wrong. A module names `variables`.
 pub(super) fn settings(
     args: &ServeArgs,
     data: PathBuf,
     environment: &Environment,
     known: &Known<'_>,
-    variable: &dyn Fn(&str) -> Option<String>,
+    variables: &BTreeMap<String, String>,
 ) -> Result<Settings, Vec<String>> {
     let mut problems = Vec::new();
     let listen = keep(&mut problems, listen(args, environment));
     let told = problems.len();
-    let module = module(args, environment, variable, &mut problems).or_else(|| known.module.clone());
+    let module = module(args, environment, variables, &mut problems).or_else(|| known.module.clone());
     // Of a module that cannot be read nothing is known: what names it may be right.
     let readable = problems.len() == told;
     let input = input(args, known, Feeds::new(module.clone()), readable, &mut problems);
@@ -133,7 +133,7 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
 fn module(
     args: &ServeArgs,
     environment: &Environment,
-    variable: &dyn Fn(&str) -> Option<String>,
+    variables: &BTreeMap<String, String>,
     problems: &mut Vec<String>,
 ) -> Option<Arc<Module>> {
     let (path, name) = match (&args.module, &environment.module) {
@@ -142,8 +142,10 @@ fn module(
         (None, None) => return None,
     };
     let shown = path.display().to_string();
-    let text = keep(problems, fs::read_to_string(&path).map_err(|error| format!("{name} {shown}: {error}")))?;
-    match Module::parse(&shown, &text).and_then(|module| module.resolve_local(variable)) {
+    let text = keep(problems, fs::read(&path).map_err(|error| format!("{name} {shown}: {error}")))?;
+    let resolve =
+        |file: ModuleFile| file.suggesting(variables.keys().cloned()).resolve_local(&|name| variables.get(name).cloned());
+    match Module::parse(&shown, text).and_then(resolve) {
         Ok(module) => Some(Arc::new(module)),
         Err(invalid) => {
             problems.extend(invalid.problems.iter().map(ToString::to_string));
@@ -179,7 +181,8 @@ mod tests {
 
     fn read(args: ServeArgs) -> Result<Settings, Vec<String>> {
         let known = Known { functions: &Functions::default(), mapping: None, module: None };
-        settings(&args, "x".into(), &Environment::default(), &known, &|_| None)
+        let variables = BTreeMap::from([("ORDERS_TYPE".to_owned(), "a/b".to_owned())]);
+        settings(&args, "x".into(), &Environment::default(), &known, &variables)
     }
 
     #[test]
@@ -210,6 +213,26 @@ mod tests {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part} in {problems:#?}");
         }
         assert_eq!(problems.len(), 9, "{problems:#?}");
+    }
+
+    #[test]
+    fn all_mistakes_of_a_module_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("module.yaml");
+        let problems = |text: &[u8]| {
+            fs::write(&file, text).unwrap();
+            read(ServeArgs { module: Some(file.clone()), listen: Some("nowhere".into()), ..ServeArgs::default() }).unwrap_err()
+        };
+        let functions = "kind: io.statefun.lambda.v1/functions\nspec: {functions: [a/b], queues: [\"${Q}\"]}\n---\n";
+        let source = "{stream: s, valueTyp: text, targets: [a/c], id: {jsonPointer: \"${ORDER_TYPE}\"}}";
+        let told = problems(
+            format!("{functions}kind: io.statefun.kinesis.v1/ingress\nspec: {{id: a/in, streams: [{source}]}}").as_bytes(),
+        );
+        for part in ["--listen `nowhere`", "did you mean `valueType`?", "did you mean `a/b`?", "`ORDERS_TYPE` is set"] {
+            assert!(told.iter().any(|problem| problem.contains(part)), "{part} in {told:#?}");
+        }
+        assert_eq!(told.len(), 4, "{told:#?}");
+        assert!(problems(b"# \xe4")[1].starts_with("the file is not UTF-8"));
     }
 
     #[test]
