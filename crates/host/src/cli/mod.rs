@@ -7,7 +7,10 @@ mod output;
 mod serve;
 mod settings;
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
 
 use clap::{Parser, error::ErrorKind};
 use statefun_core::Rules;
@@ -44,7 +47,8 @@ impl App {
 /// # Errors
 /// [`HostError`]; [`HostError::report`] tells the user and gives the exit code.
 pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Result<(), HostError> {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<_> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return output::print(&error.render().to_string());
@@ -52,7 +56,7 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
         Err(error) => return Err(HostError::Usage(error.render().to_string())),
     };
     let environment = Environment::read(|name| env::var_os(name)).map_err(HostError::Config)?;
-    let data = environment.data(cli.data.as_ref());
+    let data = environment.data(cli.data.as_ref(), args.first().map_or(OsStr::new(""), OsString::as_os_str));
     match cli.command {
         Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data).await,
         Some(Command::State { address, json }) => inspect::state(&address, json, &data).await,

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    env::consts::EXE_SUFFIX,
+    ffi::{OsStr, OsString},
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -21,6 +22,7 @@ use crate::{
     options::{EgressRoutes, SinkSpec},
 };
 
+/// Data folders of programs, each by its program's name.
 const DEFAULT_DATA: &str = ".statefun";
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_LOG: &str = "info,statefun::handler=debug";
@@ -50,9 +52,10 @@ impl Environment {
         if problems.is_empty() { Ok(Self { data, module, listen, log }) } else { Err(problems) }
     }
 
-    pub(super) fn data(&self, given: Option<&PathBuf>) -> PathBuf {
+    /// The data folder: as given, as the environment says, or one of the program's own. `program` is how it was called.
+    pub(super) fn data(&self, given: Option<&PathBuf>, program: &OsStr) -> PathBuf {
         let from_environment = || self.data.as_ref().map(PathBuf::from);
-        given.cloned().or_else(from_environment).unwrap_or_else(|| DEFAULT_DATA.into())
+        given.cloned().or_else(from_environment).unwrap_or_else(|| default_data(program))
     }
 
     pub(super) fn log(&self) -> Result<Targets, String> {
@@ -105,6 +108,11 @@ pub(super) fn settings(
 
 pub(super) fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
+}
+
+fn default_data(program: &OsStr) -> PathBuf {
+    let name = Path::new(program).file_name().unwrap_or(OsStr::new("app")).to_string_lossy();
+    Path::new(DEFAULT_DATA).join(name.strip_suffix(EXE_SUFFIX).unwrap_or(&name))
 }
 
 fn default_listen() -> SocketAddr {
@@ -242,6 +250,19 @@ mod tests {
         assert!(problems(ServeArgs { input: Some("-".into()), ..ServeArgs::default() }).contains("--input needs --to"));
         let unknown = ServeArgs { input: Some("-".into()), to: Some("a/b".into()), id: Some("x".into()), ..ServeArgs::default() };
         assert!(problems(unknown).contains("no function `a/b` is known"));
+    }
+
+    #[test]
+    fn every_program_has_a_folder_of_its_own() {
+        let called = |data: Option<&str>, program: &str| {
+            Environment { data: data.map(OsString::from), ..Environment::default() }.data(None, OsStr::new(program))
+        };
+        let path = format!("target/debug/greeter{EXE_SUFFIX}");
+        assert_eq!(called(None, &path), Path::new(".statefun/greeter"));
+        assert_eq!(called(None, "my.app"), Path::new(".statefun/my.app"));
+        assert_eq!(called(None, ""), Path::new(".statefun/app"));
+        assert_eq!(called(Some("x"), &path), Path::new("x"));
+        assert_eq!(Environment::default().data(Some(&"y".into()), OsStr::new("z")), Path::new("y"));
     }
 
     #[test]
