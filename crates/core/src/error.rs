@@ -180,6 +180,25 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Mistakes as they are told together, each behind `prefix`: one of several lines has an empty line before and after it.
+#[must_use]
+pub fn paragraphs(prefix: &str, problems: &[String]) -> String {
+    let mut text = String::new();
+    for (index, problem) in problems.iter().enumerate() {
+        let apart = index > 0 && (problem.contains('\n') || problems[index - 1].contains('\n'));
+        text += if apart {
+            "\n\n"
+        } else if index > 0 {
+            "\n"
+        } else {
+            ""
+        };
+        text += prefix;
+        text += problem;
+    }
+    text
+}
+
 /// Cuts a text to `limit` bytes at a character's edge.
 pub(crate) fn truncate(text: &mut String, limit: usize) {
     if text.len() > limit {
@@ -238,6 +257,13 @@ mod tests {
         let known = ["flights/aircraft", "flights/airport"];
         assert_eq!(nearest("flights/airprot", known), Some("flights/airport"));
         assert_eq!(nearest("shop/cart", known), None);
+    }
+
+    #[test]
+    fn problems_of_several_lines_stand_apart() {
+        let problems = ["a", "b", "c\n  c", "d\n  d", "e"].map(str::to_owned);
+        assert_eq!(paragraphs("! ", &problems), "! a\n! b\n\n! c\n  c\n\n! d\n  d\n\n! e");
+        assert_eq!(paragraphs("! ", &[]), "");
     }
 
     #[test]

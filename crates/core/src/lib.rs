@@ -35,7 +35,7 @@ pub use address::{Address, InvalidAddress, ToAddress};
 pub use classify::{Delivered, Protocol, Verdict};
 pub use effects::{DeadLetter, Effect, EgressRecord, Reason, Timer};
 pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
-pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest};
+pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest, paragraphs};
 pub use function_spec::{FunctionSpec, OnFailure};
 pub use id::{EnvelopeId, IdKind};
 pub use ledger::{Ledger, LedgerShape, Segment};

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Bytes of a [`TypeName`](crate::TypeName). Type names label metrics and queues; nothing sensible is longer.
 pub const MAX_TYPE_NAME_BYTES: usize = 128;
 
-/// Bytes of an address's id. A DynamoDB sort key holds 1,024 bytes.
+/// Bytes of an address's id. With its function's name and a `/` (129 bytes at most) it is a DynamoDB partition key, which holds 2,048
+/// bytes. The rest is kept free: a limit can be raised later, and never lowered.
 pub const MAX_ID_BYTES: usize = 1_024;
 
 /// State values of one function. A commit that changes all of them, each with items of its own, is one DynamoDB transaction of at

@@ -17,7 +17,17 @@ const NEW_MARKER: &str = "statefun.json.new";
 const DATA: &str = "data.redb";
 const NEW_DATA: &str = "data.redb.new";
 
-/// Why a state folder cannot be opened.
+/// The files that hold state.
+pub(crate) const STATE: [&str; 2] = [DATA, NEW_DATA];
+/// The files that say what the folder is.
+pub(crate) const MARKERS: [&str; 2] = [NEW_MARKER, MARKER];
+
+/// Whether the store makes this file in its folder.
+pub(crate) fn is_own(within: &Path) -> bool {
+    [LOCK].iter().chain(&STATE).chain(&MARKERS).any(|ours| within == Path::new(ours))
+}
+
+/// Why a state folder cannot be opened, or erased.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -52,6 +62,14 @@ pub enum OpenError {
         /// The folder.
         dir: PathBuf,
     },
+    /// It is to be erased, and something is in it that was not made here.
+    #[error("{dir} also holds {what}, which is not the host's, so nothing was deleted: move that away, or take another folder")]
+    Foreign {
+        /// The folder.
+        dir: PathBuf,
+        /// Some of what is in it.
+        what: String,
+    },
     /// It cannot be read or written.
     #[error("{dir} cannot be used: {source}. Check that the path exists, is writable and has room")]
     Io {
@@ -81,10 +99,7 @@ impl Folder {
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { dir: dir.into(), source };
         fs::create_dir_all(dir).map_err(failed)?;
-        if !dir.join(MARKER).exists() && !is_empty(dir).map_err(failed)? {
-            return Err(OpenError::NotAStateFolder { dir: dir.into() });
-        }
-        let lock = lock(dir)?;
+        let lock = hold(dir)?;
         match fs::read(dir.join(MARKER)) {
             Ok(text) => check_marker(dir, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => write_marker(dir).map_err(failed)?,
@@ -128,6 +143,15 @@ impl Folder {
             DiskError::Io(source) => OpenError::Io { dir, source },
         }
     }
+}
+
+/// Keeps others out of a state folder, or of one that may become one, as long as the file is open.
+pub(crate) fn hold(dir: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Io { dir: dir.into(), source };
+    if !dir.join(MARKER).exists() && !is_empty(dir).map_err(failed)? {
+        return Err(OpenError::NotAStateFolder { dir: dir.into() });
+    }
+    lock(dir)
 }
 
 /// Nothing but what a process leaves that dies while it makes the folder.
@@ -181,6 +205,6 @@ fn write_marker(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes names durable. Not every system can open a folder; those that cannot do not need it.
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

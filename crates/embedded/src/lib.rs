@@ -19,6 +19,7 @@ mod deliver;
 mod disk;
 mod egress;
 mod embedded;
+mod erase;
 mod flusher;
 mod folder;
 mod heads;
@@ -35,6 +36,7 @@ mod timers;
 
 pub use egress::EgressBatch;
 pub use embedded::{Embedded, Waiting};
+pub use erase::erase;
 pub use folder::OpenError;
 pub use instances::Instances;
 pub use letters::Replayed;

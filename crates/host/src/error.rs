@@ -7,15 +7,15 @@ use std::{
 };
 
 pub(crate) use statefun_core::chain;
-use statefun_core::{InvalidAddress, TypeName};
+use statefun_core::{InvalidAddress, TypeName, paragraphs};
 use statefun_embedded::OpenError;
 use statefun_engine::ports::PortError;
 
 /// What keeps a host from starting or from going on.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// Arguments or environment variables are wrong: all problems found, one a line.
-    #[error("{}", lines(.0))]
+    /// Arguments, environment variables or the module are wrong: all problems found, each with one or more lines.
+    #[error("{}", paragraphs("", .0))]
     Config(Vec<String>),
     /// The command line cannot be read: a text for people, as it is.
     #[error("{0}")]
@@ -100,17 +100,13 @@ impl HostError {
     pub fn report(&self) -> ExitCode {
         let text = match self {
             Self::Usage(text) => text.clone(),
-            Self::Config(problems) => problems.iter().map(|problem| format!("error: {problem}\n")).collect(),
+            Self::Config(problems) => format!("{}\n", paragraphs("error: ", problems)),
             other => format!("error: {}\n", chain(other)),
         };
         // If even that is closed, nobody is there to be told.
         let _ = io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.exit_code())
     }
-}
-
-fn lines(problems: &[String]) -> String {
-    problems.join("\n")
 }
 
 /// Why an input cannot be read (any further). Single bad rows are no such error: they go to the dead letters.

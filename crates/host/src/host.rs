@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    path::PathBuf,
+    fs::FileType,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -112,6 +113,18 @@ impl Drop for Tasks {
 pub struct Host {
     inner: Arc<Inner>,
     tasks: Arc<Tasks>,
+}
+
+/// Deletes what hosts have made in a data folder: state, dead letters and the files of egresses without a route. What is there of
+/// others keeps it from being deleted at all. A folder that is not there is no error.
+///
+/// # Errors
+/// If another process has the folder, it is not a data folder, or something else is in it; or if it cannot be deleted.
+pub fn erase(data: &Path) -> Result<(), HostError> {
+    let owned = |within: &Path, kind: FileType| {
+        egress::makes(within, kind) || (within == Path::new(http::ADDRESS_FILE) && kind.is_file())
+    };
+    Ok(statefun_embedded::erase(data, &owned)?)
 }
 
 impl Host {

@@ -37,7 +37,7 @@ mod views;
 
 pub use cli::{App, run_cli};
 pub use error::{ErrorKind, HostError, InputError, Refusal, SendError, UnknownFunction};
-pub use host::Host;
+pub use host::{Host, erase};
 pub use http::listen;
 pub use ingress::{Message, Submitted};
 pub use input::{FileIngress, FileProgress, FileReport, Format, Mapping, Row};

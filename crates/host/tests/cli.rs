@@ -68,6 +68,33 @@ async fn a_file_is_worked_off_once_and_can_be_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fresh_deletes_what_the_host_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, input) = (folder.path().join("data"), folder.path().join("orders.csv"));
+    std::fs::write(&input, "id,n\na,1\n").unwrap();
+    let args = format!("--input {} --to test/counter --id id --type test/order --until-idle", input.display());
+    let fresh = format!("{args} --fresh");
+    run(&data, &args).await.unwrap();
+    std::fs::write(data.join("address"), "127.0.0.1:1").unwrap();
+    run(&data, &fresh).await.unwrap();
+    assert_eq!(lines(&data.join("egress/test/out.jsonl")), ["a 1"], "the first run's are gone");
+
+    // Another program's folder inside of this one, as `.statefun/other` is inside of `.statefun`, is in use.
+    let inner = data.join("other");
+    let host = open(&inner);
+    let error = run(&data, &fresh).await.unwrap_err();
+    assert!(matches!(&error, HostError::Open(cause) if cause.to_string().contains("also holds `other`")), "{error:?}");
+    host.shutdown().await.unwrap();
+    assert!(run(&data, &fresh).await.is_err(), "nor is it deleted when nobody uses it");
+    assert!(inner.join("data.redb").exists());
+    assert_eq!(lines(&data.join("egress/test/out.jsonl")), ["a 1"]);
+    std::fs::remove_dir_all(&inner).unwrap();
+    std::fs::write(data.join("egress/test/notes.txt"), "mine").unwrap();
+    assert!(run(&data, &fresh).await.is_err());
+    assert!(data.join("egress/test/notes.txt").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mistakes_come_together_and_touch_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

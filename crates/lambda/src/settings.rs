@@ -1,7 +1,8 @@
 //! What the environment says: settings and the module file, with everything that is wrong with them at once.
 
-use std::{fmt, path::PathBuf};
+use std::{env, fmt, fs, path::PathBuf};
 
+use statefun_core::paragraphs;
 use statefun_module::Module;
 use tracing_subscriber::EnvFilter;
 
@@ -40,8 +41,7 @@ pub struct InvalidSettings {
 
 impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problems: Vec<_> = self.problems.iter().map(|problem| format!("error: {problem}")).collect();
-        f.write_str(&problems.join("\n"))
+        f.write_str(&paragraphs("error: ", &self.problems))
     }
 }
 
@@ -84,10 +84,11 @@ impl Settings {
 fn module(get: &dyn Fn(&str) -> Option<String>) -> Result<Module, Vec<String>> {
     let path = module_path(get);
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let text = fs::read(&path).map_err(|error| {
         vec![format!("the module file `{file}` cannot be read ({error}): it belongs beside `bootstrap`, or set STATEFUN_MODULE")]
     })?;
-    let module = Module::parse(&file, &text).and_then(|module| module.resolve(get));
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| get(name).is_some());
+    let module = Module::parse(&file, text).and_then(|module| module.suggesting(names).resolve(get));
     module.map_err(|invalid| invalid.problems.iter().map(ToString::to_string).collect())
 }
 
@@ -112,7 +113,7 @@ spec:
 ";
 
     /// The settings with these variables and the module file in a folder of its own.
-    fn settings(name: &str, module: &str, variables: &[(&str, &str)]) -> Result<Settings, InvalidSettings> {
+    fn settings(name: &str, module: impl AsRef<[u8]>, variables: &[(&str, &str)]) -> Result<Settings, InvalidSettings> {
         let folder = std::env::temp_dir().join(format!("statefun-settings-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("module.yaml"), module).unwrap();
@@ -142,7 +143,10 @@ spec:
     fn all_mistakes_are_told_together() {
         let module = MODULE.replace("io.statefun.lambda.v1/functions", "io.statefun.lambda.v1/function");
         let variables = [("STATEFUN_TIMERS", "timers.fifo"), ("STATEFUN_TABLE", " "), ("RUST_LOG", "a=b=c")];
-        let InvalidSettings { problems } = settings("bad", &module, &variables).unwrap_err();
+        let bad = settings("bad", module, &variables).unwrap_err();
+        let report = bad.to_string();
+        assert!(report.contains("\n\nerror: the environment variable `GREETER_QUEUE` is not set\n -->"), "{report}");
+        let InvalidSettings { problems } = bad;
         for (part, count) in [
             ("STATEFUN_TABLE is missing", 1),
             ("STATEFUN_DEAD_LETTERS is", 1),
@@ -154,6 +158,12 @@ spec:
         }
         let InvalidSettings { problems } = settings("unset", MODULE, &ALL[..3]).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains("GREETER_QUEUE"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf8() {
+        let InvalidSettings { problems } = settings("latin", b"# \xe4\n", &ALL).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with("the file is not UTF-8 from here on\n"), "{problems:?}");
     }
 
     #[test]

@@ -1,19 +1,20 @@
-//! The kinds of documents, and what holds between documents.
+//! The kinds of documents.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::collections::HashMap;
 
 use statefun_core::{TypeName, nearest, resource_name};
 
 use crate::{
+    between::{Role, Seen, once},
     model::{Destination, Egress, FIFO, FunctionPattern, FunctionQueues, Ingress, Module, Selector, Source, SourceKind},
     problem::Place,
-    reader::{Map, Reader, Text, Value, Variables, suggest, where_of},
+    reader::{Map, Reader, Text, Value, suggest, where_of},
     selector::Choice,
     statefun_keys,
-    tree::{Data, Node},
+    tree::{Data, Node, Tree},
 };
 
-const FUNCTIONS: &str = "io.statefun.lambda.v1/functions";
+pub(crate) const FUNCTIONS: &str = "io.statefun.lambda.v1/functions";
 const KINESIS_INGRESS: &str = "io.statefun.kinesis.v1/ingress";
 const SQS_INGRESS: &str = "io.statefun.sqs.v1/ingress";
 const KINESIS_EGRESS: &str = "io.statefun.kinesis.v1/egress";
@@ -32,25 +33,17 @@ const NOT_YET: &[&str] = &[
     "io.statefun.playground.v1/egress",
 ];
 
-/// Where things stand that must not stand twice.
-#[derive(Default)]
-struct Seen {
-    ingresses: HashMap<TypeName, Place>,
-    egresses: HashMap<TypeName, Place>,
-    patterns: HashMap<FunctionPattern, Place>,
-    sources: HashMap<(SourceKind, String), Place>,
-    targets: Vec<(TypeName, Place)>,
-}
-
 /// Reads all documents.
-pub(crate) fn module(reader: &mut Reader<'_>, documents: &[Arc<Node>]) -> Module {
-    let (mut module, mut seen) = (Module::default(), Seen::default());
-    for document in documents {
+pub(crate) fn module(reader: &mut Reader<'_>, tree: &Tree) -> Module {
+    let mut module = Module::default();
+    let mut seen = Seen::default();
+    seen.functions_unclear = !tree.complete;
+    for document in &tree.documents {
         if !matches!(document.data, Data::Null) {
             one_document(reader, document, &mut module, &mut seen);
         }
     }
-    check_targets(reader, &module, seen.targets);
+    seen.check_targets(reader, &module.functions);
     module
 }
 
@@ -58,36 +51,38 @@ fn one_document(reader: &mut Reader<'_>, document: &Node, module: &mut Module, s
     let whole = Value { node: document, key: document.place };
     let map = reader.map(whole, "a document", &["kind", "spec"])?;
     let (kind, spec) = (reader.required(&map, "kind"), reader.required(&map, "spec"));
-    let Text { text: kind, place, .. } = reader.text(kind?, "kind")?;
-    let spec = match &*kind {
-        _ if KINDS.contains(&kind.as_str()) => spec?,
-        _ if NOT_YET.contains(&kind.as_str()) => {
-            let help = "take this document out; docs/module.md has the kinds that are served";
-            reader.wrong(place, format!("`{kind}` is StateFun's, and not served here yet"), Some(help.to_owned()));
-            return None;
-        }
-        _ => {
-            let all: Vec<_> = KINDS.iter().chain(NOT_YET).copied().collect();
-            let help = nearest(&kind, all).map_or_else(|| suggest(&kind, KINDS), |near| format!("did you mean `{near}`?"));
-            reader.wrong(place, format!("`{kind}` is not a kind"), Some(help));
-            return None;
-        }
+    let Some(kind) = kind.and_then(|kind| kind_of(reader, kind)) else {
+        seen.functions_unclear = true;
+        return None;
     };
-    match &*kind {
-        FUNCTIONS => module.functions.extend(functions(reader, spec, seen)),
-        KINESIS_INGRESS => module.ingresses.extend(ingress(reader, spec, SourceKind::Kinesis, seen)),
-        SQS_INGRESS => module.ingresses.extend(ingress(reader, spec, SourceKind::Sqs, seen)),
-        _ => module.egresses.extend(egress(reader, spec, &kind, seen)),
+    match kind {
+        FUNCTIONS => match spec.and_then(|spec| functions(reader, spec, seen)) {
+            Some(functions) => module.functions.push(functions),
+            None => seen.functions_unclear = true,
+        },
+        KINESIS_INGRESS => module.ingresses.extend(ingress(reader, spec?, SourceKind::Kinesis, seen)),
+        SQS_INGRESS => module.ingresses.extend(ingress(reader, spec?, SourceKind::Sqs, seen)),
+        KINESIS_EGRESS | SQS_EGRESS | SNS_EGRESS => module.egresses.extend(egress(reader, spec?, kind, seen)),
+        _ => {}
     }
     Some(())
 }
 
-/// Notes a thing, or tells that it is there already.
-fn once<T: Eq + Hash>(reader: &mut Reader<'_>, seen: &mut HashMap<T, Place>, thing: T, place: Place, what: &str) {
-    match seen.get(&thing) {
-        None => drop(seen.insert(thing, place)),
-        Some(first) => reader.wrong(place, format!("{what} is declared twice"), Some(format!("first in line {}", first.line))),
+/// The kind, as far as it is one: also the one that was meant, or one that is not served; both are told.
+fn kind_of(reader: &mut Reader<'_>, value: Value<'_>) -> Option<&'static str> {
+    let Text { text, place, .. } = reader.text(value, "kind")?;
+    if let Some(kind) = KINDS.iter().find(|kind| **kind == text) {
+        return Some(kind);
     }
+    if let Some(kind) = NOT_YET.iter().find(|kind| **kind == text) {
+        let help = "take this document out; docs/module.md has the kinds that are served";
+        reader.wrong(place, format!("`{kind}` is StateFun's, and not served here yet"), Some(help.to_owned()));
+        return Some(kind);
+    }
+    let meant = nearest(&text, KINDS.iter().chain(NOT_YET).copied());
+    let help = meant.map_or_else(|| suggest(&text, KINDS), |near| format!("did you mean `{near}`?"));
+    reader.wrong(place, format!("`{text}` is not a kind"), Some(help));
+    meant
 }
 
 fn id(reader: &mut Reader<'_>, spec: &Map<'_>, seen: &mut HashMap<TypeName, Place>, what: &str) -> Option<TypeName> {
@@ -101,16 +96,21 @@ fn functions(reader: &mut Reader<'_>, spec: Value<'_>, seen: &mut Seen) -> Optio
     let spec = reader.map(spec, "`spec` of functions", &["functions", "queues"])?;
     let (functions, queues) = (reader.required(&spec, "functions"), reader.required(&spec, "queues"));
     let functions = functions.map(|value| reader.items(value, "functions")).unwrap_or_default();
-    let patterns = functions.into_iter().filter_map(|item| pattern(reader, item, seen)).collect();
+    let items = functions.len();
+    let patterns: Vec<_> = functions.into_iter().filter_map(|item| pattern(reader, item, seen)).collect();
+    seen.functions_unclear |= patterns.is_empty() || patterns.len() < items;
     let queues = queues.map(|value| reader.items(value, "queues")).unwrap_or_default();
     let mut urls: Vec<String> = Vec::new();
     for item in queues {
         let Some(Text { text, place, resolved }) = reader.destination(item, "queue") else { continue };
         let help = "an item of `queues` is the URL of a FIFO queue, which ends in `.fifo`";
         let fits = !resolved || (is_url(&text) && text.ends_with(FIFO));
-        reader.expect(fits, place, format!("`{text}` is not the URL of a FIFO queue"), help);
+        let queue = reader.expect(fits, place, format!("`{text}` is not the URL of a FIFO queue"), help);
         if urls.contains(&text) {
             reader.wrong(place, "this queue is already one of the shards", None);
+        }
+        if queue.is_some() {
+            seen.queue(reader, &text, Role::Functions, place);
         }
         urls.push(text);
     }
@@ -198,6 +198,9 @@ fn location(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, seen: &
         || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
     reader.expect(fits, place, format!("`{text}` does not name a {key}"), help)?;
     let name = resource_name(&text).to_owned();
+    if kind == SourceKind::Sqs {
+        seen.queue(reader, &text, Role::Ingress, place);
+    }
     once(reader, &mut seen.sources, (kind, name.clone()), place, &format!("the {key} `{name}`"));
     Some(Text { text, place, resolved })
 }
@@ -214,30 +217,6 @@ fn targets(reader: &mut Reader<'_>, value: Value<'_>, seen: &mut Seen) -> Vec<Ty
         targets.push(target);
     }
     targets
-}
-
-/// Every target has queues. A local host has functions without queues.
-fn check_targets(reader: &mut Reader<'_>, module: &Module, targets: Vec<(TypeName, Place)>) {
-    match reader.variables {
-        Variables::Unknown => return,
-        Variables::Local(_) if module.functions.is_empty() => return,
-        Variables::All(_) | Variables::Local(_) => {}
-    }
-    let patterns = || module.functions.iter().flat_map(|functions| &functions.patterns);
-    for (target, place) in targets {
-        if patterns().any(|pattern| pattern.matches(&target)) {
-            continue;
-        }
-        let names = patterns().filter_map(|pattern| match pattern {
-            FunctionPattern::Exact(name) => Some(name.as_str()),
-            FunctionPattern::Namespace(_) => None,
-        });
-        let help = match nearest(target.as_str(), names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("declare it in a document of the kind `{FUNCTIONS}`"),
-        };
-        reader.wrong(place, format!("no `functions` have the target `{target}`"), Some(help));
-    }
 }
 
 fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen) -> Option<Egress> {
@@ -258,6 +237,9 @@ fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen)
         _ => (is_arn(&text, "kinesis") || !text.contains([':', '/']), "write a stream's name or ARN"),
     };
     reader.expect(fits || !resolved, place, format!("`{text}` does not name a {key}"), help)?;
+    if key == "queue" {
+        seen.queue(reader, &text, Role::Egress, place);
+    }
     let destination = match key {
         "queue" => Destination::Queue(text),
         "topic" => Destination::Topic(text),

@@ -1,9 +1,10 @@
 //! `module.yaml`: which queues carry messages to which functions, and the ways in and out of an application, as StateFun's
 //! multi-document YAML says them. The reference of all kinds and keys is `docs/module.md`.
 //!
-//! [`Module::parse`] finds everything that is wrong with a file at once; [`UnresolvedModule::resolve`] puts the environment's
-//! variables in, and finds everything that is missing at once.
+//! [`Module::parse`] reads a file's text, [`ModuleFile::resolve`] puts the environment's variables in and tells everything that is
+//! wrong, all at once.
 
+mod between;
 mod kinds;
 mod model;
 mod pointer;
@@ -16,51 +17,52 @@ mod template;
 mod tests;
 mod tree;
 
-use std::{collections::BTreeSet, sync::Arc};
-
 pub use model::{Destination, Egress, FunctionPattern, FunctionQueues, Ingress, Module, Selector, Source, SourceKind, ValueType};
 pub use pointer::{InvalidJsonPointer, JsonPointer};
 pub use problem::{InvalidModule, Place, Problem};
 
 use reader::{Reader, Variables};
-use tree::Node;
+use tree::Tree;
 
-/// A module file without mistakes, as far as that can be said without the variables in it.
-#[derive(Debug, Clone)]
-pub struct UnresolvedModule {
+/// The text of a module file. Whether it is right is told by [`resolve`](Self::resolve).
+#[derive(Debug)]
+pub struct ModuleFile {
     source: problem::Source,
-    documents: Vec<Arc<Node>>,
-    variables: BTreeSet<String>,
+    tree: Tree,
+    set: Vec<String>,
 }
 
 impl Module {
-    /// Reads a module file; `file` is its name in reports. Texts with `${NAME}` in them are checked when they are resolved.
+    /// Takes the text of a module file; `file` is its name in reports.
     ///
     /// # Errors
-    /// [`InvalidModule`] with all mistakes (the first 100), each with its place. Files beyond 1 MiB are refused.
-    pub fn parse(file: &str, text: &str) -> Result<UnresolvedModule, InvalidModule> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
-        let source = problem::Source { file: file.to_owned(), text };
-        let (documents, unreadable) = tree::documents(&source);
-        let mut reader = Reader::new(Variables::Unknown);
-        kinds::module(&mut reader, &documents);
-        let Reader { mut problems, named: variables, .. } = reader;
-        problems.extend(unreadable);
-        source.valid(problems)?;
-        Ok(UnresolvedModule { source, documents, variables })
+    /// If nothing can be said of it: it has more than 1 MiB, or is not UTF-8. All other mistakes are told by
+    /// [`ModuleFile::resolve`], together.
+    pub fn parse(file: &str, text: impl AsRef<[u8]>) -> Result<ModuleFile, InvalidModule> {
+        let source = problem::Source::new(file, text.as_ref())?;
+        let tree = tree::tree(&source);
+        Ok(ModuleFile { source, tree, set: Vec::new() })
     }
 }
 
-impl UnresolvedModule {
-    /// Puts variables in. On AWS every one of them is needed.
+impl ModuleFile {
+    /// Names variables that are set: where one is missing, the nearest of them that the file does not use yet is suggested.
+    #[must_use]
+    pub fn suggesting(self, set: impl IntoIterator<Item = String>) -> Self {
+        Self { set: set.into_iter().collect(), ..self }
+    }
+
+    /// What the file declares, with variables put in. On AWS every one of them is needed.
     ///
     /// # Errors
-    /// [`InvalidModule`] with all variables that are missing, and all mistakes that show only now.
+    /// [`InvalidModule`] with all mistakes (the first 100), each with its place: of YAML, kinds and keys, variables that are
+    /// missing, and what does not fit together.
     pub fn resolve(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Module, InvalidModule> {
         self.with(Variables::All(lookup))
     }
 
-    /// Puts variables in for a local host: queues, streams and topics are not needed there, and keep variables that are missing.
+    /// The same for a local host: queues, streams and topics are not needed there, and keep variables that are missing; without any
+    /// `functions` targets are not checked.
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
@@ -68,16 +70,12 @@ impl UnresolvedModule {
         self.with(Variables::Local(lookup))
     }
 
-    /// The variables that the file names.
-    #[must_use]
-    pub fn variables(&self) -> &BTreeSet<String> {
-        &self.variables
-    }
-
     fn with(&self, variables: Variables<'_>) -> Result<Module, InvalidModule> {
         let mut reader = Reader::new(variables);
-        let module = kinds::module(&mut reader, &self.documents);
-        self.source.valid(reader.problems)?;
+        let module = kinds::module(&mut reader, &self.tree);
+        let mut problems = reader.finish(&self.set);
+        problems.extend(self.tree.problems.iter().cloned());
+        self.source.valid(problems)?;
         Ok(module)
     }
 }

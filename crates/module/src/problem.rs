@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use statefun_core::paragraphs;
+
+/// Bytes of a module file. Beyond this it is not a module file.
+const MAX_FILE_BYTES: usize = 1 << 20;
+
 /// Problems of one report. Who has more begins with these.
 pub(crate) const MAX_PROBLEMS: usize = 100;
 
@@ -48,8 +53,8 @@ pub struct InvalidModule {
 }
 
 fn report(problems: &[Problem]) -> String {
-    let all: Vec<_> = problems.iter().map(|problem| format!("error: {problem}")).collect();
-    all.join("\n\n")
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    paragraphs("error: ", &problems)
 }
 
 impl fmt::Display for Problem {
@@ -81,14 +86,14 @@ fn visible(character: char) -> char {
 }
 
 /// A file's name and text, to make problems of places.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) file: String,
     pub(crate) text: String,
 }
 
 /// A mistake as it is noted. There may be as many as there are values in the file: lines are shown of those that are told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Finding {
     place: Place,
     message: String,
@@ -109,6 +114,29 @@ fn short(text: String) -> String {
 }
 
 impl Source {
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// If nothing can be said of it: it is too long, or not UTF-8.
+    pub(crate) fn new(file: &str, bytes: &[u8]) -> Result<Self, InvalidModule> {
+        let source = |bytes: &[u8]| Self { file: file.to_owned(), text: String::from_utf8_lossy(bytes).into_owned() };
+        if bytes.len() > MAX_FILE_BYTES {
+            let place = Place { line: 1, column: 1, length: 1 };
+            let message = format!("the file has {} bytes, at most {MAX_FILE_BYTES} are read", bytes.len());
+            source(&bytes[..MAX_FILE_BYTES]).valid(vec![Finding::new(place, message, None)])?;
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let source = source(bytes);
+        if let Err(error) = std::str::from_utf8(bytes) {
+            let before = &source.text[..error.valid_up_to()];
+            let start = before.rfind('\n').map_or(0, |end| end + 1);
+            let line = before.matches('\n').count() + 1;
+            let place = Place { line, column: before[start..].chars().count() + 1, length: 1 };
+            source.valid(vec![Finding::new(place, "the file is not UTF-8 from here on", Some("save it as UTF-8".to_owned()))])?;
+        }
+        Ok(source)
+    }
+
     /// The findings as they are told, if there are any: the first of them, in the file's order.
     pub(crate) fn valid(&self, mut findings: Vec<Finding>) -> Result<(), InvalidModule> {
         if findings.is_empty() {

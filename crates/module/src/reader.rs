@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use statefun_core::{TypeName, nearest};
 
 use crate::{
-    problem::{Finding, Place},
+    problem::{Finding, MAX_PROBLEMS, Place},
     template::{Piece, pieces},
     tree::{Data, Node},
 };
@@ -16,8 +16,6 @@ pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// What is known of the environment.
 #[derive(Clone, Copy)]
 pub(crate) enum Variables<'a> {
-    /// Nothing: texts with variables are not looked at.
-    Unknown,
     /// Everything there is: what is missing is a mistake.
     All(Lookup<'a>),
     /// Of what names things on AWS nothing is needed.
@@ -47,6 +45,8 @@ pub(crate) struct Map<'n> {
     place: Place,
     what: String,
     entries: Vec<(&'n str, Value<'n>)>,
+    /// Keys that were suggested for others, which therefore need not be told to be missing.
+    suggested: Vec<String>,
 }
 
 impl<'n> Map<'n> {
@@ -59,12 +59,30 @@ pub(crate) struct Reader<'a> {
     pub(crate) variables: Variables<'a>,
     pub(crate) problems: Vec<Finding>,
     /// Variables that the file names.
-    pub(crate) named: BTreeSet<String>,
+    named: BTreeSet<String>,
+    missing: Vec<(Place, String)>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(variables: Variables<'a>) -> Self {
-        Self { variables, problems: Vec::new(), named: BTreeSet::new() }
+        Self { variables, problems: Vec::new(), named: BTreeSet::new(), missing: Vec::new() }
+    }
+
+    /// All that is wrong. Of the variables that are `set`, one that the file does not name may be meant where one is missing.
+    pub(crate) fn finish(mut self, set: &[String]) -> Vec<Finding> {
+        let unused: Vec<_> = set.iter().filter(|name| !self.named.contains(*name)).map(String::as_str).collect();
+        // There may be as many as there are texts: no more are looked up than can be told.
+        self.missing.sort();
+        self.missing.truncate(MAX_PROBLEMS);
+        for (place, name) in self.missing {
+            let alike = unused.iter().copied().filter(|known| known.len().abs_diff(name.len()) <= 1 + name.len() / 4);
+            let help = match nearest(&name, alike) {
+                Some(near) => format!("`{near}` is set: did you mean that?"),
+                None => "set it where this program is started, or write the value here".to_owned(),
+            };
+            self.problems.push(Finding::new(place, format!("the environment variable `{name}` is not set"), Some(help)));
+        }
+        self.problems
     }
 
     pub(crate) fn wrong(&mut self, place: Place, message: impl Into<String>, help: Option<String>) {
@@ -81,7 +99,7 @@ impl<'a> Reader<'a> {
             );
             return None;
         };
-        let mut map = Map { place: value.key, what: what.to_owned(), entries: Vec::new() };
+        let mut map = Map { place: value.key, what: what.to_owned(), entries: Vec::new(), suggested: Vec::new() };
         for (key, node) in entries {
             let Data::Scalar(name) = &key.data else {
                 self.wrong(key.place, format!("a key is a text, not {}", key.what()), None);
@@ -90,6 +108,7 @@ impl<'a> Reader<'a> {
             if map.get(name).is_some() {
                 self.wrong(key.place, format!("the key `{name}` is given twice"), None);
             } else if !keys.contains(&name.as_str()) {
+                map.suggested.extend(nearest(name, keys.iter().copied()).map(str::to_owned));
                 self.wrong(key.place, format!("{what} has no key `{name}`"), Some(suggest(name, keys)));
             } else {
                 map.entries.push((name, Value { node, key: key.place }));
@@ -100,7 +119,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn required<'n>(&mut self, map: &Map<'n>, key: &str) -> Option<Value<'n>> {
         let value = map.get(key);
-        if value.is_none() {
+        if value.is_none() && !map.suggested.iter().any(|suggested| suggested == key) {
             self.wrong(map.place, format!("{} lacks the key `{key}`", map.what), None);
         }
         value
@@ -121,7 +140,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that is not empty. `None` if it is none (which is then told), or if the variables in it are unknown.
+    /// A text that is not empty. `None` if it is none, or if a variable in it is missing (which is then told).
     pub(crate) fn text(&mut self, value: Value<'_>, what: &str) -> Option<Text> {
         self.read(value, what, false)
     }
@@ -138,22 +157,18 @@ impl<'a> Reader<'a> {
         };
         let place = value.node.place;
         let pieces = pieces(written).map_err(|problem| self.wrong(place, problem, None)).ok()?;
+        let (Variables::All(lookup) | Variables::Local(lookup)) = self.variables;
         let (mut text, mut missing) = (String::with_capacity(written.len()), Vec::new());
         for piece in &pieces {
-            let name = match piece {
-                Piece::Text(literal) => {
-                    text.push_str(literal);
-                    continue;
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Variable(name) => {
+                    self.named.insert((*name).to_owned());
+                    match lookup(name) {
+                        Some(found) => text.push_str(&found),
+                        None => missing.push((place, (*name).to_owned())),
+                    }
                 }
-                Piece::Variable(name) => *name,
-            };
-            self.named.insert(name.to_owned());
-            match self.variables {
-                Variables::Unknown => missing.push(name),
-                Variables::All(lookup) | Variables::Local(lookup) => match lookup(name) {
-                    Some(found) => text.push_str(&found),
-                    None => missing.push(name),
-                },
             }
         }
         match (missing.is_empty(), self.variables) {
@@ -162,13 +177,9 @@ impl<'a> Reader<'a> {
                 None
             }
             (true, _) => Some(Text { text, place, resolved: true }),
-            (false, Variables::Unknown) => None,
             (false, Variables::Local(_)) if on_aws => Some(Text { text: written.clone(), place, resolved: false }),
             (false, _) => {
-                for name in missing {
-                    let help = "set it where this program is started, or write the value here";
-                    self.wrong(place, format!("the environment variable `{name}` is not set"), Some(help.to_owned()));
-                }
+                self.missing.extend(missing);
                 None
             }
         }

@@ -20,6 +20,16 @@ const POSITION: Types = &[("latest", &[], &[]), ("earliest", &[], &[]), ("date",
 pub(crate) const INGRESS: &[&str] = &["awsRegion", "awsCredentials", "startupPosition", "clientConfigProperties"];
 pub(crate) const EGRESS: &[&str] = &["awsRegion", "awsCredentials", "maxOutstandingRecords", "clientConfigProperties"];
 
+/// What stands for a text that was written instead of a map, if that can be said.
+fn in_full(what: &str, types: Types, text: &str) -> Option<String> {
+    if types.iter().any(|(word, required, _)| *word == text && required.is_empty()) {
+        return Some(format!("{{type: {text}}}"));
+    }
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let id = if plain { text.to_owned() } else { format!("\"{text}\"") };
+    (what == "awsRegion").then(|| format!("{{type: specific, id: {id}}}"))
+}
+
 impl Reader<'_> {
     /// Checks these keys, as far as they are given.
     pub(crate) fn statefun_keys(&mut self, spec: &Map<'_>) {
@@ -49,6 +59,11 @@ impl Reader<'_> {
             if !keys.contains(key) {
                 keys.push(key);
             }
+        }
+        if let Data::Scalar(text) = &value.node.data
+            && let Some(full) = in_full(what, types, text)
+        {
+            return self.wrong(value.node.place, format!("`{what}` is a map, not a text"), Some(format!("write `{full}`")));
         }
         let Some(map) = self.map(value, &format!("`{what}`"), &keys) else { return };
         let words: Vec<_> = types.iter().map(|(word, ..)| *word).collect();

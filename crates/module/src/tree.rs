@@ -6,9 +6,6 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use crate::problem::{Finding, Place, Source};
 
-/// Bytes of a module file. Beyond this it is not a module file.
-pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
-
 /// Nodes inside of nodes. The kinds need 6.
 const MAX_DEPTH: usize = 32;
 
@@ -44,19 +41,23 @@ impl Node {
     }
 }
 
-/// The documents of a file, as far as it can be read, and what stopped the reading.
-pub(crate) fn documents(source: &Source) -> (Vec<Arc<Node>>, Vec<Finding>) {
-    let start = Place { line: 1, column: 1, length: 1 };
-    if source.text.len() > MAX_FILE_BYTES {
-        let message = format!("the file has {} bytes, at most {MAX_FILE_BYTES} are read", source.text.len());
-        return (Vec::new(), vec![Finding::new(start, message, None)]);
-    }
+/// A file as YAML.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) documents: Vec<Arc<Node>>,
+    pub(crate) problems: Vec<Finding>,
+    /// Whether these are all documents: none follow a place that is not YAML.
+    pub(crate) complete: bool,
+}
+
+/// Reads a file as far as it is YAML.
+pub(crate) fn tree(source: &Source) -> Tree {
     let mut builder =
         Builder { source, documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), nodes: 0, tags: Vec::new() };
     let mut parser = Parser::new_from_str(&source.text);
     let stopped = builder.run(&mut parser).err();
-    let problems = builder.tags.into_iter().chain(stopped).collect();
-    (builder.documents, problems)
+    let complete = stopped.is_none();
+    Tree { documents: builder.documents, problems: builder.tags.into_iter().chain(stopped).collect(), complete }
 }
 
 /// A list or map that is not closed yet.

@@ -49,6 +49,9 @@ enum Verb {
         /// How often
         #[arg(long, default_value_t = 50)]
         times: u32,
+        /// Decides the moments
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Measure; prints a table
     Bench {
@@ -97,7 +100,7 @@ fn main() -> ExitCode {
         Verb::Sim { seed: Some(seed), .. } => sim(&["seed", &seed.to_string()]).run(),
         Verb::Sim { seeds, from, .. } => sim(&["seeds", &from.to_string(), &seeds.to_string()]).run(),
         Verb::Mutations { seeds } => mutations(seeds).run(),
-        Verb::Kill { times } => tests::kill(times),
+        Verb::Kill { times, seed } => tests::kill(times, seed),
         Verb::Bench { json, only } => bench(json, only).run(),
         Verb::E2e { times, only, seed } => e2e::run(&e2e_args(times, only, seed)),
         Verb::Cost { json } => e2e::cost(json),

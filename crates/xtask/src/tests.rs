@@ -36,16 +36,19 @@ pub(crate) fn all() -> Result<(), String> {
     })?;
     part("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
     part("mutations", || mutations(MUTATION_SEEDS).run())?;
-    part("kills", || kill(KILLS))?;
+    part("kills", || kill(KILLS, None))?;
     part("end to end", || e2e::run(&[]))?;
     println!("everything passed");
     Ok(())
 }
 
-pub(crate) fn kill(times: u32) -> Result<(), String> {
+pub(crate) fn kill(times: u32, seed: Option<u64>) -> Result<(), String> {
     let build = ["build", "--quiet", "--release", "--package", "statefun-tests", "--bins"];
     cargo(&build).run()?;
-    cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "kill", "--"])
-        .args(&["--times", &times.to_string()])
-        .run()
+    let mut step = cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "kill", "--"])
+        .args(&["--times", &times.to_string()]);
+    if let Some(seed) = seed {
+        step = step.args(&["--seed", &seed.to_string()]);
+    }
+    step.run()
 }

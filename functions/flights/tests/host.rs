@@ -3,12 +3,7 @@
 
 mod common;
 
-use std::{
-    fs,
-    future::pending,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, future::pending, path::Path, time::Duration};
 
 use flights::local::{self, Job, JobError, Start};
 use lambda_statefun::local::{FileIngress, Format, Host};
@@ -107,7 +102,7 @@ async fn a_folder_is_of_one_file() {
     assert!(error.to_string().contains("--fresh") && error.exit_code() == 2);
 
     let fresh = job(&other, &folder);
-    local::remove(&fresh.data).await.unwrap();
+    lambda_statefun::local::erase(&fresh.data).unwrap();
     let outcome = run(&fresh).await.unwrap();
     assert_eq!((outcome.start, outcome.rows), (Start::New, 2));
 }
@@ -122,14 +117,4 @@ async fn what_is_no_file_of_departures_is_refused_at_once() {
     let error = run(&job(&other, &folder)).await.unwrap_err();
     assert!(error.to_string().contains("has no column year, month, day"), "{error}");
     assert!(!folder.path().join("data").exists());
-}
-
-#[tokio::test]
-async fn only_a_data_folder_is_removed() {
-    let folder = TempDir::new().unwrap();
-    let precious: PathBuf = folder.path().join("precious");
-    fs::write(&precious, "much").unwrap();
-    assert!(local::remove(folder.path()).await.is_err());
-    assert!(precious.exists());
-    local::remove(&folder.path().join("nothing")).await.unwrap();
 }

@@ -1,9 +1,9 @@
 //! Folders that cannot be opened, and what is said about them.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use super::*;
-use crate::OpenError;
+use crate::{OpenError, erase};
 
 fn open(fixture: &Fixture) -> Result<Embedded, OpenError> {
     Embedded::open(fixture.path(), fixture.options.clone(), fixture.hand.clock())
@@ -36,6 +36,57 @@ fn somebody_elses_folder_is_left_alone() {
     fs::write(fixture.path().join("thesis.txt"), "precious").unwrap();
     assert!(matches!(open(&fixture).unwrap_err(), OpenError::NotAStateFolder { .. }));
     assert_eq!(fs::read_dir(fixture.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn erasing_takes_what_is_ours_and_nothing_else() {
+    let fixture = Fixture::new();
+    let dir = fixture.path();
+    let owned = |path: &Path, kind: fs::FileType| (path == Path::new("out") && kind.is_dir()) || path == Path::new("out/a");
+    fs::create_dir(dir.join("other")).unwrap();
+    fs::write(dir.join("other/thesis.txt"), "precious").unwrap();
+    assert!(matches!(erase(dir, &owned).unwrap_err(), OpenError::NotAStateFolder { .. }));
+    fs::rename(dir.join("other"), dir.with_extension("other")).unwrap();
+
+    let store = fixture.open();
+    assert!(matches!(erase(dir, &owned).unwrap_err(), OpenError::Locked { .. }));
+    drop(store);
+    fs::rename(dir.with_extension("other"), dir.join("other")).unwrap();
+    fs::create_dir(dir.join("out")).unwrap();
+    for file in ["out/a", "out/b"] {
+        fs::write(dir.join(file), "x").unwrap();
+    }
+    let error = erase(dir, &owned).unwrap_err();
+    assert!(matches!(&error, OpenError::Foreign { what, .. } if what == "`other`, `out/b`"), "{error}");
+    assert!(["data.redb", "statefun.json", "other/thesis.txt", "out/a"].iter().all(|file| dir.join(file).exists()));
+
+    fs::remove_dir_all(dir.join("other")).unwrap();
+    fs::remove_file(dir.join("out/b")).unwrap();
+    for damage in [false, true] {
+        if damage {
+            drop(fixture.open());
+            for file in ["data.redb", "statefun.json"] {
+                fs::write(dir.join(file), "{").unwrap();
+            }
+        }
+        erase(dir, &owned).unwrap();
+        let left: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
+    }
+    drop(fixture.open());
+    erase(&dir.join("nothing"), &owned).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn erasing_follows_no_link() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let elsewhere = Fixture::new();
+    fs::write(elsewhere.path().join("a"), "precious").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), fixture.path().join("out")).unwrap();
+    assert!(matches!(erase(fixture.path(), &|_, _| true).unwrap_err(), OpenError::Foreign { .. }));
+    assert!(elsewhere.path().join("a").exists());
 }
 
 #[test]

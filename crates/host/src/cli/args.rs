@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) serve: ServeArgs,
-    /// The folder that holds everything [env: STATEFUN_DATA] [default: .statefun]
+    /// The folder that holds everything [env: STATEFUN_DATA] [default: .statefun/<name of this program>]
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) data: Option<PathBuf>,
     #[command(subcommand)]
@@ -53,7 +53,7 @@ pub(super) struct ServeArgs {
     /// Ends when the input is read and nothing waits any more
     #[arg(long)]
     pub(super) until_idle: bool,
-    /// Deletes the data folder first
+    /// Deletes what the data folder holds first. Refused if something else is in it, or while another process has it
     #[arg(long)]
     pub(super) fresh: bool,
 }

@@ -7,7 +7,10 @@ mod output;
 mod serve;
 mod settings;
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
 
 use clap::{Parser, error::ErrorKind};
 use statefun_core::Rules;
@@ -44,7 +47,8 @@ impl App {
 /// # Errors
 /// [`HostError`]; [`HostError::report`] tells the user and gives the exit code.
 pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Result<(), HostError> {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<_> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return output::print(&error.render().to_string());
@@ -52,13 +56,14 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
         Err(error) => return Err(HostError::Usage(error.render().to_string())),
     };
     let environment = Environment::read(|name| env::var_os(name)).map_err(HostError::Config)?;
-    let data = environment.data(cli.data.as_ref());
+    let data = environment.data(cli.data.as_ref(), args.first().map_or(OsStr::new(""), OsString::as_os_str));
     match cli.command {
         Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data).await,
         Some(Command::State { address, json }) => inspect::state(&address, json, &data).await,
         None => {
             let known = Known { functions: &app.functions, mapping: app.input.as_ref(), module: app.options.module.clone() };
-            let read = settings(&cli.serve, data, &environment, &known, &|name| env::var(name).ok());
+            let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+            let read = settings(&cli.serve, data, &environment, &known, &env::vars_os().filter_map(text).collect());
             let (settings, log) = match (read, environment.log()) {
                 (Ok(settings), Ok(log)) => (settings, log),
                 (settings, log) => {

@@ -1,15 +1,13 @@
 //! Running an application until it is told to stop, or has nothing more to do.
 
-use std::{fs, io, net::SocketAddr, path::Path, process, sync::Arc};
+use std::{net::SocketAddr, process};
 
-use statefun_embedded::{Embedded, OpenError, Options};
 use tokio::net::TcpListener;
 
 use super::{App, output::Terminal, settings::Settings};
 use crate::{
-    clock::SystemClock,
     error::HostError,
-    host::Host,
+    host::{Host, erase},
     http::listen,
     input::{FileIngress, FileReport},
 };
@@ -24,7 +22,7 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
         None => None,
     };
     if fresh {
-        delete(&data).await?;
+        erase(&data)?;
     }
     let mut options = app.options;
     (options.data, options.egress) = (data, egress);
@@ -102,23 +100,4 @@ async fn interrupted() {
         }
     }
     let _ = tokio::signal::ctrl_c().await;
-}
-
-/// Deletes a data folder, if it is one and nobody has it.
-async fn delete(data: &Path) -> Result<(), HostError> {
-    if !data.exists() {
-        return Ok(());
-    }
-    match Embedded::open(data, Options::default(), Arc::new(SystemClock::now)) {
-        Ok(store) => store.close().await?,
-        // Ours, and to be gone: whether it could be read does not matter.
-        Err(OpenError::Damaged { .. } | OpenError::NewerFormat { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    match fs::remove_dir_all(data) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(HostError::Io { what: format!("cannot delete {}", data.display()), source })
-        }
-        _ => Ok(()),
-    }
 }

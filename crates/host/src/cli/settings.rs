@@ -2,16 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    env::consts::EXE_SUFFIX,
+    ffi::{OsStr, OsString},
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use statefun_core::TypeName;
 use statefun_engine::Functions;
-use statefun_module::Module;
+use statefun_module::{Module, ModuleFile};
 use tracing_subscriber::filter::Targets;
 
 use super::{args::ServeArgs, input_settings::input};
@@ -21,6 +22,7 @@ use crate::{
     options::{EgressRoutes, SinkSpec},
 };
 
+/// Data folders of programs, each by its program's name.
 const DEFAULT_DATA: &str = ".statefun";
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_LOG: &str = "info,statefun::handler=debug";
@@ -50,9 +52,10 @@ impl Environment {
         if problems.is_empty() { Ok(Self { data, module, listen, log }) } else { Err(problems) }
     }
 
-    pub(super) fn data(&self, given: Option<&PathBuf>) -> PathBuf {
+    /// The data folder: as given, as the environment says, or one of the program's own. `program` is how it was called.
+    pub(super) fn data(&self, given: Option<&PathBuf>, program: &OsStr) -> PathBuf {
         let from_environment = || self.data.as_ref().map(PathBuf::from);
-        given.cloned().or_else(from_environment).unwrap_or_else(|| DEFAULT_DATA.into())
+        given.cloned().or_else(from_environment).unwrap_or_else(|| default_data(program))
     }
 
     pub(super) fn log(&self) -> Result<Targets, String> {
@@ -80,18 +83,18 @@ pub(super) struct Known<'a> {
     pub(super) module: Option<Arc<Module>>,
 }
 
-/// Reads everything, or says everything that is wrong. `variable` knows the variables that a module names.
+/// Reads everything, or says everything that is wrong. A module names `variables`.
 pub(super) fn settings(
     args: &ServeArgs,
     data: PathBuf,
     environment: &Environment,
     known: &Known<'_>,
-    variable: &dyn Fn(&str) -> Option<String>,
+    variables: &BTreeMap<String, String>,
 ) -> Result<Settings, Vec<String>> {
     let mut problems = Vec::new();
     let listen = keep(&mut problems, listen(args, environment));
     let told = problems.len();
-    let module = module(args, environment, variable, &mut problems).or_else(|| known.module.clone());
+    let module = module(args, environment, variables, &mut problems).or_else(|| known.module.clone());
     // Of a module that cannot be read nothing is known: what names it may be right.
     let readable = problems.len() == told;
     let input = input(args, known, Feeds::new(module.clone()), readable, &mut problems);
@@ -105,6 +108,11 @@ pub(super) fn settings(
 
 pub(super) fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
+}
+
+fn default_data(program: &OsStr) -> PathBuf {
+    let name = Path::new(program).file_name().unwrap_or(OsStr::new("app")).to_string_lossy();
+    Path::new(DEFAULT_DATA).join(name.strip_suffix(EXE_SUFFIX).unwrap_or(&name))
 }
 
 fn default_listen() -> SocketAddr {
@@ -133,7 +141,7 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
 fn module(
     args: &ServeArgs,
     environment: &Environment,
-    variable: &dyn Fn(&str) -> Option<String>,
+    variables: &BTreeMap<String, String>,
     problems: &mut Vec<String>,
 ) -> Option<Arc<Module>> {
     let (path, name) = match (&args.module, &environment.module) {
@@ -142,8 +150,10 @@ fn module(
         (None, None) => return None,
     };
     let shown = path.display().to_string();
-    let text = keep(problems, fs::read_to_string(&path).map_err(|error| format!("{name} {shown}: {error}")))?;
-    match Module::parse(&shown, &text).and_then(|module| module.resolve_local(variable)) {
+    let text = keep(problems, fs::read(&path).map_err(|error| format!("{name} {shown}: {error}")))?;
+    let resolve =
+        |file: ModuleFile| file.suggesting(variables.keys().cloned()).resolve_local(&|name| variables.get(name).cloned());
+    match Module::parse(&shown, text).and_then(resolve) {
         Ok(module) => Some(Arc::new(module)),
         Err(invalid) => {
             problems.extend(invalid.problems.iter().map(ToString::to_string));
@@ -179,7 +189,8 @@ mod tests {
 
     fn read(args: ServeArgs) -> Result<Settings, Vec<String>> {
         let known = Known { functions: &Functions::default(), mapping: None, module: None };
-        settings(&args, "x".into(), &Environment::default(), &known, &|_| None)
+        let variables = BTreeMap::from([("ORDERS_TYPE".to_owned(), "a/b".to_owned())]);
+        settings(&args, "x".into(), &Environment::default(), &known, &variables)
     }
 
     #[test]
@@ -213,12 +224,45 @@ mod tests {
     }
 
     #[test]
+    fn all_mistakes_of_a_module_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("module.yaml");
+        let problems = |text: &[u8]| {
+            fs::write(&file, text).unwrap();
+            read(ServeArgs { module: Some(file.clone()), listen: Some("nowhere".into()), ..ServeArgs::default() }).unwrap_err()
+        };
+        let functions = "kind: io.statefun.lambda.v1/functions\nspec: {functions: [a/b], queues: [\"${Q}\"]}\n---\n";
+        let source = "{stream: s, valueTyp: text, targets: [a/c], id: {jsonPointer: \"${ORDER_TYPE}\"}}";
+        let told = problems(
+            format!("{functions}kind: io.statefun.kinesis.v1/ingress\nspec: {{id: a/in, streams: [{source}]}}").as_bytes(),
+        );
+        for part in ["--listen `nowhere`", "did you mean `valueType`?", "did you mean `a/b`?", "`ORDERS_TYPE` is set"] {
+            assert!(told.iter().any(|problem| problem.contains(part)), "{part} in {told:#?}");
+        }
+        assert_eq!(told.len(), 4, "{told:#?}");
+        assert!(problems(b"# \xe4")[1].starts_with("the file is not UTF-8"));
+    }
+
+    #[test]
     fn what_belongs_together() {
         let problems = |args| read(args).unwrap_err().join("\n");
         assert!(problems(ServeArgs { id: Some("x".into()), ..ServeArgs::default() }).contains("--id needs --to"));
         assert!(problems(ServeArgs { input: Some("-".into()), ..ServeArgs::default() }).contains("--input needs --to"));
         let unknown = ServeArgs { input: Some("-".into()), to: Some("a/b".into()), id: Some("x".into()), ..ServeArgs::default() };
         assert!(problems(unknown).contains("no function `a/b` is known"));
+    }
+
+    #[test]
+    fn every_program_has_a_folder_of_its_own() {
+        let called = |data: Option<&str>, program: &str| {
+            Environment { data: data.map(OsString::from), ..Environment::default() }.data(None, OsStr::new(program))
+        };
+        let path = format!("target/debug/greeter{EXE_SUFFIX}");
+        assert_eq!(called(None, &path), Path::new(".statefun/greeter"));
+        assert_eq!(called(None, "my.app"), Path::new(".statefun/my.app"));
+        assert_eq!(called(None, ""), Path::new(".statefun/app"));
+        assert_eq!(called(Some("x"), &path), Path::new("x"));
+        assert_eq!(Environment::default().data(Some(&"y".into()), OsStr::new("z")), Path::new("y"));
     }
 
     #[test]

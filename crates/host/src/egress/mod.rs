@@ -6,7 +6,8 @@ mod line;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    path::PathBuf,
+    fs::FileType,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -95,9 +96,22 @@ pub(crate) fn declared(options: &HostOptions) -> Option<Egresses> {
     Some(Egresses::Declared(declared))
 }
 
+/// Where egresses go that have no route of their own, in the data folder.
+const FOLDER: &str = "egress";
+
+/// Whether egresses without a route make this in the data folder.
+pub(crate) fn makes(within: &Path, kind: FileType) -> bool {
+    let parts: Vec<_> = within.iter().collect();
+    match parts[..] {
+        [folder] | [folder, _] => folder == FOLDER && kind.is_dir(),
+        [folder, _, _] => folder == FOLDER && kind.is_file() && within.extension().is_some_and(|ending| ending == "jsonl"),
+        _ => false,
+    }
+}
+
 /// Where an egress goes that has no route of its own.
 fn default_path(options: &HostOptions, egress: &TypeName) -> PathBuf {
-    options.data.join("egress").join(egress.namespace()).join(format!("{}.jsonl", egress.name()))
+    options.data.join(FOLDER).join(egress.namespace()).join(format!("{}.jsonl", egress.name()))
 }
 
 /// Starts a pump for every egress that has records, until the host stops.

@@ -60,7 +60,7 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, HostError> {
 }
 
 /// Where the data folder says how its host is reached. Of use only while a host has the folder: it may be left by a crash.
-const ADDRESS_FILE: &str = "address";
+pub(crate) const ADDRESS_FILE: &str = "address";
 
 /// Notes for commands that find the folder in use where to ask instead.
 pub(crate) fn note_address(data: &Path, address: Option<SocketAddr>) {

@@ -46,7 +46,7 @@ async fn job(args: &Args) -> Result<(), Box<dyn Error>> {
     let Args { input, data, .. } = args;
     let job = Job { input: input.clone(), data: data.clone() };
     if args.fresh {
-        local::remove(data).await?;
+        lambda_statefun::local::erase(data).map_err(JobError::from)?;
     }
     let mut shown = Shown::new();
     let stop = async { drop(tokio::signal::ctrl_c().await) };

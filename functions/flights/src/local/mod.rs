@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lambda_statefun::local::{FileIngress, FileProgress, FileReport, Format, Host, HostError, HostOptions, Mapping};
+use lambda_statefun::local::{FileIngress, FileProgress, FileReport, Format, Host, HostOptions, Mapping};
 use lambda_statefun::{ToAddress, TypedValue};
 use tokio::{sync::watch, time::interval};
 
@@ -88,20 +88,6 @@ pub fn mapping() -> Mapping {
         let flight = TypedValue::of(&row_read.flight).map_err(|error| error.to_string())?;
         Ok(vec![(to, flight)])
     })
-}
-
-/// Removes a data folder. A folder of anything else is left alone.
-///
-/// # Errors
-/// If the folder is in use or is no data folder, or cannot be removed.
-pub async fn remove(data: &Path) -> Result<(), JobError> {
-    if !data.exists() {
-        return Ok(());
-    }
-    open(data)?.shutdown().await?;
-    std::fs::remove_dir_all(data)
-        .map_err(|source| HostError::Io { what: format!("cannot remove `{}`", data.display()), source })?;
-    Ok(())
 }
 
 /// A host for the application in this folder. Nothing runs before it is started.
