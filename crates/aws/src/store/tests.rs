@@ -105,6 +105,20 @@ async fn a_lease_is_taken_in_one_write_that_returns_the_record() {
     assert_ne!(asked[0].1["ExpressionAttributeValues"][":holder"], asked[1].1["ExpressionAttributeValues"][":holder"]);
 }
 
+/// The engine does not learn of it, so nobody else would give it back.
+#[tokio::test]
+async fn a_lease_whose_record_cannot_be_loaded_is_given_back() {
+    // Two parts of an outbox lie in items of their own.
+    let item = r#"{"Attributes":{"b":{"N":"5"},"e":{"N":"2"},"u":{"N":"20"},"v":{"N":"1"},"p":{"N":"2"}}}"#;
+    let (store, script) = store([Some((200, item.to_owned())), error("AccessDeniedException", ""), fine()]);
+    let error = store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Refused);
+    assert_eq!(script.operations(), ["UpdateItem", "Query", "UpdateItem"]);
+    let release = &script.asked()[2].1;
+    assert_eq!(release["ExpressionAttributeValues"][":epoch"]["N"], "2", "only this lease: {release}");
+    assert_eq!(release["UpdateExpression"], "SET u = :zero");
+}
+
 #[tokio::test]
 async fn finishing_says_whether_it_was_ours_to_finish() {
     let held = Held { epoch: 3, version: 8 };
