@@ -36,6 +36,11 @@ pub(crate) struct SqsMessage {
 }
 
 impl SqsMessage {
+    /// When it was sent to its queue.
+    pub(crate) fn sent_at(&self) -> Timestamp {
+        Timestamp(self.attributes.sent_timestamp)
+    }
+
     /// The group whose order is kept; standard queues keep none, though their messages may have a group.
     pub(crate) fn order(&self) -> Option<&str> {
         self.attributes.sequence_number.and(self.attributes.message_group_id.as_deref())

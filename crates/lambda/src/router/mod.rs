@@ -19,6 +19,7 @@ use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failur
 
 use crate::{
     command::Command,
+    emf::Emf,
     events::{BatchResponse, Event, KinesisRecord, SqsMessage, UnknownEvent},
     ports::{Operations, now},
 };
@@ -39,6 +40,8 @@ pub(crate) struct RouterService {
     pub(crate) any_source: bool,
     /// The timers' queue: its name, ARN or URL.
     pub(crate) timers: String,
+    /// Records of a stream that fail show in its iterator's age, wake-ups in the sweep, which finds their timers.
+    pub(crate) emf: Emf,
 }
 
 /// Why an event as a whole is not served.
@@ -97,7 +100,10 @@ impl RouterService {
         }
         let outcomes = self.dispatch(arrivals, deadline).await;
         let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
-        Ok(BatchResponse::of(sqs_failures(results)))
+        let failed = BatchResponse::of(sqs_failures(results));
+        let of_failed = messages.iter().filter(|message| failed.failures.contains(&message.message_id));
+        self.emf.failing(of_failed.map(SqsMessage::sent_at), now());
+        Ok(failed)
     }
 
     async fn dispatch(&self, arrivals: Vec<Arrival>, deadline: Timestamp) -> Vec<Outcome> {

@@ -97,7 +97,14 @@ impl Fixture {
             clock: Arc::new(SystemClock),
         };
         let timers = "https://sqs.example/1/timers".to_owned();
-        let service = RouterService { dispatcher, operations: operator.clone(), module, any_source: false, timers };
+        let service = RouterService {
+            dispatcher,
+            operations: operator.clone(),
+            module,
+            any_source: false,
+            timers,
+            emf: Emf::new(Some("stack-Router-1".to_owned())),
+        };
         Self { memory, operator, service }
     }
 
@@ -239,6 +246,21 @@ async fn a_failed_message_of_a_fifo_queue_takes_the_rest_of_its_group_along() {
     let failed = json!({"batchItemFailures": [{"itemIdentifier": "a"}, {"itemIdentifier": "c"}]});
     assert_eq!(fixture_.handle(event).await.unwrap(), failed);
     assert_eq!(fixture_.sent(), [("shop/cart/2".to_owned(), "Test message.".to_owned())]);
+}
+
+/// What the alarm on failing messages watches.
+#[tokio::test]
+async fn the_age_of_what_comes_again_is_told() {
+    let fixture_ = Fixture::new();
+    fixture_.memory.queue_down.lock().unwrap().push("shop/cart/1".to_owned());
+    let mut event = fixture(include_str!("../../fixtures/sqs-fifo.json"));
+    event["Records"][0]["attributes"]["SentTimestamp"] = json!(now().minus(Duration::from_secs(600)).0.to_string());
+    fixture_.handle(event.clone()).await.unwrap();
+    let written = std::mem::take(&mut *fixture_.service.emf.written.lock().unwrap());
+    assert!(written.contains("\"statefun_failing_age_seconds\":600}"), "{written}");
+    fixture_.memory.queue_down.lock().unwrap().clear();
+    fixture_.handle(event).await.unwrap();
+    assert_eq!(*fixture_.service.emf.written.lock().unwrap(), "", "nothing failed");
 }
 
 #[tokio::test]
