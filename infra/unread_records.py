@@ -16,10 +16,8 @@ import boto3
 MOST_BYTES = 4_000_000
 MOST_RECORDS = 100
 
-sqs, kinesis, functions = boto3.client("sqs"), boto3.client("kinesis"), boto3.client("lambda")
 
-
-def records(stream, shard, first, last):
+def records(kinesis, stream, shard, first, last):
     """The records of a shard from one sequence number to another."""
     place = kinesis.get_shard_iterator(
         StreamARN=stream, ShardId=shard, ShardIteratorType="AT_SEQUENCE_NUMBER", StartingSequenceNumber=first
@@ -67,7 +65,7 @@ def batches(events):
         yield batch
 
 
-def give(router, batch):
+def give(functions, router, batch):
     """Has the router route a batch; an error if it did not route all of it."""
     reply = functions.invoke(FunctionName=router, Payload=json.dumps({"Records": batch}))
     answer = json.loads(reply["Payload"].read())
@@ -75,22 +73,23 @@ def give(router, batch):
         sys.exit(f"{router} did not route all of it, and the rest was not tried: {answer}")
 
 
-def give_all(letter):
+def give_all(kinesis, functions, letter):
     router, info = letter["requestContext"]["functionArn"], letter["KinesisBatchInfo"]
     stream, shard = info["streamArn"], info["shardId"]
     first, last = info["startSequenceNumber"], info["endSequenceNumber"]
-    found = list(records(stream, shard, first, last))
+    found = list(records(kinesis, stream, shard, first, last))
     numbers = [record["SequenceNumber"] for record in found]
     for batch in batches(event(stream, shard, record) for record in found):
-        give(router, batch)
+        give(functions, router, batch)
     gone = "" if first in numbers and last in numbers else "; others of them have left the stream for good"
     print(f"{stream}, {shard}: {len(found)} records from {first} to {last} were routed{gone}")
 
 
 def main(queue):
+    sqs, kinesis, functions = boto3.client("sqs"), boto3.client("kinesis"), boto3.client("lambda")
     while letters := sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=2, VisibilityTimeout=300).get("Messages"):
         for letter in letters:
-            give_all(json.loads(letter["Body"]))
+            give_all(kinesis, functions, json.loads(letter["Body"]))
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=letter["ReceiptHandle"])
 
 

@@ -19,6 +19,8 @@ mod entries;
 mod error;
 mod group;
 pub mod queues;
+#[cfg(test)]
+mod script;
 pub mod store;
 pub mod timers;
 

@@ -10,8 +10,8 @@ use crate::{
     ports::{DueTimers, EnvelopeQueue, PortError},
 };
 
-/// Timers that are written at the same time.
-const TIMERS_AT_ONCE: usize = 32;
+/// Timers, or letters, that are written at the same time.
+const WRITES_AT_ONCE: usize = 32;
 
 /// How far a drain got.
 #[derive(Debug, Default)]
@@ -127,12 +127,12 @@ impl Engine {
 
     async fn drain_letters(&self, letters: Vec<Placed<'_, DeadLetter>>, until: Timestamp) -> Progress {
         let mut progress = Progress::default();
-        for (number, (place, letter)) in letters.into_iter().enumerate() {
-            let pause = number % self.config.drain_at_once == 0 && self.must_stop(&progress, until);
-            if pause || progress.error.is_some() {
+        for chunk in letters.chunks(self.config.drain_at_once) {
+            if self.must_stop(&progress, until) {
                 return progress;
             }
-            progress.note(place, self.ports.dead_letters.park(letter).await);
+            let calls = chunk.iter().map(|(_, letter)| self.ports.dead_letters.park(letter)).collect();
+            at_once(chunk.iter().map(|(place, _)| *place), calls, &mut progress).await;
         }
         progress
     }
@@ -172,7 +172,7 @@ async fn at_once(
     calls: Vec<impl Future<Output = Result<(), PortError>>>,
     progress: &mut Progress,
 ) {
-    let results: Vec<_> = stream::iter(calls).buffered(TIMERS_AT_ONCE).collect().await;
+    let results: Vec<_> = stream::iter(calls).buffered(WRITES_AT_ONCE).collect().await;
     for (place, result) in places.zip(results) {
         progress.note(place, result);
     }

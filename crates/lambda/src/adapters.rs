@@ -1,9 +1,11 @@
 //! The AWS adapters as the entry points' ports.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use statefun_aws::{
     Backend,
-    dead_letters::{DeadLetterQueue, Replayed},
+    dead_letters::{DeadLetterQueue, Deleted, Listed, Replayed, Selection},
     queues::{Failed, SqsVisibility},
     timers::Swept,
 };
@@ -51,8 +53,16 @@ impl Operations for Backend {
         self.timers.sweep(deadline).await
     }
 
-    async fn replay(&self, max: usize, deadline: Timestamp) -> Result<Replayed, PortError> {
-        self.dead_letters.replay(&*self.queues, max, deadline).await
+    async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+        self.dead_letters.list(max, payloads, deadline).await
+    }
+
+    async fn replay(&self, selection: &Selection, max: usize, deadline: Timestamp) -> Result<Replayed, PortError> {
+        self.dead_letters.replay(&self.queues, selection, max, deadline).await
+    }
+
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+        self.dead_letters.delete(ids, malformed, deadline).await
     }
 
     async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError> {

@@ -1,6 +1,10 @@
-//! The engine's counters as CloudWatch metrics: lines in the embedded metric format on the standard output, from which
-//! CloudWatch Logs makes metrics without a call. Namespace `StateFun`, dimension `function`; each value is the increase since
-//! the line before.
+//! Metrics for CloudWatch: lines in the embedded metric format on the standard output, from which CloudWatch Logs makes metrics
+//! without a call. Namespace `StateFun`.
+//!
+//! | metric | dimension | value |
+//! |---|---|---|
+//! | the engine's counters | `function`: the type | the increase since the line before |
+//! | [`FAILING_AGE`] | `lambda`: the Lambda's name | age in seconds of the oldest message of a batch that has to come again |
 
 use std::{
     collections::BTreeMap,
@@ -15,22 +19,43 @@ use statefun_engine::metrics::Metrics;
 /// The metrics' namespace.
 const NAMESPACE: &str = "StateFun";
 
+/// What `template.yaml` has an alarm on.
+const FAILING_AGE: &str = "statefun_failing_age_seconds";
+
 /// Knows what was told already.
 #[derive(Debug, Default)]
-pub(crate) struct Emf(Mutex<BTreeMap<TypeName, Vec<u64>>>);
+pub(crate) struct Emf {
+    told: Mutex<BTreeMap<TypeName, Vec<u64>>>,
+    /// The Lambda's name. Elsewhere there is none.
+    lambda: Option<String>,
+    #[cfg(test)]
+    pub(crate) written: Mutex<String>,
+}
 
 impl Emf {
+    pub(crate) fn new(lambda: Option<String>) -> Self {
+        Self { lambda, ..Self::default() }
+    }
+
+    /// Tells of messages that have to come again, by when they were sent. One that fails now and then is young; what is old waits
+    /// for something to be mended, whatever that is.
+    pub(crate) fn failing(&self, sent: impl IntoIterator<Item = Timestamp>, now: Timestamp) {
+        self.write(&self.failing_line(sent, now));
+    }
+
+    fn failing_line(&self, sent: impl IntoIterator<Item = Timestamp>, now: Timestamp) -> String {
+        let (Some(lambda), Some(oldest)) = (&self.lambda, sent.into_iter().min()) else { return String::new() };
+        let values = Map::from_iter([(FAILING_AGE.to_owned(), now.since(oldest).as_secs().into())]);
+        line("lambda", lambda, values, "Seconds", now)
+    }
+
     /// Writes what rose since the last time, one line per function.
     pub(crate) fn emit(&self, metrics: &Metrics, now: Timestamp) {
-        let lines = self.lines(metrics, now);
-        if !lines.is_empty() {
-            // Metrics are not worth an invocation.
-            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
-        }
+        self.write(&self.lines(metrics, now));
     }
 
     fn lines(&self, metrics: &Metrics, now: Timestamp) -> String {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = String::new();
         for (function, counters) in metrics.iter() {
             let told = told.entry(function.clone()).or_default();
@@ -45,20 +70,28 @@ impl Emf {
                 }
             }
             if !rises.is_empty() {
-                lines.push_str(&line(function, rises, now));
-                lines.push('\n');
+                lines.push_str(&line("function", function.as_str(), rises, "Count", now));
             }
         }
         lines
     }
+
+    fn write(&self, lines: &str) {
+        #[cfg(test)]
+        self.written.lock().unwrap().push_str(lines);
+        if !cfg!(test) && !lines.is_empty() {
+            // Metrics are not worth an invocation.
+            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+        }
+    }
 }
 
-fn line(function: &TypeName, mut rises: Map<String, Value>, now: Timestamp) -> String {
-    let metrics: Vec<_> = rises.keys().map(|name| json!({"Name": name, "Unit": "Count"})).collect();
-    let directive = json!({"Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": metrics});
-    rises.insert("function".to_owned(), function.as_str().into());
-    rises.insert("_aws".to_owned(), json!({"Timestamp": now.0, "CloudWatchMetrics": [directive]}));
-    Value::Object(rises).to_string()
+fn line(dimension: &str, of: &str, mut values: Map<String, Value>, unit: &str, now: Timestamp) -> String {
+    let metrics: Vec<_> = values.keys().map(|name| json!({"Name": name, "Unit": unit})).collect();
+    let directive = json!({"Namespace": NAMESPACE, "Dimensions": [[dimension]], "Metrics": metrics});
+    values.insert(dimension.to_owned(), of.into());
+    values.insert("_aws".to_owned(), json!({"Timestamp": now.0, "CloudWatchMetrics": [directive]}));
+    Value::Object(values).to_string() + "\n"
 }
 
 #[cfg(test)]
@@ -86,5 +119,30 @@ mod tests {
         assert_eq!(emf.lines(&metrics, Timestamp(6)), "");
         metrics.of(&cart).messages.fetch_add(1, Ordering::Relaxed);
         assert!(emf.lines(&metrics, Timestamp(7)).contains("\"statefun_messages_in_total\":1"));
+    }
+
+    #[test]
+    fn the_oldest_message_that_comes_again_is_told() {
+        let emf = Emf::new(Some("stack-Greeter-1".to_owned()));
+        let line = |sent: &[u64]| emf.failing_line(sent.iter().copied().map(Timestamp), Timestamp(400_999));
+        let expected = json!({
+            "_aws": {"Timestamp": 400_999, "CloudWatchMetrics": [{
+                "Namespace": "StateFun", "Dimensions": [["lambda"]],
+                "Metrics": [{"Name": "statefun_failing_age_seconds", "Unit": "Seconds"}],
+            }]},
+            "lambda": "stack-Greeter-1",
+            "statefun_failing_age_seconds": 400,
+        });
+        assert_eq!(serde_json::from_str::<Value>(&line(&[300_000, 500, 900_000])).unwrap(), expected);
+        assert_eq!(line(&[]), "", "nothing failed");
+        assert_eq!(Emf::new(None).failing_line([Timestamp(1)], Timestamp(2)), "", "not on Lambda");
+    }
+
+    /// An alarm on a metric that nobody writes would never ring.
+    #[test]
+    fn the_template_watches_what_is_told() {
+        let template = include_str!("../../../template.yaml");
+        let watched = format!("Namespace: {NAMESPACE}, MetricName: {FAILING_AGE}, Dimensions: [{{Name: lambda,");
+        assert!(template.contains(&watched), "no alarm of template.yaml says `{watched}`");
     }
 }

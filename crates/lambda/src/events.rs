@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 use statefun_core::Timestamp;
 
+use crate::command::Command;
+
 /// An event that can be served.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -17,29 +19,6 @@ pub(crate) enum Event {
     Kinesis(Vec<KinesisRecord>),
     /// An operator's or a schedule's command.
     Command(Command),
-}
-
-/// What can be asked of the router by `{"statefun": …}`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "statefun", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Command {
-    /// Arms timers that fall due. Sent every minute by a schedule.
-    Sweep,
-    /// Sends dead letters again.
-    ReplayDeadLetters {
-        /// Letters at most; 10 without this.
-        #[serde(default = "ten")]
-        max: usize,
-    },
-    /// Shows an instance.
-    State {
-        /// Its address, `namespace/name/id`.
-        address: String,
-    },
-}
-
-const fn ten() -> usize {
-    10
 }
 
 /// An SQS message.
@@ -57,6 +36,11 @@ pub(crate) struct SqsMessage {
 }
 
 impl SqsMessage {
+    /// When it was sent to its queue.
+    pub(crate) fn sent_at(&self) -> Timestamp {
+        Timestamp(self.attributes.sent_timestamp)
+    }
+
     /// The group whose order is kept; standard queues keep none, though their messages may have a group.
     pub(crate) fn order(&self) -> Option<&str> {
         self.attributes.sequence_number.and(self.attributes.message_group_id.as_deref())
@@ -235,18 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn commands() {
-        let command = |event| match Event::read(event) {
-            Ok(Event::Command(command)) => Ok(command),
-            Ok(_) => panic!(),
-            Err(error) => Err(error.to_string()),
-        };
-        assert_eq!(command(json!({"statefun": "sweep"})).unwrap(), Command::Sweep);
-        let replay = |max| Command::ReplayDeadLetters { max };
-        assert_eq!(command(json!({"statefun": "replay-dead-letters"})).unwrap(), replay(10));
-        assert_eq!(command(json!({"statefun": "replay-dead-letters", "max": 3})).unwrap(), replay(3));
-        assert!(command(json!({"statefun": "dance"})).unwrap_err().contains("an operator"));
-        assert!(command(json!({"statefun": "state"})).is_err());
+    fn a_command() {
+        assert!(matches!(Event::read(json!({"statefun": "sweep"})), Ok(Event::Command(Command::Sweep {}))));
+        let error = Event::read(json!({"statefun": "dance"})).unwrap_err();
+        assert!(error.to_string().contains("an operator"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! environment is in [`Settings`].
 
 mod adapters;
+mod command;
 mod emf;
 mod events;
 mod functions;

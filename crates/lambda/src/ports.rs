@@ -1,7 +1,13 @@
 //! What the entry points need beside the engine's ports. The AWS adapters implement it; tests have their own.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use statefun_aws::{dead_letters::Replayed, queues::Failed, timers::Swept};
+use statefun_aws::{
+    dead_letters::{Deleted, Listed, Replayed, Selection},
+    queues::Failed,
+    timers::Swept,
+};
 use statefun_core::{Address, DeadLetter, Record, Timestamp, stored::MalformedRecord};
 use statefun_engine::ports::PortError;
 
@@ -31,8 +37,14 @@ pub(crate) trait Operations: Send + Sync {
     /// Fires what is overdue, and arms what falls due before the next sweep.
     async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError>;
 
-    /// Sends up to `max` dead letters again, as many as there is time for.
-    async fn replay(&self, max: usize, deadline: Timestamp) -> Result<Replayed, PortError>;
+    /// Up to `max` dead letters, as many as there is time for.
+    async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError>;
+
+    /// Sends up to `max` of the selected dead letters again, as many as there is time for.
+    async fn replay(&self, selection: &Selection, max: usize, deadline: Timestamp) -> Result<Replayed, PortError>;
+
+    /// Deletes the dead letters with these ids, and all malformed ones if that is asked for.
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError>;
 
     /// The record of an instance as it is.
     async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError>;

@@ -17,6 +17,7 @@ use statefun_router::{Dispatcher, ModuleRouter, Router};
 
 use crate::{
     adapters::Malformed,
+    emf::Emf,
     functions::FunctionService,
     log,
     router::RouterService,
@@ -47,7 +48,7 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
     let rules = Rules { targets: targets(&settings.module), egresses: egresses(&settings.module), ..rules };
     let backend = start(settings).await.0;
     let engine = Engine::new(functions, backend.ports(), Config { rules: Arc::new(rules), ..Config::default() });
-    let service = FunctionService::new(engine, backend.dead_letters.clone(), Arc::new(backend.visibility.clone()));
+    let service = FunctionService::new(engine, backend.dead_letters.clone(), Arc::new(backend.visibility.clone()), emf());
     let service = Arc::new(service);
     let settled = service.clone();
     if let Ok(api) = env::var("AWS_LAMBDA_RUNTIME_API") {
@@ -84,12 +85,17 @@ async fn serve_any_router(router: impl FnOnce(&Module) -> Arc<dyn Router>, any_s
         malformed: Arc::new(Malformed(backend.dead_letters.clone())),
         clock: Arc::new(SystemClock),
     };
-    let service = RouterService { dispatcher, operations: Arc::new(backend), module, any_source, timers };
+    let service = RouterService { dispatcher, operations: Arc::new(backend), module, any_source, timers, emf: emf() };
     run(Arc::new(service)).await
 }
 
 fn settings() -> Result<Settings, InvalidSettings> {
     Settings::from_env(&|name| env::var(name).ok())
+}
+
+/// Metrics under the name that Lambda gives its functions.
+fn emf() -> Emf {
+    Emf::new(env::var("AWS_LAMBDA_FUNCTION_NAME").ok())
 }
 
 /// Starts the log, and makes the clients. Nothing is sent.

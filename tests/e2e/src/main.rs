@@ -3,6 +3,8 @@
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 mod aggregated;
+#[cfg(test)]
+mod claims;
 mod cost;
 mod deploy;
 mod emulator;

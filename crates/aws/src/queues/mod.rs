@@ -9,7 +9,7 @@ mod visibility;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use statefun_core::Envelope;
+use statefun_core::{Address, Envelope};
 use statefun_engine::ports::{EnvelopeQueue, PortError, PortErrorKind};
 
 pub use consumer::{SqsConsumer, create_fifo_queue, create_standard_queue};
@@ -31,6 +31,11 @@ pub struct SqsQueues {
 impl SqsQueues {
     pub(crate) fn new(batcher: Batcher, functions: Arc<FunctionQueues>) -> Self {
         Self { batcher, functions }
+    }
+
+    /// Whether envelopes can be sent to this address at all.
+    pub(crate) fn has_queue(&self, address: &Address) -> bool {
+        self.functions.queue_of(address).is_some()
     }
 
     /// The queue of an envelope, and the envelope as a message of it.
@@ -72,7 +77,7 @@ pub(crate) fn as_body(json: String) -> String {
 #[cfg(test)]
 mod tests {
     use statefun_core::{
-        Address, EnvelopeId, Timestamp, TypeName, TypedValue,
+        EnvelopeId, Timestamp, TypeName, TypedValue,
         limits::{MAX_ID_BYTES, MAX_MESSAGE_BYTES},
     };
 

@@ -110,8 +110,16 @@ impl InstanceStore for DynamoStore {
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(output) => {
                 self.calls.consumed("UpdateItem", output.consumed_capacity());
-                let record = self.complete(address, output.attributes.unwrap_or_default()).await?;
-                Ok(Acquired::Held(Box::new(record)))
+                let item = output.attributes.unwrap_or_default();
+                let epoch = record::number_of(&item, "e").ok().flatten();
+                let loaded = self.complete(address, item).await;
+                if let (Err(_), Some(epoch)) = (&loaded, epoch) {
+                    // Nobody learns of this lease. What fails here runs out by itself.
+                    if let Err(error) = self.release(address, epoch).await {
+                        tracing::debug!(%error, "a lease stays until it runs out");
+                    }
+                }
+                loaded.map(|record| Acquired::Held(Box::new(record)))
             }
             Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {
                 Ok(Acquired::Busy)

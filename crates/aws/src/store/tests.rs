@@ -1,77 +1,14 @@
 //! What the store makes of DynamoDB's answers, each given by hand.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
-
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_dynamodb::config::{Credentials, Region, SharedCredentialsProvider, retry::RetryConfig};
-use aws_smithy_runtime_api::{
-    client::{
-        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
-        orchestrator::{HttpRequest, HttpResponse},
-        result::ConnectorError,
-    },
-    http::StatusCode,
-};
-use aws_smithy_types::body::SdkBody;
 use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Segment, Timestamp};
 use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortErrorKind};
 
 use super::DynamoStore;
-use crate::clients::Clients;
-
-/// An answer: status and body; `None` is a connection that broke.
-type Answer = Option<(u16, String)>;
-
-/// Gives its answers in turn and keeps what was asked.
-#[derive(Debug, Clone, Default)]
-struct Script {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
-    asked: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
-}
-
-impl HttpConnector for Script {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let target = request.headers().get("x-amz-target").unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
-        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        self.asked.lock().unwrap().push((target, body));
-        HttpConnectorFuture::ready(match self.answers.lock().unwrap().pop_front().flatten() {
-            Some((status, body)) => Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
-            None => Err(ConnectorError::io("the connection broke".into())),
-        })
-    }
-}
+use crate::script::{Answer, Script, error, fine};
 
 fn store(answers: impl IntoIterator<Item = Answer>) -> (DynamoStore, Script) {
-    let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() };
-    let connector = script.clone();
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("a", "b", None, None, "test")))
-        .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone())))
-        .sleep_impl(aws_smithy_async_sleep())
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .build();
-    (DynamoStore::new(&Clients::new(&config), "table"), script)
-}
-
-fn aws_smithy_async_sleep() -> impl aws_sdk_dynamodb::config::AsyncSleep + 'static {
-    #[derive(Debug)]
-    struct Now;
-    impl aws_sdk_dynamodb::config::AsyncSleep for Now {
-        fn sleep(&self, _: std::time::Duration) -> aws_sdk_dynamodb::config::Sleep {
-            aws_sdk_dynamodb::config::Sleep::new(std::future::ready(()))
-        }
-    }
-    Now
-}
-
-fn error(code: &str, more: &str) -> Answer {
-    let status = if code.starts_with("Internal") { 500 } else { 400 };
-    Some((status, format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"m"{more}}}"#)))
+    let (clients, script) = Script::clients(answers);
+    (DynamoStore::new(&clients, "table"), script)
 }
 
 fn failed_condition(epoch: u64, version: u64) -> Answer {
@@ -81,10 +18,6 @@ fn failed_condition(epoch: u64, version: u64) -> Answer {
 fn cancelled(codes: &[&str]) -> Answer {
     let reasons: Vec<_> = codes.iter().map(|code| format!(r#"{{"Code":"{code}"}}"#)).collect();
     error("TransactionCanceledException", &format!(r#","CancellationReasons":[{}]"#, reasons.join(",")))
-}
-
-fn fine() -> Answer {
-    Some((200, "{}".to_owned()))
 }
 
 fn address() -> Address {
@@ -107,7 +40,7 @@ fn commit(segment: Option<bool>) -> Commit {
 async fn committed(answers: impl IntoIterator<Item = Answer>, segment: Option<bool>) -> Result<Committed, PortErrorKind> {
     let (store, script) = store(answers);
     let result = store.commit(&commit(segment)).await.map_err(|error| error.kind);
-    assert!(script.answers.lock().unwrap().is_empty(), "an answer was not asked for");
+    assert!(script.is_over(), "an answer was not asked for");
     result
 }
 
@@ -142,7 +75,7 @@ async fn a_transaction_has_one_token_for_all_its_tries() {
     assert_eq!(committed([cancelled(&["ConditionalCheckFailed", "None"])], Some(true)).await, Ok(Committed::Fenced));
     let (store, script) = store([cancelled(&["None", "TransactionConflict"]), None, fine()]);
     assert_eq!(store.commit(&commit(Some(true))).await.unwrap(), Committed::Stored);
-    let asked = script.asked.lock().unwrap();
+    let asked = script.asked();
     let tokens: Vec<_> = asked.iter().map(|(_, body)| body["ClientRequestToken"].as_str().unwrap().to_owned()).collect();
     assert!(asked.len() == 3 && asked.iter().all(|(target, _)| target == "TransactWriteItems"));
     assert!(tokens.iter().all(|token| *token == tokens[0] && token.len() == 32), "{tokens:?}");
@@ -152,11 +85,11 @@ async fn a_transaction_has_one_token_for_all_its_tries() {
 async fn a_segment_of_earlier_entries_comes_before_its_commit() {
     let (store, script) = store([fine(), fine()]);
     assert_eq!(store.commit(&commit(Some(false))).await.unwrap(), Committed::Stored);
-    let targets: Vec<_> = script.asked.lock().unwrap().iter().map(|(target, _)| target.clone()).collect();
+    let targets = script.operations();
     assert_eq!(targets, ["PutItem", "UpdateItem"]);
     let (store, script) = self::store([error("AccessDeniedException", "")]);
     assert_eq!(store.commit(&commit(Some(false))).await.unwrap_err().kind, PortErrorKind::Refused);
-    assert_eq!(script.asked.lock().unwrap().len(), 1, "without its segment a commit must not be");
+    assert_eq!(script.asked().len(), 1, "without its segment a commit must not be");
 }
 
 #[tokio::test]
@@ -167,9 +100,23 @@ async fn a_lease_is_taken_in_one_write_that_returns_the_record() {
     let expected = Record { born: Timestamp(5), epoch: 2, lease_until: Timestamp(20), ..Record::default() };
     assert_eq!(acquired, Acquired::Held(Box::new(expected)));
     assert_eq!(store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap(), Acquired::Busy);
-    let asked = script.asked.lock().unwrap();
+    let asked = script.asked();
     assert!(asked.len() == 2 && asked.iter().all(|(target, _)| target == "UpdateItem"));
     assert_ne!(asked[0].1["ExpressionAttributeValues"][":holder"], asked[1].1["ExpressionAttributeValues"][":holder"]);
+}
+
+/// The engine does not learn of it, so nobody else would give it back.
+#[tokio::test]
+async fn a_lease_whose_record_cannot_be_loaded_is_given_back() {
+    // Two parts of an outbox lie in items of their own.
+    let item = r#"{"Attributes":{"b":{"N":"5"},"e":{"N":"2"},"u":{"N":"20"},"v":{"N":"1"},"p":{"N":"2"}}}"#;
+    let (store, script) = store([Some((200, item.to_owned())), error("AccessDeniedException", ""), fine()]);
+    let error = store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Refused);
+    assert_eq!(script.operations(), ["UpdateItem", "Query", "UpdateItem"]);
+    let release = &script.asked()[2].1;
+    assert_eq!(release["ExpressionAttributeValues"][":epoch"]["N"], "2", "only this lease: {release}");
+    assert_eq!(release["UpdateExpression"], "SET u = :zero");
 }
 
 #[tokio::test]
@@ -190,7 +137,28 @@ async fn every_page_of_the_segments_is_read() {
     let (store, script) = store([page(one, last), page(two, "")]);
     let wanted = [EnvelopeId([2; 16]), EnvelopeId([3; 16])];
     assert_eq!(store.spilled(&address(), &wanted, Timestamp(0)).await.unwrap(), [EnvelopeId([2; 16])]);
-    let asked = script.asked.lock().unwrap();
+    let asked = script.asked();
     assert_eq!(asked[1].1["ExclusiveStartKey"]["sk"]["S"], "s#1");
     assert!(asked.iter().all(|(_, body)| body["ConsistentRead"] == true));
+}
+
+/// Every keyed message asks for its id: one is found without reading all segments.
+#[tokio::test]
+async fn ids_of_producers_keys_have_items_of_their_own() {
+    let (store, script) = store([fine(), fine(), fine()]);
+    let mut commit = commit(Some(false));
+    let key = EnvelopeId([2; 16]).keyed();
+    commit.segment.as_mut().unwrap().ids.push(key);
+    assert_eq!(store.commit(&commit).await.unwrap(), Committed::Stored);
+    let asked = script.asked();
+    let mut sorts: Vec<_> = asked.iter().filter_map(|(_, body)| body["Item"]["sk"]["S"].as_str()).collect();
+    sorts.sort_unstable();
+    assert!(sorts.len() == 2 && sorts[0] == format!("k#{key}") && sorts[1].starts_with("s#"), "{sorts:?}");
+    assert_eq!(asked[2].0, "UpdateItem", "after both");
+
+    let there = format!(r#"{{"Items":[{{"pk":{{"S":"a/b/c"}},"sk":{{"S":"k#{key}"}}}}]}}"#);
+    let (store, script) = self::store([Some((200, there)), Some((200, r#"{"Items":[]}"#.to_owned()))]);
+    let other = EnvelopeId([3; 16]).keyed();
+    assert_eq!(store.spilled(&address(), &[key, other], Timestamp::ZERO).await.unwrap(), [key]);
+    assert_eq!(script.asked().len(), 2, "no segments were read");
 }

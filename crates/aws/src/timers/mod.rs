@@ -6,6 +6,8 @@
 
 mod fire;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

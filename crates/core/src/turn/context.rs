@@ -159,8 +159,9 @@ impl Context {
         self.stage(Staged::Send(parcel))
     }
 
-    /// Sends a message after a delay, which may be zero. Delayed messages arrive in the order they are due, without order
-    /// towards direct ones. With a `token` (a `&str`, else `None`) it can be [cancelled](Self::cancel) until it is due.
+    /// Sends a message after a delay, which may be zero. Delayed messages are sent once they are due, without order towards direct
+    /// ones. The local host keeps the order in which they fall due. On AWS those due within a second or two of each other may come in
+    /// either order, and one whose wake-up was lost up to a minute late. With a `token` (a `&str`, else `None`) it can be [cancelled](Self::cancel) until it is due.
     ///
     /// # Errors
     /// As [`send`](Self::send); also if the delay is over [`MAX_DELAY`], or the token is empty, too long or in use.

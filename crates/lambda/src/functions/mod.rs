@@ -64,8 +64,8 @@ pub(crate) enum FunctionError {
 }
 
 impl FunctionService {
-    pub(crate) fn new(engine: Engine, letters: Arc<dyn Letterbox>, visibility: Arc<dyn Visibility>) -> Self {
-        Self { engine, letters, visibility, emf: Emf::default(), warned: AtomicBool::new(false) }
+    pub(crate) fn new(engine: Engine, letters: Arc<dyn Letterbox>, visibility: Arc<dyn Visibility>, emf: Emf) -> Self {
+        Self { engine, letters, visibility, emf, warned: AtomicBool::new(false) }
     }
 
     /// Serves one event.
@@ -94,6 +94,7 @@ impl FunctionService {
         }
         tracing::debug!(messages = messages.len(), failed = failed.len(), "batch");
         self.emf.emit(self.engine.metrics(), now());
+        self.emf.failing(failed.iter().map(|(message, _)| message.sent_at()), now());
         Ok(BatchResponse::of(failed.iter().map(|(message, _)| &*message.message_id)))
     }
 

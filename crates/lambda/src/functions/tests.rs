@@ -43,7 +43,8 @@ fn service(memory: &Arc<Memory>) -> FunctionService {
         on_failure: OnFailure::DeadLetter { max_attempts: 3 },
     };
     functions.add(spec, Arc::new(Counter));
-    FunctionService::new(Engine::new(functions, memory.ports(), Config::default()), memory.clone(), memory.clone())
+    let emf = Emf::new(Some("stack-Counter-1".to_owned()));
+    FunctionService::new(Engine::new(functions, memory.ports(), Config::default()), memory.clone(), memory.clone(), emf)
 }
 
 /// A message of a batch: group and body.
@@ -121,6 +122,23 @@ async fn what_succeeds_is_not_named() {
     // Delivered again, it is done already.
     assert!(serve(&service, batch).await.is_empty());
     assert_eq!(emitted(&memory).len(), 3);
+}
+
+/// What the alarm on failing messages watches.
+#[tokio::test]
+async fn the_age_of_what_comes_again_is_told() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    let mut batch = event(&[("a", "x"), ("b", "fail")]);
+    for (record, minutes) in [(0, 60), (1, 10)] {
+        let sent = now().minus(Duration::from_secs(minutes * 60)).0.to_string();
+        batch["Records"][record]["attributes"]["SentTimestamp"] = json!(sent);
+    }
+    assert_eq!(serve(&service, batch).await, ["m1"]);
+    let written = std::mem::take(&mut *service.emf.written.lock().unwrap());
+    assert!(written.contains("\"statefun_failing_age_seconds\":600}"), "what was done an hour late does not count: {written}");
+    serve(&service, event(&[("a", "y")])).await;
+    assert!(!service.emf.written.lock().unwrap().contains("statefun_failing_age_seconds"), "nothing failed");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The router Lambda: records of Kinesis streams and SQS queues become messages to functions, wake-ups and sweeps fire timers,
-//! and operators look and replay.
+//! and operators look at instances and at dead letters.
 
+mod letters;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -10,21 +11,24 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use statefun_core::{Address, InvalidAddress, Timestamp, chain, resource_name};
+use statefun_aws::dead_letters::Selection;
+use statefun_core::{Address, InvalidAddress, InvalidTypeName, Timestamp, TypeName, chain, resource_name};
 use statefun_engine::ports::PortError;
 use statefun_module::{Module, SourceKind};
 use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
 use crate::{
-    events::{BatchResponse, Command, Event, KinesisRecord, SqsMessage, UnknownEvent},
+    command::Command,
+    emf::Emf,
+    events::{BatchResponse, Event, KinesisRecord, SqsMessage, UnknownEvent},
     ports::{Operations, now},
 };
 
 /// What is kept of the time before the deadline for the answer. Without one all records of an event come again.
 const ANSWER_RESERVE: Duration = Duration::from_secs(2);
 
-/// Letters of one replay at most: it has to end before the Lambda's time does.
-const MAX_REPLAYED: usize = 1_000;
+/// Letters of one command at most: it has to end before the Lambda's time does.
+const MAX_LETTERS: usize = 1_000;
 
 /// Serves the events of a router Lambda; any number of them at the same time.
 pub(crate) struct RouterService {
@@ -36,6 +40,8 @@ pub(crate) struct RouterService {
     pub(crate) any_source: bool,
     /// The timers' queue: its name, ARN or URL.
     pub(crate) timers: String,
+    /// Records of a stream that fail show in its iterator's age, wake-ups in the sweep, which finds their timers.
+    pub(crate) emf: Emf,
 }
 
 /// Why an event as a whole is not served.
@@ -47,6 +53,10 @@ pub(crate) enum RouterError {
     Undeclared(String),
     #[error(transparent)]
     Address(#[from] InvalidAddress),
+    #[error("`function` names no function type")]
+    Function(#[from] InvalidTypeName),
+    #[error("say which letters are to be deleted: `\"ids\":[…]`, or `\"malformed\":true` for all records that could not be read")]
+    NothingToDelete,
     #[error(transparent)]
     Port(#[from] PortError),
 }
@@ -85,7 +95,10 @@ impl RouterService {
         let arrivals = messages.iter().zip(ingresses).map(records::of_sqs);
         let outcomes = self.dispatch(arrivals, deadline).await;
         let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
-        Ok(BatchResponse::of(sqs_failures(results)))
+        let failed = BatchResponse::of(sqs_failures(results));
+        let of_failed = messages.iter().filter(|message| failed.failures.contains(&message.message_id));
+        self.emf.failing(of_failed.map(SqsMessage::sent_at), now());
+        Ok(failed)
     }
 
     async fn dispatch(&self, arrivals: impl ExactSizeIterator<Item = Arrival> + Send, deadline: Timestamp) -> Vec<Outcome> {
@@ -125,15 +138,34 @@ impl RouterService {
 
     async fn command(&self, command: Command, deadline: Timestamp) -> Result<Value, RouterError> {
         match command {
-            Command::Sweep => {
+            Command::Sweep {} => {
                 let swept = self.operations.sweep(before(deadline)).await?;
                 tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
                 Ok(json!({"fired": swept.fired, "armed": swept.armed}))
             }
-            Command::ReplayDeadLetters { max } => {
-                let replayed = self.operations.replay(max.min(MAX_REPLAYED), before(deadline)).await?;
-                tracing::info!(sent = replayed.sent, malformed = replayed.malformed, "dead letters sent again");
-                Ok(json!({"sent": replayed.sent, "malformed": replayed.malformed}))
+            Command::ListDeadLetters { max, payloads } => {
+                let listed = self.operations.list(max.min(MAX_LETTERS), payloads, before(deadline)).await?;
+                Ok(letters::listed(&listed, payloads))
+            }
+            Command::ReplayDeadLetters { max, ids, function } => {
+                let function = function.map(|name| TypeName::parse(&name)).transpose()?;
+                let selection = Selection { ids, function };
+                let replayed = self.operations.replay(&selection, max.min(MAX_LETTERS), before(deadline)).await?;
+                let (sent, left) = (replayed.sent, replayed.left);
+                tracing::info!(
+                    sent,
+                    left,
+                    malformed = replayed.malformed,
+                    no_queue = replayed.no_queue,
+                    "dead letters sent again"
+                );
+                Ok(letters::replayed(&replayed))
+            }
+            Command::DeleteDeadLetters { ids, malformed } if ids.is_empty() && !malformed => Err(RouterError::NothingToDelete),
+            Command::DeleteDeadLetters { ids, malformed } => {
+                let deleted = self.operations.delete(&ids, malformed, before(deadline)).await?;
+                tracing::info!(deleted = deleted.deleted, "dead letters deleted");
+                Ok(letters::deleted(&deleted))
             }
             Command::State { address } => {
                 let address = Address::parse(&address)?;

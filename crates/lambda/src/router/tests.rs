@@ -2,10 +2,14 @@
 
 mod packed;
 
-use std::sync::Mutex;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use async_trait::async_trait;
-use statefun_aws::{SystemClock, dead_letters::Replayed, timers::Swept};
+use statefun_aws::{
+    SystemClock,
+    dead_letters::{Deleted, Listed, Replayed},
+    timers::Swept,
+};
 use statefun_core::{Envelope, Record, Targets};
 use statefun_engine::ports::{EnvelopeQueue, PortErrorKind};
 use statefun_router::{IngressRecord, ModuleRouter, Routed};
@@ -34,7 +38,9 @@ spec:
 #[derive(Default)]
 struct Operator {
     woken: Mutex<Vec<String>>,
-    replayed: Mutex<Vec<usize>>,
+    replayed: Mutex<Vec<(Selection, usize)>>,
+    listed: Mutex<Vec<(usize, bool)>>,
+    deleted: Mutex<Vec<(BTreeSet<String>, bool)>>,
 }
 
 #[async_trait]
@@ -51,9 +57,19 @@ impl Operations for Operator {
         Ok(Swept { fired: 2, armed: 3 })
     }
 
-    async fn replay(&self, max: usize, _: Timestamp) -> Result<Replayed, PortError> {
-        self.replayed.lock().unwrap().push(max);
-        Ok(Replayed { sent: 1, malformed: 0 })
+    async fn list(&self, max: usize, payloads: bool, _: Timestamp) -> Result<Listed, PortError> {
+        self.listed.lock().unwrap().push((max, payloads));
+        Ok(Listed { entries: Vec::new(), more: true })
+    }
+
+    async fn replay(&self, selection: &Selection, max: usize, _: Timestamp) -> Result<Replayed, PortError> {
+        self.replayed.lock().unwrap().push((selection.clone(), max));
+        Ok(Replayed { sent: 1, missing: vec!["x".to_owned()], ..Replayed::default() })
+    }
+
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, _: Timestamp) -> Result<Deleted, PortError> {
+        self.deleted.lock().unwrap().push((ids.clone(), malformed));
+        Ok(Deleted { deleted: 2, ..Deleted::default() })
     }
 
     async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError> {
@@ -83,7 +99,14 @@ impl Fixture {
             clock: Arc::new(SystemClock),
         };
         let timers = "https://sqs.example/1/timers".to_owned();
-        let service = RouterService { dispatcher, operations: operator.clone(), module, any_source: false, timers };
+        let service = RouterService {
+            dispatcher,
+            operations: operator.clone(),
+            module,
+            any_source: false,
+            timers,
+            emf: Emf::new(Some("stack-Router-1".to_owned())),
+        };
         Self { memory, operator, service }
     }
 
@@ -227,6 +250,21 @@ async fn a_failed_message_of_a_fifo_queue_takes_the_rest_of_its_group_along() {
     assert_eq!(fixture_.sent(), [("shop/cart/2".to_owned(), "Test message.".to_owned())]);
 }
 
+/// What the alarm on failing messages watches.
+#[tokio::test]
+async fn the_age_of_what_comes_again_is_told() {
+    let fixture_ = Fixture::new();
+    fixture_.memory.queue_down.lock().unwrap().push("shop/cart/1".to_owned());
+    let mut event = fixture(include_str!("../../fixtures/sqs-fifo.json"));
+    event["Records"][0]["attributes"]["SentTimestamp"] = json!(now().minus(Duration::from_secs(600)).0.to_string());
+    fixture_.handle(event.clone()).await.unwrap();
+    let written = std::mem::take(&mut *fixture_.service.emf.written.lock().unwrap());
+    assert!(written.contains("\"statefun_failing_age_seconds\":600}"), "{written}");
+    fixture_.memory.queue_down.lock().unwrap().clear();
+    fixture_.handle(event).await.unwrap();
+    assert_eq!(*fixture_.service.emf.written.lock().unwrap(), "", "nothing failed");
+}
+
 #[tokio::test]
 async fn what_the_module_does_not_declare_waits() {
     let fixture_ = Fixture::new();
@@ -262,13 +300,34 @@ async fn commands() {
     let fixture = Fixture::new();
     let handle = async |event| fixture.handle(event).await;
     assert_eq!(handle(json!({"statefun": "sweep"})).await.unwrap(), json!({"fired": 2, "armed": 3}));
-    let replay = json!({"statefun": "replay-dead-letters", "max": 1_000_000});
-    assert_eq!(handle(replay).await.unwrap(), json!({"sent": 1, "malformed": 0}));
-    assert_eq!(*fixture.operator.replayed.lock().unwrap(), [MAX_REPLAYED]);
     let state = handle(json!({"statefun": "state", "address": "example/greeter/Bob"})).await.unwrap();
     assert_eq!((&state["address"], &state["version"]), (&json!("example/greeter/Bob"), &json!(4)));
     assert_eq!(handle(json!({"statefun": "state", "address": "example/greeter/Eve"})).await.unwrap(), Value::Null);
     assert!(handle(json!({"statefun": "state", "address": "Bob"})).await.unwrap_err().contains("namespace/name/id"));
+}
+
+#[tokio::test]
+async fn commands_about_dead_letters() {
+    let fixture = Fixture::new();
+    let handle = async |event| fixture.handle(event).await;
+    let list = json!({"statefun": "list-dead-letters", "max": 1_000_000, "payloads": true});
+    assert_eq!(handle(list).await.unwrap(), json!({"letters": [], "more": true}));
+    assert_eq!(*fixture.operator.listed.lock().unwrap(), [(MAX_LETTERS, true)]);
+
+    let replay = json!({"statefun": "replay-dead-letters", "max": 1_000_000, "ids": ["x"], "function": "a/b"});
+    let answer = json!({"sent": 1, "left": 0, "malformed": 0, "no_queue": 0, "missing": ["x"], "more": false});
+    assert_eq!(handle(replay).await.unwrap(), answer);
+    let selection = Selection { ids: Some(["x".to_owned()].into()), function: Some(TypeName::from_static("a/b")) };
+    assert_eq!(*fixture.operator.replayed.lock().unwrap(), [(selection, MAX_LETTERS)]);
+    let error = handle(json!({"statefun": "replay-dead-letters", "function": "greeter"})).await.unwrap_err();
+    assert!(error.contains("`function`"), "{error}");
+
+    let answer = json!({"deleted": 2, "missing": [], "more": false});
+    assert_eq!(handle(json!({"statefun": "delete-dead-letters", "malformed": true})).await.unwrap(), answer);
+    assert_eq!(handle(json!({"statefun": "delete-dead-letters", "ids": ["x"]})).await.unwrap(), answer);
+    assert!(handle(json!({"statefun": "delete-dead-letters"})).await.unwrap_err().contains("which letters"));
+    let asked = [(BTreeSet::new(), true), (["x".to_owned()].into(), false)];
+    assert_eq!(*fixture.operator.deleted.lock().unwrap(), asked);
 }
 
 #[tokio::test]

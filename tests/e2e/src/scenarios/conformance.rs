@@ -1,12 +1,12 @@
 //! The engine's conformance kit on the AWS adapters.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use statefun_aws::{
     Backend, Clients, Options, SystemClock,
-    dead_letters::Received,
+    dead_letters::Entry,
     egress::Sink,
     queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
     store::create_table,
@@ -20,7 +20,7 @@ use statefun_engine::{
 use crate::{
     http::REGION,
     problem::{Problem, Result},
-    world::Setting,
+    world::{Setting, now},
 };
 
 struct Emulated {
@@ -116,18 +116,13 @@ impl conformance::Backend for Emulated {
     }
 
     async fn parked(&self) -> Vec<DeadLetter> {
-        let mut letters = Vec::new();
-        loop {
-            let received = self.backend.dead_letters.receive(10).await.unwrap_or_default();
-            if received.is_empty() {
-                return letters;
-            }
-            for Received { letter, receipt } in received {
-                if let Letter::Dead(letter) = letter {
-                    letters.push(*letter);
-                }
-                let _ = self.backend.dead_letters.delete(&receipt).await;
-            }
-        }
+        let (queue, deadline) = (&self.backend.dead_letters, now().plus(Duration::from_secs(20)));
+        let listed = queue.list(1_000, true, deadline).await.unwrap_or_default().entries;
+        let _ = queue.delete(&listed.iter().map(|entry| entry.id.clone()).collect(), false, deadline).await;
+        let letter = |entry: Entry| match entry.letter {
+            Ok(Letter::Dead(letter)) => Some(*letter),
+            _ => None,
+        };
+        listed.into_iter().filter_map(letter).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use statefun_core::{Envelope, Timestamp};
 
 use crate::{
@@ -77,25 +77,31 @@ pub(super) async fn poison(setting: &Setting, account: &str) -> Result<String> {
     .await?;
 
     // Not mended yet: what is replayed is parked again, as a message of its own.
-    replay(&world, 2).await?;
+    replay(&world, json!({}), 2).await?;
     until("the dead letters", LIMIT, async || same("dead letters", &world.dead_letters().await?.len(), &2)).await?;
     finished(&world).await?;
     tell(&world, "ann", 7, Act::Mend).await?;
     tell(&world, "cyd", 8, Act::Mend).await?;
     noted(&world, "ann", &[1, 3, 7]).await?;
     noted(&world, "cyd", &[6, 8]).await?;
-    replay(&world, 2).await?;
+    let letters = world.dead_letters().await?;
+    let anns = letters.iter().find(|(_, letter)| letter["envelope"]["to"] == "e2e/worker/ann");
+    let (id, _) = anns.ok_or_else(|| Problem::new(format!("no letter is for ann: {letters:?}")))?;
+    replay(&world, json!({"ids": [id]}), 1).await?;
     noted(&world, "ann", &[1, 3, 7, 2]).await?;
+    replay(&world, json!({"function": "e2e/another"}), 0).await?;
+    noted(&world, "cyd", &[6, 8]).await?;
+    replay(&world, json!({"function": "e2e/worker"}), 1).await?;
     noted(&world, "cyd", &[6, 8, 5]).await?;
     finished(&world).await?;
     parked(&world, &[]).await?;
     Ok("2 poison messages parked, replayed, parked again, mended, replayed".to_owned())
 }
 
-async fn replay(world: &World, count: u64) -> Result<()> {
-    // No more: what is parked again at once would be sent again by the same command.
-    let answer = world.operate(&json!({"statefun": "replay-dead-letters", "max": count})).await?;
-    same("sent again", &answer["sent"].as_u64(), &Some(count))
+async fn replay(world: &World, mut command: Value, sent: u64) -> Result<()> {
+    command["statefun"] = "replay-dead-letters".into();
+    let answer = world.operate(&command).await?;
+    same("sent again", &answer["sent"].as_u64(), &Some(sent))
 }
 
 /// A process that dies once loses nothing; a message that always kills it is parked without being run again.

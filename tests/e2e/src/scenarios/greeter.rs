@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     aggregated::aggregate,
@@ -56,7 +56,7 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
     same("different ids of greetings", &ids.len(), &(NAMES * ROUNDS))?;
     settled(&world, ROUNDS).await?;
     malformed(&world).await?;
-    Ok(format!("{} greetings of {NAMES} names, 1 malformed record", NAMES * ROUNDS))
+    Ok(format!("{} greetings of {NAMES} names, 1 malformed record listed and deleted", NAMES * ROUNDS))
 }
 
 /// Records that a router gave up are read from their stream and routed by `infra/unread_records.py`: each takes effect once, even if
@@ -134,14 +134,30 @@ async fn settled(world: &World, times: usize) -> Result<()> {
     .await
 }
 
-/// The record that cannot be read is in the dead letters, once, with what is wrong and what it was.
+/// The record that cannot be read is in the dead letters, once, with what is wrong and what it was. An operator is shown it, cannot
+/// replay it, and deletes it.
 async fn malformed(world: &World) -> Result<()> {
-    let letters = world.dead_letters().await?;
-    let [letter] = letters.values().collect::<Vec<_>>()[..] else {
-        return Err(Problem::new(format!("one dead letter was expected: {letters:?}")));
-    };
-    let record = &letter["malformed"];
-    same("the malformed record", &record["raw"].as_str(), &Some("this is not JSON"))?;
-    let told = ["reason", "source", "position"].map(|name| record[name].as_str().is_some_and(|text| !text.is_empty()));
-    same("whether reason, source and position are told", &told, &[true; 3])
+    let letter = only(&world.operate(&json!({"statefun": "list-dead-letters", "payloads": true})).await?)?;
+    same(
+        "what is told of it",
+        &(letter["kind"].as_str(), letter["raw"].as_str()),
+        &(Some("malformed"), Some("this is not JSON")),
+    )?;
+    let told = ["id", "error", "source", "position"].map(|name| letter[name].as_str().is_some_and(|text| !text.is_empty()));
+    same("whether id, error, source and position are told", &told, &[true; 4])?;
+    let without = only(&world.operate(&json!({"statefun": "list-dead-letters"})).await?)?;
+    same("its content where none was asked for", &without["raw"], &Value::Null)?;
+
+    let replayed = world.operate(&json!({"statefun": "replay-dead-letters"})).await?;
+    same("replayed", &(replayed["sent"].as_u64(), replayed["malformed"].as_u64()), &(Some(0), Some(1)))?;
+    let deleted = world.operate(&json!({"statefun": "delete-dead-letters", "ids": [letter["id"], "another"]})).await?;
+    same("deleted", &deleted, &json!({"deleted": 1, "missing": ["another"], "more": false}))?;
+    same("letters left", &world.holds(world.stack.output("DeadLetters")?).await?, &0)
+}
+
+fn only(listed: &Value) -> Result<Value> {
+    match listed["letters"].as_array().map(Vec::as_slice) {
+        Some([letter]) => Ok(letter.clone()),
+        _ => Err(Problem::new(format!("one dead letter was expected: {listed}"))),
+    }
 }

@@ -1,0 +1,255 @@
+//! What operators do with dead letters: look at them, send them again, delete them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use statefun_core::{
+    Address, DeadLetter, Envelope, EnvelopeId, Timestamp, TypeName, chain,
+    stored::{Letter, letter_to_json, malformed_to_json},
+};
+use statefun_engine::ports::{EnvelopeQueue, PortError};
+
+use super::{
+    DeadLetterQueue,
+    pass::{Found, Pass},
+};
+use crate::{backend::SystemClock, queues::SqsQueues};
+
+/// Bytes of letters that a listing tells: a Lambda's answer takes 6 MB.
+const MAX_LISTED_BYTES: usize = 4_000_000;
+/// Bytes of letters that one replay holds: a Lambda may have 128 MB.
+const MAX_HELD_BYTES: usize = 32 * 1_024 * 1_024;
+
+/// Which letters a command is about: those that are named by everything that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Letters' ids.
+    pub ids: Option<BTreeSet<String>>,
+    /// The function that the message was for.
+    pub function: Option<TypeName>,
+}
+
+/// A message of the queue, as a listing tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The letter's id; of what is no letter, the message's. Letters are named by it.
+    pub id: String,
+    /// The letter, or why it is none.
+    pub letter: Result<Letter, String>,
+}
+
+/// What lies in the queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// There may be others.
+    pub more: bool,
+}
+
+/// What a replay did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Letters whose message was sent again.
+    pub sent: usize,
+    /// Letters that were seen and not selected, or not to be sent by this command.
+    pub left: usize,
+    /// Records that never were a message: correct them at their source, then delete them.
+    pub malformed: usize,
+    /// Letters for functions that have no queue.
+    pub no_queue: usize,
+    /// Selected ids that were not found.
+    pub missing: Vec<String>,
+    /// There may be others.
+    pub more: bool,
+}
+
+/// What a deletion did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Letters that are gone.
+    pub deleted: usize,
+    /// Ids that were not found.
+    pub missing: Vec<String>,
+    /// There may be others.
+    pub more: bool,
+}
+
+impl Selection {
+    fn names(&self, id: &str, letter: &DeadLetter) -> bool {
+        let by_id = self.ids.as_ref().is_none_or(|ids| ids.contains(id));
+        by_id && self.function.as_ref().is_none_or(|function| letter.envelope.to.function() == function)
+    }
+}
+
+impl DeadLetterQueue {
+    /// Up to `max` letters, as many as there is time for. Without `payloads` an envelope has no messages and a malformed record no
+    /// content. Nothing changes.
+    ///
+    /// # Errors
+    /// [`PortError`] if the queue fails.
+    pub async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+        let mut pass = Pass::new(self, deadline);
+        let listed = list(&mut pass, max, payloads, deadline).await;
+        pass.end().await;
+        listed
+    }
+
+    /// Sends the messages of up to `max` letters again, each as a new envelope, and deletes the letters; stops at `deadline`. They go
+    /// in the order in which they were parked. A letter whose deletion fails is sent again under the same new id by the next
+    /// replay: its message still takes effect once.
+    ///
+    /// # Errors
+    /// The first [`PortError`], after all others were tried; what was sent stays sent.
+    pub async fn replay(
+        &self,
+        queues: &SqsQueues,
+        selection: &Selection,
+        max: usize,
+        deadline: Timestamp,
+    ) -> Result<Replayed, PortError> {
+        let mut pass = Pass::new(self, deadline);
+        let replayed = replay(&mut pass, queues, selection, max, deadline).await;
+        pass.end().await;
+        replayed
+    }
+
+    /// Deletes the letters with these ids, and all malformed records if that is asked for.
+    ///
+    /// # Errors
+    /// [`PortError`] if the queue fails; what was deleted is gone.
+    pub async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+        let mut pass = Pass::new(self, deadline);
+        let deleted = delete(&mut pass, ids, malformed, deadline).await;
+        pass.end().await;
+        deleted
+    }
+}
+
+async fn list(pass: &mut Pass<'_>, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+    let (mut listed, mut bytes) = (Listed { more: true, ..Listed::default() }, 0);
+    'pages: while listed.entries.len() < max && SystemClock::time() < deadline {
+        let Some(page) = pass.page().await? else {
+            listed.more = false;
+            break;
+        };
+        for Found { id, letter, bytes: whole, .. } in page {
+            let letter = if payloads { letter } else { letter.map(without_payload) };
+            bytes += if payloads { whole } else { letter.as_ref().map_or(whole.min(1_000), size) };
+            if listed.entries.len() == max || bytes > MAX_LISTED_BYTES {
+                break 'pages;
+            }
+            listed.entries.push(Entry { id, letter });
+        }
+    }
+    listed.entries.sort_by_key(|entry| entry.letter.as_ref().map_or(Timestamp::ZERO, Letter::at));
+    Ok(listed)
+}
+
+async fn replay(
+    pass: &mut Pass<'_>,
+    queues: &SqsQueues,
+    selection: &Selection,
+    max: usize,
+    deadline: Timestamp,
+) -> Result<Replayed, PortError> {
+    let mut replayed = Replayed { more: true, ..Replayed::default() };
+    let mut missing = selection.ids.clone().unwrap_or_default();
+    let (mut chosen, mut bytes) = (Vec::new(), 0);
+    // Looking takes half of the time at most.
+    let look_until = deadline.minus(deadline.since(SystemClock::time()) / 2);
+    while chosen.len() < max && bytes < MAX_HELD_BYTES && SystemClock::time() < look_until {
+        let Some(page) = pass.page().await? else {
+            replayed.more = false;
+            break;
+        };
+        for Found { id, letter, bytes: whole, receipt } in page {
+            missing.remove(&id);
+            match letter {
+                Ok(Letter::Dead(letter)) if !selection.names(&id, &letter) => replayed.left += 1,
+                Ok(Letter::Dead(letter)) if !queues.has_queue(&letter.envelope.to) => replayed.no_queue += 1,
+                Ok(Letter::Dead(letter)) => {
+                    bytes += whole;
+                    chosen.push((letter, receipt));
+                }
+                Ok(Letter::Malformed(_)) => replayed.malformed += 1,
+                Err(error) => {
+                    tracing::warn!(error, "a message among the dead letters is none and stays there");
+                    replayed.left += 1;
+                }
+            }
+        }
+    }
+    chosen.sort_by_key(|(letter, _)| letter.at);
+    replayed.left += chosen.len().saturating_sub(max);
+    chosen.truncate(max);
+    replayed.missing = missing.into_iter().collect();
+    send(pass, queues, chosen, deadline, replayed).await
+}
+
+async fn send(
+    pass: &mut Pass<'_>,
+    queues: &SqsQueues,
+    chosen: Vec<(Box<DeadLetter>, String)>,
+    deadline: Timestamp,
+    mut replayed: Replayed,
+) -> Result<Replayed, PortError> {
+    let (mut result, mut failed) = (Ok(()), HashSet::<Address>::new());
+    for (letter, receipt) in chosen {
+        let DeadLetter { id, envelope, .. } = *letter;
+        // Behind one that failed, an address's order would be lost.
+        if failed.contains(&envelope.to) || SystemClock::time() >= deadline {
+            replayed.left += 1;
+            continue;
+        }
+        let again = Envelope { id: EnvelopeId::of_replay(id, 0), sent_at: SystemClock::time(), keyed: true, hops: 0, ..envelope };
+        if let Err(error) = queues.send(&[&again]).await.into_iter().collect::<Result<(), _>>() {
+            tracing::warn!(error = chain(&error), "a dead letter could not be sent again");
+            failed.insert(again.to);
+            result = result.and(Err(error));
+            continue;
+        }
+        replayed.sent += 1;
+        result = result.and(pass.delete(&receipt).await);
+    }
+    result.map(|()| replayed)
+}
+
+async fn delete(pass: &mut Pass<'_>, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+    let mut deleted = Deleted { more: true, ..Deleted::default() };
+    let mut missing = ids.clone();
+    while SystemClock::time() < deadline {
+        let Some(page) = pass.page().await? else {
+            deleted.more = false;
+            break;
+        };
+        for Found { id, letter, receipt, .. } in page {
+            if ids.contains(&id) || malformed && matches!(letter, Ok(Letter::Malformed(_))) {
+                pass.delete(&receipt).await?;
+                missing.remove(&id);
+                deleted.deleted += 1;
+            }
+        }
+    }
+    deleted.missing = missing.into_iter().collect();
+    Ok(deleted)
+}
+
+fn without_payload(letter: Letter) -> Letter {
+    match letter {
+        Letter::Dead(mut letter) => {
+            letter.envelope.messages.clear();
+            Letter::Dead(letter)
+        }
+        Letter::Malformed(mut record) => {
+            record.raw.clear();
+            Letter::Malformed(record)
+        }
+    }
+}
+
+fn size(letter: &Letter) -> usize {
+    match letter {
+        Letter::Dead(letter) => letter_to_json(letter).len(),
+        Letter::Malformed(record) => malformed_to_json(record).len(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Dead letters as JSON, for people who look. The local host's `dead-letters list --json` has the same keys.
+
+use serde_json::{Value, json};
+use statefun_aws::dead_letters::{Deleted, Entry, Listed, Replayed};
+use statefun_core::{
+    DeadLetter, Reason,
+    stored::{Letter, MalformedRecord},
+};
+
+/// What lies there. `payloads`: with envelopes in their wire form and records as they were read.
+pub(super) fn listed(listed: &Listed, payloads: bool) -> Value {
+    let letters: Vec<_> = listed.entries.iter().map(|entry| letter(entry, payloads)).collect();
+    json!({"letters": letters, "more": listed.more})
+}
+
+pub(super) fn replayed(replayed: &Replayed) -> Value {
+    let Replayed { sent, left, malformed, no_queue, missing, more } = replayed;
+    json!({"sent": sent, "left": left, "malformed": malformed, "no_queue": no_queue, "missing": missing, "more": more})
+}
+
+pub(super) fn deleted(deleted: &Deleted) -> Value {
+    let Deleted { deleted, missing, more } = deleted;
+    json!({"deleted": deleted, "missing": missing, "more": more})
+}
+
+fn letter(entry: &Entry, payloads: bool) -> Value {
+    let (kind, mut view, payload) = match &entry.letter {
+        Ok(Letter::Dead(letter)) => ("message", message(letter), Some(("envelope", wire(letter)))),
+        Ok(Letter::Malformed(record)) => ("malformed", malformed(record), Some(("raw", record.raw.clone().into()))),
+        Err(error) => ("unreadable", json!({ "error": error }), None),
+    };
+    if let Value::Object(view) = &mut view {
+        view.insert("id".to_owned(), entry.id.clone().into());
+        view.insert("kind".to_owned(), kind.into());
+        let payload = payload.filter(|_| payloads);
+        view.extend(payload.map(|(name, payload)| (name.to_owned(), payload)));
+    }
+    view
+}
+
+fn message(letter: &DeadLetter) -> Value {
+    let DeadLetter { at, reason, error, attempts, envelope, .. } = letter;
+    json!({
+        "at_ms": at.0, "reason": reason.to_string(), "error": error, "attempts": attempts, "to": envelope.to.to_string(),
+    })
+}
+
+fn malformed(record: &MalformedRecord) -> Value {
+    let MalformedRecord { at, source, position, reason, .. } = record;
+    let kind = Reason::Malformed.to_string();
+    json!({"at_ms": at.0, "reason": kind, "error": reason, "attempts": 0, "source": source, "position": position})
+}
+
+fn wire(letter: &DeadLetter) -> Value {
+    // It was written a moment ago: it can be read.
+    serde_json::from_str(&letter.envelope.to_wire()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue};
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_letter() {
+        let record = MalformedRecord::new(Timestamp(7), "orders", "17", "no key", b"secret", 100);
+        let message = TypedValue::of(&"secret".to_owned()).unwrap();
+        let envelope = Envelope {
+            id: EnvelopeId([1; 16]),
+            to: Address::parse("a/b/c").unwrap(),
+            from: None,
+            sent_at: Timestamp(1),
+            keyed: false,
+            hops: 0,
+            trace: None,
+            messages: vec![message],
+        };
+        let (id, at, reason) = (EnvelopeId([2; 16]), Timestamp(8), Reason::Exhausted);
+        let dead = DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope };
+        assert_eq!(dead.envelope.to.function(), &TypeName::from_static("a/b"));
+        let entry = |id: &str, letter| Entry { id: id.to_owned(), letter };
+        let entries = vec![
+            entry("x", Ok(Letter::Malformed(record))),
+            entry("y", Ok(Letter::Dead(Box::new(dead)))),
+            entry("z", Err("it is no JSON".to_owned())),
+        ];
+        let all = Listed { entries, more: true };
+        let without = listed(&all, false);
+        let expected = json!({"more": true, "letters": [
+            {"id": "x", "kind": "malformed", "at_ms": 7, "reason": "malformed", "error": "no key", "attempts": 0, "source": "orders",
+             "position": "17"},
+            {"id": "y", "kind": "message", "at_ms": 8, "reason": "exhausted", "error": "it failed", "attempts": 5, "to": "a/b/c"},
+            {"id": "z", "kind": "unreadable", "error": "it is no JSON"},
+        ]});
+        assert_eq!(without, expected);
+        let with = listed(&all, true);
+        assert_eq!(with["letters"][0]["raw"], "secret");
+        assert_eq!(with["letters"][1]["envelope"]["to"], "a/b/c");
+    }
+}
