@@ -1,6 +1,9 @@
 //! The end-to-end suite: installs the emulator, builds the Lambdas for this machine, and runs the suite.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     emulator::EMULATOR,
@@ -19,6 +22,12 @@ pub(crate) fn cost(json: Option<PathBuf>) -> Result<(), String> {
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     build()?;
     suite(args)
+}
+
+/// Deploys what `sam build` made to the emulator, with the real SAM CLI.
+pub(crate) fn deploy(sam: &Path, architecture: &str) -> Result<(), String> {
+    build()?;
+    suite(&[format!("--sam={}", sam.display()), format!("--architecture={architecture}")])
 }
 
 /// As the tests are built: the dependencies are there already, and arithmetic is checked. `cargo xtask sam` builds the release.

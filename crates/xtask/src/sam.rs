@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    cold_start,
+    cold_start, e2e,
     emulator::{LINT, SAM, path_with},
     run::{part, root},
 };
@@ -17,7 +17,7 @@ pub(crate) fn lint() -> Result<(), String> {
     run(Command::new(LINT.install()?.join("cfn-lint")).arg("template.yaml"))
 }
 
-/// Checks the template with the SAM CLI, builds everything, and prints what would be uploaded.
+/// Checks the template with the SAM CLI, builds everything, prints what would be uploaded, and deploys it to the emulator.
 pub(crate) fn build(architecture: &str) -> Result<(), String> {
     let tools = SAM.install()?;
     let sam = |args: &[&str]| {
@@ -33,9 +33,10 @@ pub(crate) fn build(architecture: &str) -> Result<(), String> {
     sizes(&built, &tools.join("python"))?;
     if architecture.replace("arm64", "aarch64") != std::env::consts::ARCH {
         println!("cold starts are not measured: this machine runs {}, not {architecture}", std::env::consts::ARCH);
-        return Ok(());
+    } else {
+        part("cold starts", || built.iter().try_for_each(|folder| cold_start::measure(folder)))?;
     }
-    part("cold starts", || built.iter().try_for_each(|folder| cold_start::measure(folder)))
+    part("sam deploy, to the emulator", || e2e::deploy(&tools.join("sam"), architecture))
 }
 
 fn folders(built: &Path) -> Result<Vec<PathBuf>, String> {

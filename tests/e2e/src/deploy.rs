@@ -8,7 +8,7 @@ use std::{
 };
 
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     http::{Http, elements},
@@ -47,7 +47,7 @@ pub(crate) struct Stack {
 }
 
 /// The stack of an account. Its name is in those of the Lambdas, and the emulator stops all Lambdas of a name, whosever they are.
-fn stack_name(http: &Http) -> String {
+pub(crate) fn stack_name(http: &Http) -> String {
     format!("e2e-{}", http.account())
 }
 
@@ -74,18 +74,10 @@ impl Packages {
         let text = |path: PathBuf| std::fs::read_to_string(&path).map_err(|error| Problem::from(error).during(path.display()));
         std::fs::write(&module, text(workspace.join("infra/module.yaml"))? + "---\n" + &text(own.join("module.yaml"))?)?;
 
-        let pack = |template: PathBuf, names: &[&str]| -> Result<Value> {
-            let mut command = Command::new(python);
-            command.arg(workspace.join("tests/e2e/src/package.py")).arg(template).arg(&module).arg(binaries).arg(zips.path());
-            let output = command.args(names).stderr(Stdio::inherit()).output()?;
-            if !output.status.success() {
-                return Err(Problem::new(format!("the packages cannot be built: {}", output.status)));
-            }
-            Ok(serde_json::from_slice(&output.stdout)?)
-        };
-        let binaries = ["router-lambda", "greeter", "shopping-cart", "flights", "flights-router", "e2e-functions"];
-        let mut template = pack(workspace.join("template.yaml"), &binaries)?;
-        let own = pack(own.join("template.yaml"), &[])?;
+        let pack = [&module, binaries, zips.path()];
+        let names = ["router-lambda", "greeter", "shopping-cart", "flights", "flights-router", "e2e-functions"];
+        let mut template = package(python, workspace, &workspace.join("template.yaml"), &pack, &names)?;
+        let own = read(python, workspace, &own.join("template.yaml"))?;
         template["Own"] = own["Resources"].clone();
         Ok(Self { template, zips })
     }
@@ -118,7 +110,24 @@ impl Packages {
     }
 }
 
-async fn describe(http: &Http) -> Result<Stack> {
+/// Reads a template; packs binaries on the way: the module, where binaries and zips are, and which.
+fn package(python: &Path, workspace: &Path, template: &Path, pack: &[&Path; 3], names: &[&str]) -> Result<Value> {
+    let mut command = Command::new(python);
+    command.arg(workspace.join("tests/e2e/src/package.py")).arg(template).args(pack).args(names);
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(Problem::new(format!("{} cannot be read or packed: {}", template.display(), output.status)));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Reads a template.
+pub(crate) fn read(python: &Path, workspace: &Path, template: &Path) -> Result<Value> {
+    package(python, workspace, template, &[Path::new(""); 3], &[])
+}
+
+/// The account's stack, if it is complete.
+pub(crate) async fn describe(http: &Http) -> Result<Stack> {
     let name = stack_name(http);
     let parameters = [("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
     let reply = http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await?;
@@ -138,6 +147,22 @@ fn functions(template: &Value) -> impl Iterator<Item = (&String, &Value)> {
     resources.filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
 }
 
+/// Leaves out, or replaces, what the emulator does not know; returns the resources.
+pub(crate) fn fit(template: &mut Value) -> Result<&mut Map<String, Value>> {
+    let resources = template["Resources"].as_object_mut().ok_or_else(|| Problem::new("the template has no resources"))?;
+    // Alarms that calculate.
+    resources
+        .retain(|_, resource| resource["Type"] != "AWS::CloudWatch::Alarm" || resource["Properties"].get("Metrics").is_none());
+    // It takes a parameter for a text, which it cannot compare with a number.
+    let events = resources.values_mut().filter_map(|resource| resource.pointer_mut("/Properties/Events")?.as_object_mut());
+    for event in events.flat_map(|events| events.values_mut()) {
+        if let Some(scaling) = event["Properties"].get_mut("ScalingConfig") {
+            scaling["MaximumConcurrency"] = CONCURRENCY.into();
+        }
+    }
+    Ok(resources)
+}
+
 /// The template as it is deployed: with packages in place of sources, and with what the scenario needs otherwise.
 fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value> {
     let root = template.as_object_mut().ok_or_else(|| Problem::new("template.yaml is no template"))?;
@@ -150,13 +175,7 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
     if let Some(timeout) = changes.timeout {
         template["Globals"]["Function"]["Timeout"] = timeout.into();
     }
-    let Some(resources) = template["Resources"].as_object_mut() else {
-        return Err(Problem::new("template.yaml has no resources"));
-    };
-    // The emulator knows no alarms that calculate.
-    resources
-        .retain(|_, resource| resource["Type"] != "AWS::CloudWatch::Alarm" || resource["Properties"].get("Metrics").is_none());
-    for (id, resource) in resources {
+    for (id, resource) in fit(&mut template)? {
         let hides = resource["Type"] == "AWS::SQS::Queue" && resource["Properties"].get("VisibilityTimeout").is_some();
         if let (true, Some(visibility)) = (hides, changes.visibility) {
             resource["Properties"]["VisibilityTimeout"] = visibility.into();
@@ -167,12 +186,6 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
         if resource["Type"] == "AWS::Serverless::Function" {
             if let Some(function) = resource.as_object_mut() {
                 function.remove("Metadata");
-            }
-            // The emulator takes a parameter for a text, which it cannot compare with a number.
-            for (_, event) in resource["Properties"]["Events"].as_object_mut().into_iter().flatten() {
-                if let Some(scaling) = event["Properties"].get_mut("ScalingConfig") {
-                    scaling["MaximumConcurrency"] = CONCURRENCY.into();
-                }
             }
             resource["Properties"]["CodeUri"] = json!({"Bucket": bucket, "Key": format!("{}.zip", kebab_case(id))});
             if let Some(events) = resource["Properties"]["Events"].as_object_mut() {

@@ -12,6 +12,7 @@ mod faults;
 mod http;
 mod problem;
 mod proxy;
+mod sam;
 mod scenarios;
 mod stream;
 mod task;
@@ -33,6 +34,7 @@ use faults::Faults;
 use http::Http;
 use problem::{Problem, Result};
 use proxy::Proxy;
+use sam::Sam;
 use scenarios::{ALL, Scenario};
 use world::Setting;
 
@@ -68,6 +70,12 @@ struct Args {
     /// Write the cost report here too, as JSON
     #[arg(long, requires = "cost")]
     json: Option<PathBuf>,
+    /// Deploy what `sam build` made instead, with this SAM CLI
+    #[arg(long, requires = "architecture")]
+    sam: Option<PathBuf>,
+    /// What `sam build` built for: arm64 or x86_64
+    #[arg(long)]
+    architecture: Option<String>,
     /// Scenarios at a time
     #[arg(long, default_value_t = 3)]
     jobs: usize,
@@ -106,10 +114,18 @@ fn run(args: &Args, seed: u64) -> Result<()> {
     runtime.block_on(async {
         emulator.ready().await?;
         tokio::select! {
-            result = all(args, &setting) => result,
+            result = chosen(args, &setting) => result,
             _ = tokio::signal::ctrl_c() => Err(Problem::new("interrupted")),
         }
     })
+}
+
+async fn chosen(args: &Args, setting: &Setting) -> Result<()> {
+    let (Some(program), Some(architecture)) = (args.sam.clone(), args.architecture.clone()) else {
+        return all(args, setting).await;
+    };
+    println!("{}", Sam { program, architecture }.run(setting).await?);
+    Ok(())
 }
 
 /// All scenarios, some at a time; a line for each. The emulator is one process: more at a time would only wait for it.

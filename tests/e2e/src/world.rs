@@ -58,6 +58,12 @@ impl World {
     pub(crate) async fn deploy(setting: &Setting, account: &str, changes: &Changes) -> Result<Self> {
         let http = Http::new(&setting.endpoint, account);
         let stack = setting.packages.deploy(&http, changes).await.map_err(|problem| problem.during("deploying"))?;
+        Self::of(setting, account, stack).await
+    }
+
+    /// A stack that is there.
+    pub(crate) async fn of(setting: &Setting, account: &str, stack: Stack) -> Result<Self> {
+        let http = Http::new(&setting.endpoint, account);
         let clients = Clients::for_endpoint(&setting.endpoint, REGION, account).await;
         let (account, faults) = (account.to_owned(), setting.faults.clone());
         Ok(Self { account, http, clients, stack, faults, folder: tempfile::tempdir()? })

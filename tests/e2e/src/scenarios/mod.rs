@@ -34,6 +34,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "refusals", run: |setting, account| Box::pin(outages::refusals(setting, account)) },
     Scenario { name: "redrive", run: |setting, account| Box::pin(outages::redrive(setting, account)) },
     Scenario { name: "missed-wake-ups", run: |setting, account| Box::pin(outages::missed_wake_ups(setting, account)) },
+    Scenario { name: "timers-with-faults", run: |setting, account| Box::pin(outages::faulty_timers(setting, account)) },
     Scenario { name: "flights", run: |setting, account| Box::pin(flights::plain(setting, account)) },
     Scenario { name: "flights-with-faults", run: |setting, account| Box::pin(flights::faulty(setting, account)) },
 ];

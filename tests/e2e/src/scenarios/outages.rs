@@ -175,6 +175,38 @@ pub(super) async fn missed_wake_ups(setting: &Setting, account: &str) -> Result<
     Ok("1 timer fired and 1 armed by the sweep, 1 unreadable row told".to_owned())
 }
 
+/// Delayed messages while calls fail before and after they take effect, and batches in part: each comes once, and no row stays.
+pub(super) async fn faulty_timers(setting: &Setting, account: &str) -> Result<String> {
+    const WORKERS: u64 = 8;
+    let world = World::deploy(setting, account, &CHANGES).await?;
+    let rules = [
+        ("dynamodb", STORE, Fault::Throttle),
+        ("dynamodb", STORE, Fault::LoseAnswer),
+        ("sqs", &["SendMessageBatch"], Fault::Fail),
+        ("sqs", &["SendMessageBatch"], Fault::FailEntries),
+        ("sqs", &["SendMessageBatch"], Fault::LoseAnswer),
+    ];
+    world.faults.add(rules.map(|(service, actions, fault)| {
+        let account = account.to_owned();
+        Rule { account, service, actions, fault, probability: 0.15 }
+    }));
+    for number in 0..WORKERS {
+        tell(&world, &format!("w{number}"), number, Act::Later(WORKERS + number, 1_000 + 100 * number)).await?;
+    }
+    for number in 0..WORKERS {
+        noted(&world, &format!("w{number}"), &[number, WORKERS + number]).await?;
+    }
+    let struck: u64 = world.faults.struck(account).values().sum();
+    world.faults.clear(account);
+    until("timers' rows stay", LIMIT, async || same("rows", &world.items("timers#").await?.len(), &0)).await?;
+    finished(&world).await?;
+    for number in 0..WORKERS {
+        noted(&world, &format!("w{number}"), &[number, WORKERS + number]).await?;
+    }
+    parked(&world, &[]).await?;
+    Ok(format!("{WORKERS} delayed messages came once, {struck} faults"))
+}
+
 /// What a sweep fired, and what it armed.
 async fn sweep(world: &World) -> Result<(u64, u64)> {
     let answer = world.operate(&json!({"statefun": "sweep"})).await?;
