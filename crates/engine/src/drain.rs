@@ -2,8 +2,12 @@
 
 use std::collections::HashSet;
 
-use futures_util::{StreamExt, future::join4, stream};
-use statefun_core::{Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join4},
+    stream,
+};
+use statefun_core::{Address, Effect, EgressRecord, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
 
 use crate::{
     engine::Engine,
@@ -38,7 +42,7 @@ impl Progress {
 }
 
 /// An entry of an outbox by its place.
-type Placed<'a, T> = (usize, &'a T);
+type Placed<T> = (usize, T);
 
 impl Engine {
     /// Sends entries, [`drain_at_once`](crate::Config::drain_at_once) of a kind at a time, and begins nothing after `until` but the first
@@ -58,14 +62,14 @@ impl Engine {
             self.drain_sends(sends, until),
             self.drain_timers(timers, cancels, until),
             self.drain_egress(records, until),
-            self.drain_letters(letters, until),
+            self.write_all(Progress::default(), letters, until, |letter| self.ports.dead_letters.park(letter)),
         )
         .await;
         sends.and(timers).and(records).and(letters)
     }
 
     /// One envelope per address and call; a further one for the same address only after the one before was accepted.
-    async fn drain_sends(&self, mut envelopes: Vec<Placed<'_, Envelope>>, until: Timestamp) -> Progress {
+    async fn drain_sends(&self, mut envelopes: Vec<Placed<&Envelope>>, until: Timestamp) -> Progress {
         let mut progress = Progress::default();
         while !envelopes.is_empty() {
             let mut taken: HashSet<&Address> = HashSet::new();
@@ -87,31 +91,37 @@ impl Engine {
     /// Timers have no order, but one that is scheduled and cancelled in one outbox is cancelled in the end.
     async fn drain_timers(
         &self,
-        scheduled: Vec<Placed<'_, Timer>>,
-        cancelled: Vec<(usize, (EnvelopeId, Timestamp))>,
+        scheduled: Vec<Placed<&Timer>>,
+        cancelled: Vec<Placed<(EnvelopeId, Timestamp)>>,
         until: Timestamp,
     ) -> Progress {
-        let (timers, mut progress) = (&self.ports.timers, Progress::default());
-        for chunk in scheduled.chunks(self.config.drain_at_once) {
+        let timers = &self.ports.timers;
+        let progress = self.write_all(Progress::default(), scheduled, until, |timer| timers.schedule(timer)).await;
+        self.write_all(progress, cancelled, until, |(timer, due)| timers.remove(timer, due)).await
+    }
+
+    /// Makes a call for each entry, in any order.
+    async fn write_all<'a, T: Copy>(
+        &self,
+        mut progress: Progress,
+        entries: Vec<Placed<T>>,
+        until: Timestamp,
+        call: impl Fn(T) -> BoxFuture<'a, Result<(), PortError>>,
+    ) -> Progress {
+        for chunk in entries.chunks(self.config.drain_at_once) {
             if self.must_stop(&progress, until) {
-                return progress;
+                break;
             }
-            let calls = chunk.iter().map(|(_, timer)| timers.schedule(timer)).collect();
-            let places = chunk.iter().map(|(place, _)| *place);
-            at_once(places, calls, &mut progress).await;
-        }
-        for chunk in cancelled.chunks(self.config.drain_at_once) {
-            if self.must_stop(&progress, until) {
-                return progress;
+            let calls: Vec<_> = chunk.iter().map(|(_, entry)| call(*entry)).collect();
+            let results: Vec<_> = stream::iter(calls).buffered(WRITES_AT_ONCE).collect().await;
+            for ((place, _), result) in chunk.iter().zip(results) {
+                progress.note(*place, result);
             }
-            let calls = chunk.iter().map(|(_, (timer, due))| timers.remove(*timer, *due)).collect();
-            let places = chunk.iter().map(|(place, _)| *place);
-            at_once(places, calls, &mut progress).await;
         }
         progress
     }
 
-    async fn drain_egress(&self, records: Vec<Placed<'_, EgressRecord>>, until: Timestamp) -> Progress {
+    async fn drain_egress(&self, records: Vec<Placed<&EgressRecord>>, until: Timestamp) -> Progress {
         let mut progress = Progress::default();
         for chunk in records.chunks(self.config.drain_at_once) {
             if self.must_stop(&progress, until) {
@@ -121,18 +131,6 @@ impl Engine {
             for ((place, _), result) in chunk.iter().zip(self.ports.egress.emit(&records).await) {
                 progress.note(*place, result);
             }
-        }
-        progress
-    }
-
-    async fn drain_letters(&self, letters: Vec<Placed<'_, DeadLetter>>, until: Timestamp) -> Progress {
-        let mut progress = Progress::default();
-        for chunk in letters.chunks(self.config.drain_at_once) {
-            if self.must_stop(&progress, until) {
-                return progress;
-            }
-            let calls = chunk.iter().map(|(_, letter)| self.ports.dead_letters.park(letter)).collect();
-            at_once(chunk.iter().map(|(place, _)| *place), calls, &mut progress).await;
         }
         progress
     }
@@ -165,15 +163,4 @@ impl Engine {
 
 async fn send(queue: &dyn EnvelopeQueue, envelope: &Envelope) -> Result<(), PortError> {
     queue.send(&[envelope]).await.into_iter().collect()
-}
-
-async fn at_once(
-    places: impl Iterator<Item = usize>,
-    calls: Vec<impl Future<Output = Result<(), PortError>>>,
-    progress: &mut Progress,
-) {
-    let results: Vec<_> = stream::iter(calls).buffered(WRITES_AT_ONCE).collect().await;
-    for (place, result) in places.zip(results) {
-        progress.note(place, result);
-    }
 }
