@@ -28,6 +28,7 @@ use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
 pub use table::create_table;
 
 use crate::{
+    backend::SystemClock,
     batcher::InFlight,
     calls::Calls,
     clients::Clients,
@@ -77,12 +78,15 @@ impl DynamoStore {
 }
 
 impl DynamoStore {
-    /// Which of these ids of producers' keys are spilled: each has an item of its own.
+    /// Which of these ids of producers' keys are spilled: each has an item of its own. What is past its time counts no more, whenever
+    /// DynamoDB deletes it (that may take days): by then the key may be used anew.
     async fn spilled_keys(&self, address: &Address, ids: Vec<EnvelopeId>) -> Result<Vec<EnvelopeId>, PortError> {
         let looks = ids.into_iter().map(|id| async move {
             let key = keys::keyed(id);
             let page = self.range(address, key.clone(), key).next("spilled").await?;
-            Ok(page.is_some_and(|items| !items.is_empty()).then_some(id))
+            let item = page.into_iter().flatten().next();
+            let expires = item.and_then(|item| record::number_of(&item, keys::TTL).ok().flatten());
+            Ok(expires.is_some_and(|expires| expires > SystemClock::time().0 / 1_000).then_some(id))
         });
         let found: Vec<Option<EnvelopeId>> = try_join_all(looks).await?;
         Ok(found.into_iter().flatten().collect())

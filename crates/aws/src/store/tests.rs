@@ -156,9 +156,10 @@ async fn ids_of_producers_keys_have_items_of_their_own() {
     assert!(sorts.len() == 2 && sorts[0] == format!("k#{key}") && sorts[1].starts_with("s#"), "{sorts:?}");
     assert_eq!(asked[2].0, "UpdateItem", "after both");
 
-    let there = format!(r#"{{"Items":[{{"pk":{{"S":"a/b/c"}},"sk":{{"S":"k#{key}"}}}}]}}"#);
-    let (store, script) = self::store([Some((200, there)), Some((200, r#"{"Items":[]}"#.to_owned()))]);
-    let other = EnvelopeId([3; 16]).keyed();
-    assert_eq!(store.spilled(&address(), &[key, other], Timestamp::ZERO).await.unwrap(), [key]);
-    assert_eq!(script.asked().len(), 2, "no segments were read");
+    let until = |seconds: u64| Some((200, format!(r#"{{"Items":[{{"sk":{{"S":"k#{key}"}},"ttl":{{"N":"{seconds}"}}}}]}}"#)));
+    let now = crate::SystemClock::time().0 / 1_000;
+    let (store, script) = self::store([until(now + 60), until(now - 60), Some((200, r#"{"Items":[]}"#.to_owned()))]);
+    let (late, other) = (EnvelopeId([3; 16]).keyed(), EnvelopeId([4; 16]).keyed());
+    assert_eq!(store.spilled(&address(), &[key, late, other], Timestamp::ZERO).await.unwrap(), [key]);
+    assert_eq!(script.asked().len(), 3, "no segments were read");
 }
