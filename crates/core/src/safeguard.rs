@@ -48,11 +48,13 @@ pub enum Safeguard {
     TimerDeleteLast,
     /// A message beyond the hop limit is refused.
     HopLimit,
+    /// After a lost reply a failed condition is a success only if what was found is the commit's own epoch and version.
+    OwnCommit,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -75,6 +77,7 @@ impl Safeguard {
         Self::Partial,
         Self::TimerDeleteLast,
         Self::HopLimit,
+        Self::OwnCommit,
     ];
 }
 

@@ -1,6 +1,7 @@
 //! The engine: runs the protocol of `docs/protocol.md` over small [`ports`]. It decides nothing by itself that
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
+pub mod backend;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;

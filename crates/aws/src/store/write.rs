@@ -1,7 +1,6 @@
-//! Writing a commit, and telling from an answer whether it took effect.
+//! Writing a commit: one try of it, and what DynamoDB's answer to it means. The engine repeats it.
 
-use std::time::Duration;
-
+use async_trait::async_trait;
 use aws_sdk_dynamodb::{
     config::retry::RetryConfig,
     error::SdkError,
@@ -11,8 +10,11 @@ use aws_sdk_dynamodb::{
     },
 };
 use futures_util::future::try_join_all;
-use statefun_core::{Address, Commit, Held};
-use statefun_engine::ports::{Committed, PortError, PortErrorKind};
+use statefun_core::{Address, Commit, Held, Safeguards};
+use statefun_engine::{
+    backend::{ConditionalWrite, Tried, commit_with_retries},
+    ports::{Committed, PortError, PortErrorKind},
+};
 
 use super::{
     DynamoStore, UNCHANGED,
@@ -25,21 +27,30 @@ use crate::{
     error::{kind_of_code, port_error},
 };
 
-/// Tries of one commit before the batch is given back to its queue.
-const TRIES: u32 = 3;
-/// The pause after the first; it doubles.
-const PAUSE: Duration = Duration::from_millis(40);
+/// A commit and its writes.
+struct Prepared<'a> {
+    store: &'a DynamoStore,
+    commit: &'a Commit,
+    writes: Writes,
+}
 
-/// What one try came to.
-enum Tried {
-    Written,
-    /// The condition failed; this is the item that was found, if it was told.
-    Conflict(Option<Item>),
+#[async_trait]
+impl ConditionalWrite for Prepared<'_> {
+    async fn put_first(&self) -> Result<(), PortError> {
+        try_join_all(self.writes.first.iter().map(|item| self.store.put(item.clone()))).await?;
+        Ok(())
+    }
+
+    async fn try_commit(&self, token: &str) -> Result<Tried, PortError> {
+        match self.writes.puts.is_empty() {
+            true => self.store.update(self.commit, &self.writes).await,
+            false => self.store.transact(self.commit, &self.writes, token).await,
+        }
+    }
 }
 
 impl DynamoStore {
-    /// Writes the commit, trying a few times. The SDK must not repeat it by itself: after a lost reply the condition fails
-    /// *because* the write took effect, and only the version found tells that from being fenced.
+    /// Writes the commit, trying a few times.
     pub(super) async fn write(&self, commit: &Commit) -> Result<Committed, PortError> {
         let writes = Writes::of(commit, SystemClock::time().0 / 1_000);
         if writes.puts.len() >= MAX_ACTIONS {
@@ -47,28 +58,12 @@ impl DynamoStore {
                 format!("the commit has {} items beside its record, a transaction takes {MAX_ACTIONS}", writes.puts.len());
             return Err(PortError::new("commit", PortErrorKind::Refused, problem));
         }
-        let puts = writes.first.iter().map(|item| self.put_first(item.clone()));
-        try_join_all(puts).await?;
         let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let mut unsure = false;
-        for attempt in 1.. {
-            let tried = match writes.puts.is_empty() {
-                true => self.update(commit, &writes).await,
-                false => self.transact(commit, &writes, &token).await,
-            };
-            match tried {
-                Ok(Tried::Written) => return Ok(Committed::Stored),
-                Ok(Tried::Conflict(found)) if unsure && is_ours(commit, found.as_ref()) => return Ok(Committed::Stored),
-                Ok(Tried::Conflict(_)) => return Ok(Committed::Fenced),
-                Err(error) if error.kind == PortErrorKind::Refused || attempt == TRIES => return Err(error),
-                Err(error) => unsure |= error.kind == PortErrorKind::Unavailable,
-            }
-            tokio::time::sleep(PAUSE * (1 << (attempt - 1))).await;
-        }
-        unreachable!("the last try returns")
+        let write = Prepared { store: self, commit, writes };
+        commit_with_retries(&write, commit.record.held(), &token, &SystemClock, Safeguards::default()).await
     }
 
-    async fn put_first(&self, item: Item) -> Result<(), PortError> {
+    async fn put(&self, item: Item) -> Result<(), PortError> {
         let request = self.client.put_item().table_name(&*self.table).set_item(Some(item));
         let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
         let output = output.map_err(|error| port_error("commit", error))?;
@@ -76,6 +71,8 @@ impl DynamoStore {
         Ok(())
     }
 
+    /// The SDK must not repeat this by itself: after a lost reply the condition fails *because* the write took effect, and nobody
+    /// would know of that write.
     async fn update(&self, commit: &Commit, writes: &Writes) -> Result<Tried, PortError> {
         let update = &writes.update;
         let mut request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(&commit.address)));
@@ -96,7 +93,7 @@ impl DynamoStore {
                 Ok(Tried::Written)
             }
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => match error.into_err() {
-                UpdateItemError::ConditionalCheckFailedException(failed) => Ok(Tried::Conflict(failed.item)),
+                UpdateItemError::ConditionalCheckFailedException(failed) => Ok(conflict(failed.item.as_ref())),
                 _ => Ok(Tried::Conflict(None)),
             },
             Err(error) => Err(port_error("commit", error)),
@@ -158,19 +155,19 @@ fn guard(expect: Held) -> [(&'static str, aws_sdk_dynamodb::types::AttributeValu
     [(":epoch", number(expect.epoch)), (":version", number(expect.version))]
 }
 
-/// Whether the item that was found is what this commit makes: one holder of an epoch makes each of its versions once.
-fn is_ours(commit: &Commit, found: Option<&Item>) -> bool {
+/// A failed condition; this is the item that was found, if DynamoDB returned it.
+fn conflict(found: Option<&Item>) -> Tried {
     let number = |name| found.and_then(|item| number_of(item, name).ok().flatten());
-    number("e") == Some(commit.record.epoch) && number("v") == Some(commit.record.version)
+    Tried::Conflict(number("e").zip(number("v")).map(|(epoch, version)| Held { epoch, version }))
 }
 
 /// What the reasons of a cancelled transaction come to; they stand in the order of its actions, the record's first.
 fn cancelled(reasons: Option<Vec<CancellationReason>>) -> Result<Tried, PortError> {
-    let mut reasons = reasons.unwrap_or_default();
-    if let Some(first) = reasons.first_mut()
+    let reasons = reasons.unwrap_or_default();
+    if let Some(first) = reasons.first()
         && first.code() == Some("ConditionalCheckFailed")
     {
-        return Ok(Tried::Conflict(first.item.take()));
+        return Ok(conflict(first.item()));
     }
     let code = reasons.iter().filter_map(CancellationReason::code).find(|code| *code != "None").unwrap_or("unknown").to_owned();
     let kind = match code.as_str() {
