@@ -50,11 +50,13 @@ pub enum Safeguard {
     HopLimit,
     /// After a lost reply a failed condition is a success only if what was found is the commit's own epoch and version.
     OwnCommit,
+    /// A cancelled timer leaves a tombstone, and a row that is written again does not fire.
+    Tombstone,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -78,6 +80,7 @@ impl Safeguard {
         Self::TimerDeleteLast,
         Self::HopLimit,
         Self::OwnCommit,
+        Self::Tombstone,
     ];
 }
 

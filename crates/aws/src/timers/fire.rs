@@ -3,8 +3,11 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use statefun_core::{Address, Timer, Timestamp};
-use statefun_engine::ports::{PortError, PortErrorKind};
+use statefun_core::{Address, Safeguards, Timer, Timestamp};
+use statefun_engine::{
+    backend::{self, TimerRows},
+    ports::{PortError, PortErrorKind},
+};
 
 use super::{
     DynamoTimers,
@@ -44,7 +47,7 @@ impl DynamoTimers {
         }
         self.clock.sleep_until(wake_up.due).await;
         match self.row(wake_up).await? {
-            Some(row) => self.fire(vec![row]).await.1,
+            Some(row) => backend::fire(self, &*self.queue, row, Safeguards::default()).await,
             None => Ok(()),
         }
     }
@@ -79,7 +82,7 @@ impl DynamoTimers {
                 }
             }
             last = rows.last().map(|row| WakeUp { id: row.id, due: row.due });
-            let (fired, outcome) = self.fire(rows).await;
+            let (fired, outcome) = self.fire_together(rows).await;
             swept.fired += fired;
             result = result.and(outcome);
             if !full || last.is_none() {
@@ -103,16 +106,13 @@ impl DynamoTimers {
         Ok(())
     }
 
-    /// Sends the envelopes, each address's in their order, then deletes the rows; says how many were sent, and the first error.
-    /// What fails holds up only what is behind it for the same address. Cancelled ones are only deleted.
-    async fn fire(&self, rows: Vec<Row>) -> (usize, Result<(), PortError>) {
+    /// As [`backend::fire`] for many rows, with calls that they share: sends the envelopes, each address's in their order, then
+    /// deletes the rows; says how many were sent, and the first error. What fails holds up only what is behind it for the same
+    /// address.
+    async fn fire_together(&self, rows: Vec<Row>) -> (usize, Result<(), PortError>) {
         let read = stream::iter(rows).map(|row| async move {
-            let key = (row.id, row.due);
-            match self.is_buried(key.0).await {
-                Ok(true) => (key, Ok(None)),
-                Ok(false) => (key, self.read(row).await),
-                Err(error) => (key, Err(error)),
-            }
+            let key = Self::key(&row);
+            (key, backend::read_unless_cancelled(self, row).await)
         });
         let (mut gone, mut timers, mut result) = (Vec::new(), Vec::new(), Ok(()));
         for (key, timer) in read.buffered(PARALLEL).collect::<Vec<_>>().await {

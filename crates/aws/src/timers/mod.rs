@@ -1,8 +1,8 @@
 //! Delayed messages: a row per timer; woken by a delayed message up to 15 minutes ahead, beyond that found by a sweep.
 //!
 //! Firing sends the envelope, then deletes the row. A wake-up only names a row, so a lost one costs a delay (the sweep finds what
-//! is due) and a repeated one nothing. A cancelled timer leaves a *tombstone*: an environment that was frozen in the middle of
-//! sending an old outbox may write the row once more, long after it was cancelled.
+//! is due) and a repeated one nothing. How a row fires, and the tombstone that a cancelled timer leaves, are the engine's
+//! ([`statefun_engine::backend`]); here are the rows, and how many of them fire together.
 
 mod fire;
 mod rows;
@@ -12,8 +12,11 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use statefun_core::{EnvelopeId, Timer, Timestamp};
-use statefun_engine::ports::{Clock, DueTimers, EnvelopeQueue, PortError, Timers};
+use statefun_core::{EnvelopeId, Safeguards, Timer, Timestamp};
+use statefun_engine::{
+    backend::{self, TimerRows},
+    ports::{Clock, DueTimers, EnvelopeQueue, PortError, Timers},
+};
 
 pub use fire::Swept;
 
@@ -70,8 +73,7 @@ impl Timers for DynamoTimers {
     }
 
     async fn remove(&self, timer: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
-        self.bury(timer, due).await?;
-        self.delete(timer, due).await
+        backend::cancel(self, timer, due, Safeguards::default()).await
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Shards spread the writes: a partition takes 1,000 a second. The id says which shard.
 
+use async_trait::async_trait;
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use statefun_core::{
     EnvelopeId, Timer, Timestamp,
     stored::{Unreadable, decode_envelope, encode_envelope},
 };
-use statefun_engine::ports::PortError;
+use statefun_engine::{backend::TimerRows, ports::PortError};
 
 use super::DynamoTimers;
 use crate::{
@@ -66,7 +67,7 @@ impl WakeUp {
 
 /// A row as a query or a read returned it.
 #[derive(Debug)]
-pub(super) struct Row {
+pub struct Row {
     pub(super) id: EnvelopeId,
     pub(super) due: Timestamp,
     item: Item,
@@ -105,18 +106,6 @@ impl DynamoTimers {
         self.put_item(item).await
     }
 
-    /// Notes that the timer was cancelled.
-    pub(super) async fn bury(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
-        let mut item = keys::key(partition_of(id), CANCELLED);
-        let expires = due.max(self.clock.now()).0 / 1_000 + TOMBSTONE_SECONDS;
-        item.insert(TTL.to_owned(), number(expires));
-        self.put_item(item).await
-    }
-
-    pub(super) async fn is_buried(&self, id: EnvelopeId) -> Result<bool, PortError> {
-        Ok(self.get(keys::key(partition_of(id), CANCELLED)).await?.is_some())
-    }
-
     /// A page of a shard's rows that are due at `until`, by time and id; `after` is the last row of the page before.
     pub(super) async fn due_rows(&self, shard: u8, after: Option<WakeUp>, until: Timestamp) -> Result<Vec<Item>, PortError> {
         let page = i32::try_from(PAGE).unwrap_or(i32::MAX);
@@ -150,8 +139,32 @@ impl DynamoTimers {
         item.map(Row::of).transpose().map_err(|error| unreadable("a timer", error))
     }
 
-    /// The timer of a row; `None` if it was deleted meanwhile.
-    pub(super) async fn read(&self, mut row: Row) -> Result<Option<Timer>, PortError> {
+    async fn put_item(&self, item: Item) -> Result<(), PortError> {
+        let request = self.store.client.put_item().table_name(&*self.store.table).set_item(Some(item));
+        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let output = output.map_err(|error| port_error("schedule", error))?;
+        self.store.calls.consumed("PutItem", output.consumed_capacity());
+        Ok(())
+    }
+
+    async fn get(&self, key: Item) -> Result<Option<Item>, PortError> {
+        let request = self.store.client.get_item().table_name(&*self.store.table).set_key(Some(key)).consistent_read(true);
+        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+        let output = output.map_err(|error| port_error("a timer", error))?;
+        self.store.calls.consumed("GetItem", output.consumed_capacity());
+        Ok(output.item)
+    }
+}
+
+#[async_trait]
+impl TimerRows for DynamoTimers {
+    type Row = Row;
+
+    fn key(row: &Row) -> (EnvelopeId, Timestamp) {
+        (row.id, row.due)
+    }
+
+    async fn read(&self, mut row: Row) -> Result<Option<Timer>, PortError> {
         let further = number_of(&row.item, "n").map_err(|error| unreadable("a timer", error))?.unwrap_or_default();
         let mut encoded = bytes_of(&mut row.item, BYTES).map_err(|error| unreadable("a timer", error))?.to_vec();
         for index in 0..further as usize {
@@ -162,8 +175,19 @@ impl DynamoTimers {
         Ok(Some(Timer { due: row.due, envelope }))
     }
 
+    async fn bury(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
+        let mut item = keys::key(partition_of(id), CANCELLED);
+        let expires = due.max(self.clock.now()).0 / 1_000 + TOMBSTONE_SECONDS;
+        item.insert(TTL.to_owned(), number(expires));
+        self.put_item(item).await
+    }
+
+    async fn is_buried(&self, id: EnvelopeId) -> Result<bool, PortError> {
+        Ok(self.get(keys::key(partition_of(id), CANCELLED)).await?.is_some())
+    }
+
     /// Deletes the row, then its parts.
-    pub(super) async fn delete(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
+    async fn delete(&self, id: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
         let request = self.store.client.delete_item().table_name(&*self.store.table).set_key(Some(row_key(id, due)));
         let request = request.return_values(aws_sdk_dynamodb::types::ReturnValue::AllOld);
         let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
@@ -182,22 +206,6 @@ impl DynamoTimers {
             }
         }
         Ok(())
-    }
-
-    async fn put_item(&self, item: Item) -> Result<(), PortError> {
-        let request = self.store.client.put_item().table_name(&*self.store.table).set_item(Some(item));
-        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
-        let output = output.map_err(|error| port_error("schedule", error))?;
-        self.store.calls.consumed("PutItem", output.consumed_capacity());
-        Ok(())
-    }
-
-    async fn get(&self, key: Item) -> Result<Option<Item>, PortError> {
-        let request = self.store.client.get_item().table_name(&*self.store.table).set_key(Some(key)).consistent_read(true);
-        let output = request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
-        let output = output.map_err(|error| port_error("a timer", error))?;
-        self.store.calls.consumed("GetItem", output.consumed_capacity());
-        Ok(output.item)
     }
 }
 
