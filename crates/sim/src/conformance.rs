@@ -13,6 +13,7 @@ use statefun_engine::{
 };
 
 use crate::{
+    dials::START,
     executor::{Executor, WORLD},
     fifo::{Fifo, Received},
     ports::{Connection, millis},
@@ -22,11 +23,11 @@ use crate::{
 /// Runs the conformance kit on a simulated world without faults.
 #[must_use]
 pub fn conformance(safeguards: Safeguards, settles: bool) -> Vec<Finding> {
-    let executor = Executor::default();
-    let queue = Fifo::new(30_000, 1_000);
-    let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queue, safeguards, false);
+    let executor = Executor::starting(START);
+    let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000));
+    let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, false);
     world.lock().settles = settles;
-    let connection = Connection { world, env: WORLD, skew: 0 };
+    let connection = Connection { world, env: WORLD, skew: 0, queue: 0 };
     let backend = Simulated { connection: Arc::new(connection), received: Arc::default() };
     let findings: Arc<Mutex<Option<Vec<Finding>>>> = Arc::default();
     let result = findings.clone();
@@ -34,7 +35,7 @@ pub fn conformance(safeguards: Safeguards, settles: bool) -> Vec<Finding> {
         let found = check(&backend).await;
         *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     });
-    executor.run(3_600_000);
+    executor.run(START + 3_600_000);
     let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
     findings.take().unwrap_or_else(|| vec!["the kit did not come to its end".to_owned()])
 }
@@ -50,7 +51,7 @@ impl Simulated {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(message) = received.iter().find(|message| message.receipt.to_string() == receipt.0) {
             let now = self.connection.world.executor.now();
-            act(&mut self.connection.world.lock().queue, message, now);
+            act(&mut self.connection.world.lock().stored.queues[0], message, now);
         }
     }
 }
@@ -61,7 +62,7 @@ impl QueueConsumer for Simulated {
         self.connection.world.executor.sleep(10).await;
         let mut rng = fastrand::Rng::with_seed(self.connection.world.executor.now());
         let now = self.connection.world.executor.now();
-        let messages = self.connection.world.lock().queue.receive(max, now, &mut rng);
+        let messages = self.connection.world.lock().stored.queues[0].receive(max, now, &mut rng).0;
         self.received.lock().unwrap_or_else(PoisonError::into_inner).extend(messages.clone());
         let delivery =
             |message: Received| Delivery { delivered: message.delivered, receipt: Receipt(message.receipt.to_string()) };
@@ -103,9 +104,9 @@ impl Backend for Simulated {
         Timestamp(self.connection.world.executor.now())
     }
     async fn emitted(&self, egress: &TypeName) -> Vec<EgressRecord> {
-        self.connection.world.lock().egress.iter().filter(|record| record.egress == *egress).cloned().collect()
+        self.connection.world.lock().stored.egress.iter().filter(|record| record.egress == *egress).cloned().collect()
     }
     async fn parked(&self) -> Vec<DeadLetter> {
-        self.connection.world.lock().letters.values().cloned().collect()
+        self.connection.world.lock().stored.letters.values().cloned().collect()
     }
 }

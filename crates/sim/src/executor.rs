@@ -18,7 +18,7 @@ pub(crate) const WORLD: EnvId = 0;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A handle to the executor; clones are the same one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Executor(Arc<Shared>);
 
 #[derive(Default)]
@@ -53,9 +53,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Steps of a run.
-const MAX_STEPS: u32 = 200_000;
+const MAX_STEPS: u32 = 600_000;
 
 impl Executor {
+    /// An executor whose clock begins at this time.
+    pub(crate) fn starting(now: u64) -> Self {
+        let executor = Self(Arc::default());
+        lock(&executor.0.state).now = now;
+        executor
+    }
+
     /// Milliseconds of virtual time.
     pub(crate) fn now(&self) -> u64 {
         lock(&self.0.state).now

@@ -20,8 +20,10 @@ struct Message {
 }
 
 /// One FIFO queue.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Fifo {
+    /// Which one: sequence numbers of different queues cannot be compared.
+    number: u64,
     groups: BTreeMap<Address, Vec<Message>>,
     accepted: HashMap<EnvelopeId, u64>,
     last_seq: u128,
@@ -39,8 +41,9 @@ pub(crate) struct Received {
 }
 
 impl Fifo {
-    pub(crate) fn new(visibility: u64, max_receive: u32) -> Self {
+    pub(crate) fn new(number: u64, visibility: u64, max_receive: u32) -> Self {
         Self {
+            number,
             groups: BTreeMap::new(),
             accepted: HashMap::new(),
             last_seq: 0,
@@ -60,6 +63,7 @@ impl Fifo {
         self.append(Arc::new(envelope.clone()), now);
     }
 
+    /// Adds a message.
     fn append(&mut self, envelope: Arc<Envelope>, now: u64) {
         self.last_seq += 1;
         let to = envelope.to.clone();
@@ -68,7 +72,10 @@ impl Fifo {
     }
 
     /// Up to `max` messages, a random number of each of some groups.
-    pub(crate) fn receive(&mut self, max: usize, now: u64, rng: &mut fastrand::Rng) -> Vec<Received> {
+    ///
+    /// Also says how many were given up for having been received too often.
+    pub(crate) fn receive(&mut self, max: usize, now: u64, rng: &mut fastrand::Rng) -> (Vec<Received>, usize) {
+        let dead = self.dead.len();
         let mut names: Vec<_> = self.groups.keys().cloned().collect();
         rng.shuffle(&mut names);
         let mut received = Vec::new();
@@ -88,13 +95,13 @@ impl Fifo {
                 message.receive_count += 1;
                 message.visible_at = now + self.visibility;
                 message.receipt = self.receipts;
-                received.push(Received { delivered: message.delivered(), receipt: message.receipt });
+                received.push(Received { delivered: message.delivered(self.number), receipt: message.receipt });
             }
             if received.len() >= max || rng.u8(0..3) == 0 {
                 break;
             }
         }
-        received
+        (received, self.dead.len() - dead)
     }
 
     /// Deletes a message, unless it was delivered again or became visible.
@@ -116,10 +123,37 @@ impl Fifo {
         }
     }
 
-    /// Moves everything from the dead-letter queue back: the same ids, new sequence numbers.
-    pub(crate) fn redrive(&mut self, now: u64) {
-        for message in std::mem::take(&mut self.dead) {
-            self.append(message.envelope, now);
+    /// Moves everything from the dead-letter queue back: the same ids, new sequence numbers. Says how many.
+    pub(crate) fn redrive(&mut self, now: u64) -> usize {
+        let dead = std::mem::take(&mut self.dead);
+        let count = dead.len();
+        dead.into_iter().for_each(|message| self.append(message.envelope, now));
+        count
+    }
+
+    /// The queue is deleted. What was in it is kept aside, for whoever sends it again by hand.
+    pub(crate) fn delete_queue(&mut self) -> Vec<Arc<Envelope>> {
+        self.accepted.clear();
+        let groups = std::mem::take(&mut self.groups);
+        groups.into_values().flatten().map(|message| message.envelope).collect()
+    }
+
+    /// The queue is made anew under its name: it forgot what it accepted, and counts from another number on.
+    pub(crate) fn make_anew(&mut self, first: u128, kept: Vec<Arc<Envelope>>, now: u64) {
+        self.last_seq = first;
+        kept.into_iter().for_each(|envelope| self.send(&envelope, now));
+    }
+
+    /// Whether nothing of this address waits or is under way.
+    pub(crate) fn is_quiet(&self, address: &Address) -> bool {
+        !self.groups.contains_key(address)
+    }
+
+    /// The process that held it died: everything is to be delivered again.
+    pub(crate) fn reopen(&mut self, now: u64) {
+        for message in self.groups.values_mut().flatten() {
+            message.receive_count += 1;
+            (message.visible_at, message.receipt) = (now, 0);
         }
     }
 
@@ -130,10 +164,10 @@ impl Fifo {
 }
 
 impl Message {
-    fn delivered(&self) -> Delivered {
+    fn delivered(&self, queue: u64) -> Delivered {
         Delivered {
             envelope: self.envelope.clone(),
-            seq: LastSeq { queue: 1, seq: self.seq },
+            seq: LastSeq { queue, seq: self.seq },
             enqueued_at: Timestamp(self.enqueued_at),
             receive_count: self.receive_count,
         }

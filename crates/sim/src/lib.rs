@@ -3,25 +3,34 @@
 //! dead letters and redrive, clocks that differ, and handlers that fail in every way. An oracle that knows nothing of the engine
 //! judges what is left. `cargo xtask sim` runs it; `cargo xtask mutations` switches each safeguard off and sees it noticed.
 
+mod calls;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod dials;
 mod executor;
+mod faults;
 mod fifo;
+mod input;
+mod notes;
 mod oracle;
 mod ports;
+mod router;
+mod store;
 mod trial;
 mod workload;
 mod world;
 
 #[cfg(feature = "conformance")]
 pub use conformance::conformance;
+pub use dials::World;
+pub use faults::Struck;
 pub use trial::{Report, trial};
-pub use world::Faults;
 
 /// The command that replays a seed, for people.
 #[must_use]
-pub fn replay_command(seed: u64) -> String {
-    format!("cargo xtask sim --seed {seed}")
+pub fn replay_command(seed: u64, world: Option<World>) -> String {
+    let world = world.map(|world| format!(" --world {}", world.name())).unwrap_or_default();
+    format!("cargo xtask sim --seed {seed}{world}")
 }
 
 #[cfg(test)]
@@ -33,10 +42,10 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_trace() {
         for seed in 0..8 {
-            let (one, two) = (trial(seed, Safeguards::default(), false), trial(seed, Safeguards::default(), false));
+            let (one, two) = (trial(seed, None, Safeguards::default(), false), trial(seed, None, Safeguards::default(), false));
             assert_eq!((one.trace, one.commits, one.problems), (two.trace, two.commits, two.problems), "seed {seed}");
         }
-        assert_ne!(trial(0, Safeguards::default(), false).trace, trial(1, Safeguards::default(), false).trace);
+        assert_ne!(trial(0, None, Safeguards::default(), false).trace, trial(1, None, Safeguards::default(), false).trace);
     }
 
     #[cfg(feature = "conformance")]

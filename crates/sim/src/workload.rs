@@ -1,20 +1,24 @@
 //! The simulated application. Its handlers write into their *state* what they applied, so that the table itself is the evidence.
 //!
 //! Ingress → A, B. A → C; B → C and three messages at a time → D; C → D and the egress. A also sends delayed messages to T, some
-//! of which it cancels. L sends to itself without end.
+//! of which it cancels. L sends to itself without end. There may be several instances of A and B.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{collections::HashMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use statefun_core::{Address, Context, FunctionError, FunctionSpec, Json, OnFailure, TypeName, TypedValue, Value, ValueSpec};
+use statefun_core::{
+    Address, Context, EnvelopeId, FunctionError, FunctionSpec, Json, OnFailure, Timestamp, TypeName, TypedValue, Value, ValueSpec,
+};
 use statefun_engine::{Functions, Invoke};
 
-use crate::{executor::EnvId, trial::CALM, world::World};
-
-/// Tries before a message is given up.
-pub(crate) const MAX_ATTEMPTS: u32 = 3;
+use crate::{
+    calls::{Calls, End},
+    dials::{CALM, Dials},
+    executor::EnvId,
+    faults::Struck,
+    world::{Killer, World},
+};
 
 /// Hops before a loop is assumed.
 pub(crate) const MAX_HOPS: u32 = 12;
@@ -33,6 +37,8 @@ pub(crate) enum Kind {
     Panics,
     /// Fails with a terminal error, after it touched state and sent messages.
     Terminal,
+    /// Fails always, with an error that may be retried.
+    Hopeless,
     /// Takes the environment with it, always.
     Deadly,
     /// Does not return in time at its first call.
@@ -81,10 +87,26 @@ impl Value for Log {
 
 pub(crate) const LOG: ValueSpec<Log> = ValueSpec::new("log");
 
-/// The instance called by this letter.
+/// C's value that expires, and when it was last written.
+const RECENT: ValueSpec<u64> = ValueSpec::new("recent").expire_after_write(RECENT_FOR);
+const WRITTEN: ValueSpec<u64> = ValueSpec::new("written");
+const RECENT_FOR: Duration = Duration::from_secs(100);
+
+/// B's value that has items of its own in DynamoDB.
+const BIG: ValueSpec<String> = ValueSpec::new("big");
+
+/// The letters of the functions.
+pub(crate) const LETTERS: [char; 6] = ['A', 'B', 'C', 'D', 'T', 'L'];
+
+/// The only instance of this letter, or the first.
 pub(crate) fn address(letter: char) -> Address {
+    instance(letter, 0)
+}
+
+/// An instance of this letter.
+pub(crate) fn instance(letter: char, number: u32) -> Address {
     let name = TypeName::parse(&format!("sim/{}", letter.to_ascii_lowercase()));
-    match name.map(|name| Address::new(name, "1")) {
+    match name.map(|name| Address::new(name, (number + 1).to_string())) {
         Ok(Ok(address)) => address,
         _ => unreachable!("letters make good names"),
     }
@@ -95,20 +117,33 @@ pub(crate) fn letter(address: Option<&Address>) -> char {
     address.and_then(|address| address.function().name().chars().next()).map_or('-', |letter| letter.to_ascii_uppercase())
 }
 
-/// How often each message's handler was called: outside of everything that is rolled back.
-pub(crate) type Calls = Arc<Mutex<HashMap<(char, u32, u32), u32>>>;
-
 /// The functions, as one environment has them.
-pub(crate) fn functions(world: &World, env: EnvId, calls: &Calls) -> Functions {
+pub(crate) fn functions(world: &World, env: EnvId, calls: &Calls, dials: &Dials, variant: Variant) -> Functions {
     let mut functions = Functions::default();
-    for letter in ['A', 'B', 'C', 'D', 'T', 'L'] {
-        let mut spec = FunctionSpec::new(address(letter).function().clone());
-        spec.states.insert(LOG.name(), LOG.erase());
-        spec.on_failure = OnFailure::DeadLetter { max_attempts: MAX_ATTEMPTS };
-        let handler = Handler { letter, world: world.clone(), env, calls: calls.clone() };
+    for letter in LETTERS {
+        let name = match (letter, variant) {
+            ('D', Variant::WithoutD) => continue,
+            ('D', Variant::RenamedD) => TypeName::from_static("sim/x"),
+            _ => address(letter).function().clone(),
+        };
+        let mut spec = FunctionSpec::new(name);
+        for state in [LOG.erase(), RECENT.erase(), WRITTEN.erase(), BIG.erase()] {
+            spec.states.insert(state.name, state);
+        }
+        let on_failure = dials.policies.get(&letter).copied().unwrap_or_default();
+        spec.on_failure = on_failure;
+        let handler = Handler { letter, world: world.clone(), env, calls: calls.clone(), on_failure, skew: dials.skew_millis() };
         functions.add(spec, Arc::new(handler));
     }
     functions
+}
+
+/// Which functions a deployment has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    All,
+    WithoutD,
+    RenamedD,
 }
 
 struct Handler {
@@ -116,15 +151,51 @@ struct Handler {
     world: World,
     env: EnvId,
     calls: Calls,
+    on_failure: OnFailure,
+    /// By how much clocks may be ahead.
+    skew: u64,
 }
 
 #[async_trait]
 impl Invoke for Handler {
     async fn invoke(&self, context: &mut Context, message: &TypedValue) -> Result<(), FunctionError> {
         let Some(payload) = message.get::<Payload>()? else { return Err(FunctionError::terminal("no payload")) };
+        let info = context.message();
+        let envelope = (context.address(), info.envelope);
+        if self.letter == 'T' && self.world.executor.now() + self.skew < info.sent_at.0 {
+            let problem = format!("T: {payload:?} came before it was due");
+            self.world.lock().problems.push(problem);
+        }
+        let message = (self.letter, payload.number, payload.part);
+        let (count, call) = self.calls.begin((&self.world, self.env), message, envelope.clone(), info.attempt);
+        let result = self.handle(context, payload, count, envelope).await;
+        let end = match &result {
+            Ok(()) => End::Kept,
+            Err(error) if error.is_terminal() => End::Terminal,
+            Err(_) => End::Failed,
+        };
+        call.end(end);
+        if result.is_err() && self.on_failure == OnFailure::RetryForever {
+            self.world.lock().struck(Struck::RetriedForever);
+        }
+        if payload.kind == Kind::Panics && payload.at == self.letter && count == 1 {
+            panic_now();
+        }
+        result
+    }
+}
+
+impl Handler {
+    async fn handle(
+        &self,
+        context: &mut Context,
+        payload: Payload,
+        call: u32,
+        envelope: (Address, EnvelopeId),
+    ) -> Result<(), FunctionError> {
         let from = letter(context.caller().as_ref());
-        let call = self.count(&payload);
-        self.world.note(self.env, "handle", &format!("{} {payload:?}", self.letter), "");
+        let attempt = context.message().attempt;
+        self.world.note(self.env, "handle", &format!("{} {payload:?} attempt {attempt}", context.address()), "");
         self.apply(context, from, payload)?;
         let think = self.world.lock().rng.u64(0..80);
         self.world.executor.sleep(think).await;
@@ -133,10 +204,11 @@ impl Invoke for Handler {
         }
         match payload.kind {
             Kind::Flaky(times) if call <= times => Err(FunctionError::retryable("flaky")),
-            Kind::Panics if call == 1 => panic_now(),
+            Kind::Hopeless => Err(FunctionError::retryable("hopeless")),
+            Kind::Panics if call == 1 => Err(FunctionError::retryable("about to panic")),
             Kind::Terminal => Err(FunctionError::terminal("never")),
             Kind::Deadly => {
-                self.world.crash(self.env, "handler").await;
+                self.world.crash(self.env, "handler", Killer::Handler(envelope.0, envelope.1)).await;
                 Ok(())
             }
             Kind::Lengthy if self.world.executor.now() < CALM => {
@@ -149,16 +221,6 @@ impl Invoke for Handler {
             }
             _ => Ok(()),
         }
-    }
-}
-
-impl Handler {
-    /// Which call of this message's handler this is.
-    fn count(&self, payload: &Payload) -> u32 {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = calls.entry((self.letter, payload.number, payload.part)).or_default();
-        *count += 1;
-        *count
     }
 
     fn apply(&self, context: &mut Context, from: char, payload: Payload) -> Result<(), FunctionError> {
@@ -175,8 +237,14 @@ impl Handler {
                 for part in 0..3 {
                     context.send(address('D'), &Payload { part: payload.part * 3 + part, ..payload })?;
                 }
+                match payload.number % 16 {
+                    3 => context.set(&BIG, "x".repeat(9_000 + payload.number as usize))?,
+                    9 => context.remove(&BIG)?,
+                    _ => {}
+                }
             }
             'C' => {
+                self.recent(context, payload)?;
                 context.send(address('D'), &payload)?;
                 context.egress(EGRESS.as_str(), &payload)?;
                 if payload.kind == Kind::Floods {
@@ -191,9 +259,30 @@ impl Handler {
         Ok(())
     }
 
+    /// A value is visible until it expires, and no longer.
+    fn recent(&self, context: &mut Context, payload: Payload) -> Result<(), FunctionError> {
+        let (found, written, now) = (context.get(&RECENT)?, context.get(&WRITTEN)?, context.now());
+        let visible = written.is_some_and(|written| now < Timestamp(written).plus(RECENT_FOR));
+        // An environment whose clock is ahead may have seen it expire.
+        let ahead = Duration::from_millis(2 * self.skew);
+        let sure = written.is_some_and(|written| now.plus(ahead) < Timestamp(written).plus(RECENT_FOR));
+        if found.is_some() && !visible || found.is_none() && sure {
+            let problem = format!("C: a value that was written at {written:?} is {found:?} at {now}");
+            self.world.lock().problems.push(problem);
+        }
+        if written.is_some() && !visible {
+            self.world.lock().struck(Struck::Expired);
+        }
+        if payload.number.is_multiple_of(3) {
+            context.set(&RECENT, now.0)?;
+            context.set(&WRITTEN, now.0)?;
+        }
+        Ok(())
+    }
+
     fn delay(&self, context: &mut Context, payload: &Payload) -> Result<(), FunctionError> {
         let token = |number: u32| format!("t{number}");
-        let delay = Duration::from_millis(u64::from(payload.number % 7) * 40_000);
+        let delay = Duration::from_secs([0, 40, 80, 120, 160, 400, 1_500][payload.number as usize % 7]);
         match payload.kind {
             Kind::Delays => context.send_after(delay, address('T'), payload, None)?,
             Kind::DelaysWithToken => context.send_after(delay, address('T'), payload, token(payload.number).as_str())?,

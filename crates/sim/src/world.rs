@@ -1,7 +1,8 @@
-//! The simulated backend: one table, one queue, timers, egress and dead letters, and the faults of every call on them.
+//! The simulated backend: one table, two queues, timers, egress and dead letters, and the faults of every call on them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Display,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,35 +11,12 @@ use statefun_core::{Address, DeadLetter, EgressRecord, EnvelopeId, Record, Safeg
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use crate::{
-    executor::{EnvId, Executor},
+    executor::{EnvId, Executor, WORLD},
+    faults::{Faults, Outage, Service, Strikes, Struck},
     fifo::Fifo,
+    notes::Notes,
+    workload::Payload,
 };
-
-/// How often each fault strikes a call, in thousandths.
-#[derive(Debug, Clone, Copy)]
-pub struct Faults {
-    /// The environment is frozen, up to 400 s, and goes on as if nothing had been.
-    pub freeze: u32,
-    /// The environment dies before the call.
-    pub crash_before: u32,
-    /// The call is refused and has no effect.
-    pub throttle: u32,
-    /// The environment dies after the call took effect.
-    pub crash_after: u32,
-    /// The call takes effect, but its reply is lost.
-    pub lost_reply: u32,
-}
-
-impl Faults {
-    /// None.
-    pub const NONE: Self = Self { freeze: 0, crash_before: 0, throttle: 0, crash_after: 0, lost_reply: 0 };
-
-    /// A mix that one seed lives with: each kind between never and often.
-    pub(crate) fn mix(rng: &mut fastrand::Rng) -> Self {
-        let mut often = || [0, 10, 20, 40][rng.usize(0..4)];
-        Self { freeze: often() / 2, crash_before: often(), throttle: often(), crash_after: often(), lost_reply: often() }
-    }
-}
 
 /// Everything there is, shared by all environments.
 #[derive(Clone)]
@@ -47,20 +25,51 @@ pub(crate) struct World {
     state: Arc<Mutex<WorldState>>,
 }
 
+/// What survives the environments.
+#[derive(Clone, Default)]
+pub(crate) struct Stored {
+    pub(crate) table: BTreeMap<Address, Record>,
+    pub(crate) segments: HashMap<Address, Vec<Segment>>,
+    /// An address has one of them; it may be moved to the other.
+    pub(crate) queues: [Fifo; 2],
+    pub(crate) timers: BTreeMap<(Timestamp, EnvelopeId), Timer>,
+    /// Tombstones of cancelled timers.
+    pub(crate) buried: BTreeSet<EnvelopeId>,
+    pub(crate) egress: Vec<EgressRecord>,
+    pub(crate) letters: BTreeMap<EnvelopeId, DeadLetter>,
+    /// For the oracle: timers that commits scheduled and cancelled, and when the cancellations reached the timers.
+    pub(crate) scheduled: BTreeMap<EnvelopeId, (Timestamp, Payload)>,
+    pub(crate) cancelled: BTreeSet<EnvelopeId>,
+    pub(crate) unscheduled: BTreeMap<EnvelopeId, u64>,
+    /// In which envelope each message was sent: receiver, sender, message.
+    pub(crate) sent: BTreeMap<(char, char, u32, u32), EnvelopeId>,
+    /// When each record was last written to, and when by a commit.
+    pub(crate) touched: BTreeMap<Address, u64>,
+    pub(crate) committed: BTreeMap<Address, u64>,
+}
+
 pub(crate) struct WorldState {
     pub(crate) rng: fastrand::Rng,
     pub(crate) faults: Faults,
+    pub(crate) outages: Vec<Outage>,
     pub(crate) safeguards: Safeguards,
     /// Whether the store hands an outbox over in the same step as its commit.
     pub(crate) settles: bool,
-    pub(crate) table: BTreeMap<Address, Record>,
-    pub(crate) segments: HashMap<Address, Vec<Segment>>,
-    pub(crate) queue: Fifo,
-    pub(crate) timers: BTreeMap<(Timestamp, EnvelopeId), Timer>,
-    pub(crate) egress: Vec<EgressRecord>,
-    pub(crate) letters: BTreeMap<EnvelopeId, DeadLetter>,
+    pub(crate) stored: Stored,
+    /// What a loss of power leaves, where the store writes behind.
+    disk: Option<Box<Stored>>,
+    /// Losses of power so far.
+    pub(crate) losses: u64,
+    pub(crate) environments: Vec<EnvId>,
+    pub(crate) dead: BTreeSet<EnvId>,
+    pub(crate) notes: Notes,
+    /// Whose call made the lease that stands.
+    pub(crate) leases: BTreeMap<Address, EnvId>,
+    /// Whether an environment's last call on a record was answered.
+    pub(crate) answered: BTreeMap<(EnvId, String), bool>,
     pub(crate) problems: Vec<String>,
     pub(crate) looks: u64,
+    pub(crate) strikes: Strikes,
     trace: DefaultHasher,
     print: bool,
 }
@@ -68,27 +77,41 @@ pub(crate) struct WorldState {
 /// What strikes a call.
 enum Fault {
     None,
+    Freeze,
     CrashBefore,
     Throttle,
     CrashAfter,
     LostReply,
+    Late(u64),
+}
+
+/// Who ended an environment.
+pub(crate) enum Killer {
+    /// Something outside.
+    Outside,
+    /// The handler of this envelope.
+    Handler(Address, EnvelopeId),
 }
 
 impl World {
-    pub(crate) fn new(executor: Executor, rng: fastrand::Rng, queue: Fifo, safeguards: Safeguards, print: bool) -> Self {
+    pub(crate) fn new(executor: Executor, rng: fastrand::Rng, queues: [Fifo; 2], safeguards: Safeguards, print: bool) -> Self {
         let state = WorldState {
             rng,
             faults: Faults::NONE,
+            outages: Vec::new(),
             safeguards,
             settles: false,
-            table: BTreeMap::new(),
-            segments: HashMap::new(),
-            queue,
-            timers: BTreeMap::new(),
-            egress: Vec::new(),
-            letters: BTreeMap::new(),
+            stored: Stored { queues, ..Stored::default() },
+            disk: None,
+            losses: 0,
+            environments: Vec::new(),
+            dead: BTreeSet::new(),
+            notes: Notes::default(),
+            leases: BTreeMap::new(),
+            answered: BTreeMap::new(),
             problems: Vec::new(),
             looks: 0,
+            strikes: Strikes::new(),
             trace: DefaultHasher::new(),
             print,
         };
@@ -100,50 +123,104 @@ impl World {
     }
 
     /// One call of an environment on the backend: latency, then `operation`, with a fault before or after it.
-    pub(crate) async fn call<T>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         env: EnvId,
         name: &'static str,
-        subject: &(dyn std::fmt::Display + Sync),
-        operation: impl FnOnce(&mut WorldState, u64) -> T,
+        subject: &(dyn Display + Sync),
+        operation: impl FnOnce(&mut WorldState, u64) -> T + Send + 'static,
     ) -> Result<T, PortError> {
-        let (latency, fault) = self.lock().strike();
+        let (latency, fault) = self.lock().strike(env);
         self.executor.sleep(latency).await;
+        let result = self.carry_out(env, name, subject, fault, operation).await;
+        if ["acquire", "commit", "finish", "release"].contains(&name) {
+            self.lock().answered.insert((env, subject.to_string()), result.is_ok());
+        }
+        result
+    }
+
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        env: EnvId,
+        name: &'static str,
+        subject: &(dyn Display + Sync),
+        fault: Fault,
+        operation: impl FnOnce(&mut WorldState, u64) -> T + Send + 'static,
+    ) -> Result<T, PortError> {
+        if self.lock().is_out(env, name, self.executor.now()) {
+            self.note(env, name, subject, "out");
+            return Err(PortError::new(name, PortErrorKind::Unavailable, "an outage"));
+        }
         match fault {
-            Fault::CrashBefore => self.crash(env, name).await,
+            Fault::CrashBefore => self.crash(env, name, Killer::Outside).await,
             Fault::Throttle => {
                 self.note(env, name, subject, "throttled");
                 return Err(PortError::new(name, PortErrorKind::Throttled, "simulated"));
             }
-            Fault::None | Fault::CrashAfter | Fault::LostReply => {}
+            Fault::Late(delay) => {
+                self.later(env, name, subject.to_string(), delay, operation);
+                let patience = self.lock().rng.u64(5..5_000);
+                self.executor.sleep(patience.min(delay)).await;
+                self.note(env, name, subject, "timed out");
+                return Err(PortError::new(name, PortErrorKind::Unavailable, "simulated"));
+            }
+            Fault::None | Fault::Freeze | Fault::CrashAfter | Fault::LostReply => {}
         }
         let result = operation(&mut self.lock(), self.executor.now());
-        if let Fault::CrashAfter = fault {
-            self.crash(env, name).await;
-        }
         match fault {
+            Fault::CrashAfter => self.crash(env, name, Killer::Outside).await,
             Fault::LostReply => {
                 self.note(env, name, subject, "reply lost");
-                Err(PortError::new(name, PortErrorKind::Unavailable, "simulated"))
+                return Err(PortError::new(name, PortErrorKind::Unavailable, "simulated"));
             }
-            _ => {
-                self.note(env, name, subject, "ok");
-                Ok(result)
-            }
+            _ => {}
         }
+        self.note(env, name, subject, "ok");
+        Ok(result)
+    }
+
+    fn later<T: Send + 'static>(
+        &self,
+        env: EnvId,
+        name: &'static str,
+        subject: String,
+        delay: u64,
+        operation: impl FnOnce(&mut WorldState, u64) -> T + Send + 'static,
+    ) {
+        let world = self.clone();
+        self.executor.spawn(WORLD, async move {
+            world.executor.sleep(delay).await;
+            drop(operation(&mut world.lock(), world.executor.now()));
+            world.note(env, name, &subject, "takes effect late");
+        });
     }
 
     /// The environment dies here: whoever awaits this never goes on.
-    pub(crate) async fn crash(&self, env: EnvId, at: &str) {
+    pub(crate) async fn crash(&self, env: EnvId, at: &str, killer: Killer) {
         self.note(env, "crash", &at, "");
-        self.executor.kill(env);
+        let gone = self.lock().die(env, killer, self.executor.now());
+        gone.into_iter().for_each(|env| self.executor.kill(env));
         std::future::pending::<()>().await;
     }
 
+    /// Everything that was written is on disk from now on.
+    pub(crate) fn flush(&self) {
+        let mut state = self.lock();
+        if state.disk.is_some() {
+            state.disk = Some(Box::new(state.stored.clone()));
+        }
+    }
+
+    /// From now on a death loses what was not flushed.
+    pub(crate) fn write_behind(&self) {
+        let mut state = self.lock();
+        state.disk = Some(Box::new(state.stored.clone()));
+    }
+
     /// Adds a line to the trace.
-    pub(crate) fn note(&self, env: EnvId, what: &str, subject: &dyn std::fmt::Display, result: &str) {
-        let now = self.executor.now();
-        let line = format!("{:>10.3} env {env:<3} {what:<10} {subject} {result}", now as f64 / 1_000.0);
+    pub(crate) fn note(&self, env: EnvId, what: &str, subject: &dyn Display, result: &str) {
+        let now = (self.executor.now() - crate::dials::START) as f64 / 1_000.0;
+        let line = format!("{now:>10.3} env {env:<3} {what:<10} {subject} {result}");
         let mut state = self.lock();
         line.hash(&mut state.trace);
         if state.print {
@@ -156,7 +233,7 @@ impl World {
 
 impl WorldState {
     /// The latency of a call, and what happens to it.
-    fn strike(&mut self) -> (u64, Fault) {
+    fn strike(&mut self, env: EnvId) -> (u64, Fault) {
         let latency = self.rng.u64(5..50);
         let mut roll = self.rng.u32(0..1_000);
         let faults = self.faults;
@@ -165,24 +242,80 @@ impl WorldState {
             roll = roll.wrapping_sub(often);
             hit
         };
-        if hit(faults.freeze) {
-            return (latency + [20_000, 60_000, 200_000, 400_000][self.rng.usize(0..4)], Fault::None);
-        }
-        let fault = if hit(faults.crash_before) {
-            Fault::CrashBefore
+        let (fault, name) = if hit(faults.freeze) {
+            (Fault::Freeze, Struck::Freeze)
+        } else if hit(faults.crash_before) {
+            (Fault::CrashBefore, Struck::CrashBefore)
         } else if hit(faults.throttle) {
-            Fault::Throttle
+            (Fault::Throttle, Struck::Throttle)
         } else if hit(faults.crash_after) {
-            Fault::CrashAfter
+            (Fault::CrashAfter, Struck::CrashAfter)
         } else if hit(faults.lost_reply) {
-            Fault::LostReply
+            (Fault::LostReply, Struck::LostReply)
+        } else if hit(faults.late) {
+            let delay = [50, 500, 3_000, 9_000, 40_000, 120_000][self.rng.usize(0..6)];
+            (Fault::Late(delay), Struck::Late)
         } else {
-            Fault::None
+            return (latency, Fault::None);
         };
+        self.struck(name);
+        if let Fault::Freeze = fault {
+            // What it has noted stands while others take over.
+            self.notes.excuse(env, None);
+            return (latency + [20_000, 60_000, 200_000, 400_000][self.rng.usize(0..4)], fault);
+        }
         (latency, fault)
+    }
+
+    /// Whether an outage takes the call.
+    fn is_out(&mut self, env: EnvId, call: &str, now: u64) -> bool {
+        let service = service_of(call);
+        let Some(outage) = self.outages.iter().find(|outage| outage.strikes(service, now)) else { return false };
+        let name = outage.name();
+        self.struck(name);
+        self.notes.excuse(env, None);
+        true
+    }
+
+    /// Ends an environment; where all of them are one process, all. Returns whose tasks are to go.
+    fn die(&mut self, env: EnvId, killer: Killer, now: u64) -> Vec<EnvId> {
+        let only = match killer {
+            Killer::Outside => None,
+            Killer::Handler(address, id) => {
+                self.struck(Struck::KilledByHandler);
+                Some((address, id))
+            }
+        };
+        let gone = match &self.disk {
+            None => vec![env],
+            Some(disk) => {
+                self.stored = (**disk).clone();
+                self.stored.queues.iter_mut().for_each(|queue| queue.reopen(now));
+                self.losses += 1;
+                std::mem::take(&mut self.environments)
+            }
+        };
+        if self.disk.is_some() {
+            self.struck(Struck::PowerLoss);
+        }
+        gone.iter().for_each(|env| self.notes.excuse(*env, only.as_ref()));
+        self.dead.extend(&gone);
+        gone
+    }
+
+    pub(crate) fn struck(&mut self, what: Struck) {
+        *self.strikes.entry(what).or_default() += 1;
     }
 
     pub(crate) fn trace_hash(&self) -> u64 {
         self.trace.finish()
+    }
+}
+
+/// Which service a call is on.
+fn service_of(call: &str) -> Service {
+    match call {
+        "send" | "emit" | "park" | "answer" | "receive" | "route" => Service::Queues,
+        _ => Service::Table,
     }
 }

@@ -37,6 +37,9 @@ enum Verb {
         /// Replay this one
         #[arg(long)]
         seed: Option<u64>,
+        /// All in this kind of world, such as `moving`; without it each seed has its own
+        #[arg(long)]
+        world: Option<String>,
     },
     /// Switch each safeguard of the protocol off: the simulation has to miss it
     Mutations {
@@ -97,8 +100,12 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Test => tests::all(),
-        Verb::Sim { seed: Some(seed), .. } => sim(&["seed", &seed.to_string()]).run(),
-        Verb::Sim { seeds, from, .. } => sim(&["seeds", &from.to_string(), &seeds.to_string()]).run(),
+        Verb::Sim { seed: Some(seed), world, .. } => {
+            sim(&["seed", &seed.to_string()]).args(&world.as_deref().into_iter().collect::<Vec<_>>()).run()
+        }
+        Verb::Sim { seeds, from, world, .. } => {
+            sim(&["seeds", &from.to_string(), &seeds.to_string()]).args(&world.as_deref().into_iter().collect::<Vec<_>>()).run()
+        }
         Verb::Mutations { seeds } => mutations(seeds).run(),
         Verb::Kill { times, seed } => tests::kill(times, seed),
         Verb::Bench { json, only } => bench(json, only).run(),

@@ -1,0 +1,127 @@
+//! The faults of a world by name, and how often each struck.
+
+use std::collections::BTreeMap;
+
+use crate::dials::SECOND;
+
+/// How often each fault strikes a call, in thousandths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Faults {
+    /// The environment is frozen, up to 400 s, and goes on as if nothing had been.
+    pub(crate) freeze: u32,
+    /// The environment dies before the call.
+    pub(crate) crash_before: u32,
+    /// The call is refused and has no effect.
+    pub(crate) throttle: u32,
+    /// The environment dies after the call took effect.
+    pub(crate) crash_after: u32,
+    /// The call takes effect, but its reply is lost.
+    pub(crate) lost_reply: u32,
+    /// The caller gives up, and the call takes effect later, up to two minutes.
+    pub(crate) late: u32,
+}
+
+impl Faults {
+    /// None.
+    pub(crate) const NONE: Self = Self { freeze: 0, crash_before: 0, throttle: 0, crash_after: 0, lost_reply: 0, late: 0 };
+
+    /// A mix that one seed lives with: each kind between never and often.
+    pub(crate) fn mix(rng: &mut fastrand::Rng) -> Self {
+        let mut often = || [0, 10, 20, 40][rng.usize(0..4)];
+        Self {
+            freeze: often() / 2,
+            crash_before: often(),
+            throttle: often(),
+            crash_after: often(),
+            lost_reply: often(),
+            late: often() / 4,
+        }
+    }
+}
+
+/// What an outage takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Records, segments and timers.
+    Table,
+    /// Queues, egress and dead letters.
+    Queues,
+    All,
+}
+
+/// Every call on a service fails for a while, whoever makes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outage {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) service: Service,
+}
+
+impl Outage {
+    pub(crate) fn strikes(&self, service: Service, now: u64) -> bool {
+        (self.from..self.until).contains(&now) && (self.service == service || self.service == Service::All)
+    }
+
+    pub(crate) fn name(&self) -> Struck {
+        match (self.until - self.from) / SECOND {
+            0..300 => Struck::ShortOutage,
+            300..3_600 => Struck::OutageBeyondDeduplication,
+            _ => Struck::OutageBeyondAnHour,
+        }
+    }
+}
+
+macro_rules! struck {
+    ($($name:ident => $text:literal,)*) => {
+        /// Everything that can befall a world. A test fails if one never does.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Struck {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl Struck {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, for people.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+struck! {
+    Freeze => "environment frozen",
+    CrashBefore => "crash before a call",
+    CrashAfter => "crash after a call",
+    Throttle => "call refused",
+    LostReply => "reply lost",
+    Late => "call takes effect after its caller gave up",
+    ShortOutage => "calls in an outage of less than 5 minutes",
+    OutageBeyondDeduplication => "calls in an outage of more than 5 minutes",
+    OutageBeyondAnHour => "calls in an outage of more than an hour",
+    KilledByHandler => "environment killed by a handler",
+    PowerLoss => "suffix of writes lost",
+    Settled => "commit with its sends in one step",
+    Copy => "copy sent by a producer",
+    KeyReused => "key used again after the horizon",
+    QueueDeath => "message given up by its queue",
+    Redrive => "message redriven",
+    MovedSend => "send to the other queue",
+    Remade => "queue made anew",
+    Forged => "forged sequence number",
+    Dropped => "message dropped by its function's policy",
+    RetriedForever => "failure of a function that retries for ever",
+    Expired => "state value expired",
+    BigValue => "big state value written",
+    FunctionMissing => "message for a function that is removed or renamed",
+    Cancelled => "timer cancelled",
+    OrderedIngress => "record of an ordered source",
+}
+
+/// How often each struck.
+pub(crate) type Strikes = BTreeMap<Struck, u64>;

@@ -1,0 +1,56 @@
+//! What must be left of nothing, once all is quiet.
+
+use crate::{
+    dials::QUIET,
+    workload::{Kind, letter},
+};
+
+use super::{Judge, payloads};
+
+impl Judge<'_> {
+    pub(super) fn end(&mut self) {
+        self.only_the_slow_run_out_of_time();
+        let waiting: usize = self.world.stored.queues.iter().map(crate::fifo::Fifo::len).sum();
+        if waiting > 0 {
+            self.problems.push(format!("{waiting} messages are stuck in the queue"));
+        }
+        let mut left = |what: String| self.problems.push(what);
+        for (address, record) in &self.world.stored.table {
+            if !record.outbox.is_empty() {
+                left(format!("{address}: {} effects are left in its outbox", record.outbox.len()));
+            }
+            // What a redrive takes from the middle of its work comes back as a duplicate, or too old.
+            let redriven = self.trial.dials.reorders();
+            if !record.partial.is_empty() && !redriven {
+                left(format!("{address}: {} envelopes are left half done", record.partial.len()));
+            }
+            if record.trial.is_some() && !redriven {
+                left(format!("{address}: a trial is left"));
+            }
+            let touched = self.world.stored.touched.get(address).copied().unwrap_or_default();
+            if touched > QUIET && record.lease_until.0 > 0 {
+                left(format!("{address}: a lease is left"));
+            }
+            let committed = self.world.stored.committed.get(address).copied().unwrap_or_default();
+            let stale = record.tokens.values().filter(|live| live.due.0 + 2 * self.trial.dials.skew_millis() < committed).count();
+            if stale > 0 {
+                left(format!("{address}: {stale} tokens are left of timers that were due"));
+            }
+        }
+    }
+
+    /// Work that needs several invocations is not given up for that.
+    fn only_the_slow_run_out_of_time(&mut self) {
+        let late = self.world.stored.letters.values().filter(|parked| parked.error.contains("before the deadline"));
+        for parked in late {
+            let here = letter(Some(&parked.envelope.to));
+            for payload in payloads(parked) {
+                let slow = payload.at == here && matches!(payload.kind, Kind::Slow | Kind::Deadly);
+                // The error may be that of the message's last try only.
+                if !slow && !matches!(payload.kind, Kind::Flaky(_) | Kind::Hopeless | Kind::Panics) {
+                    self.problems.push(format!("{payload:?} was given up because other work took the time"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Every dead letter, judged by what its messages did and how often they were handled.
+
+use statefun_core::{DeadLetter, OnFailure, Reason};
+
+use crate::workload::{Kind, letter};
+
+use super::{Judge, payloads};
+
+impl Judge<'_> {
+    pub(super) fn letters(&mut self) {
+        for parked in self.world.stored.letters.values() {
+            if let Err(problem) = self.letter(parked) {
+                let (at, reason, attempts) = (&parked.envelope.to, parked.reason, parked.attempts);
+                self.problems.push(format!("{at}: {:?} given up as {reason} after {attempts}: {problem}", payloads(parked)));
+            }
+        }
+    }
+
+    fn letter(&self, parked: &DeadLetter) -> Result<(), String> {
+        let (at, id) = (&parked.envelope.to, parked.envelope.id);
+        let ends = self.trial.calls.of_envelope(at, id);
+        let deaths = self.world.notes.deaths(at, id);
+        let failures = ends.failed + ends.cut + deaths;
+        if parked.reason == Reason::TooOld {
+            return self.too_old(parked);
+        }
+        let OnFailure::DeadLetter { max_attempts } = self.policy(at) else {
+            return Err("its function's policy knows no dead letters".to_owned());
+        };
+        let here = letter(Some(at));
+        let kinds = payloads(parked).into_iter().filter(|payload| payload.at == here).map(|payload| payload.kind);
+        let kinds: Vec<Kind> = kinds.collect();
+        match parked.reason {
+            Reason::Terminal => {
+                let refused = here == 'L' || kinds == [Kind::Terminal];
+                check(refused && ends.terminal > 0, || "no handler failed for good".to_owned())?;
+                check((1..=1 + failures).contains(&parked.attempts), || format!("it failed {failures} times before"))
+            }
+            Reason::Exhausted => {
+                check(kinds.iter().any(|kind| may_fail(*kind)) || ends.cut > 0, || "it never failed".to_owned())?;
+                check(parked.attempts == max_attempts, || format!("its function allows {max_attempts}"))?;
+                check(failures >= max_attempts, || format!("it failed {failures} times"))
+            }
+            Reason::Died => {
+                check(deaths > 0, || "nobody died".to_owned())?;
+                check(parked.attempts == max_attempts, || format!("its function allows {max_attempts}"))?;
+                check(failures >= max_attempts, || format!("it failed or died {failures} times"))
+            }
+            Reason::TooOld | Reason::Malformed => Err("nothing here is malformed".to_owned()),
+        }
+    }
+
+    fn too_old(&self, parked: &DeadLetter) -> Result<(), String> {
+        let (at, envelope) = (&parked.envelope.to, &parked.envelope);
+        let dials = &self.trial.dials;
+        let old = parked.at.0 > envelope.sent_at.plus(dials.horizon()).0;
+        check(old, || "it is not older than the horizon".to_owned())?;
+        // Of what came from a function, only a redrive or a move makes copies that late.
+        let from = letter(envelope.from.as_ref());
+        let applied = self.applied_from(at, from);
+        let was = payloads(parked).iter().any(|payload| applied.contains(&(payload.number, payload.part)));
+        check(from == '-' || !was || dials.reorders(), || "it was applied: its sender kept what it had sent".to_owned())
+    }
+}
+
+fn may_fail(kind: Kind) -> bool {
+    matches!(kind, Kind::Flaky(_) | Kind::Panics | Kind::Hopeless | Kind::Slow)
+}
+
+fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(problem()) }
+}

@@ -1,0 +1,149 @@
+//! Stand-ins for routers: at least once, whole batches again, and late; or in order, as from a shard.
+
+use statefun_core::{Delivered, LastSeq, Timestamp};
+
+use crate::{
+    dials::{CALM, Router, SECOND, START, World},
+    executor::WORLD,
+    faults::{Service, Struck},
+    input::{Entry, FAULTY, LOOPS},
+    trial::{SharedRng, Trial, lock},
+};
+
+impl Trial {
+    /// Starts to send the records.
+    pub(crate) fn route(&self, rng: &SharedRng) {
+        let executor = self.world.executor.clone();
+        let batches: Vec<Vec<Entry>> = self.entries.chunks(5).map(<[Entry]>::to_vec).collect();
+        if self.dials.router == Router::InOrder {
+            let trial = self.clone();
+            let rng = rng.clone();
+            executor.spawn(WORLD, async move {
+                let (loops, others): (Vec<_>, Vec<_>) = batches.into_iter().partition(|batch| batch[0].target == 'L');
+                for batch in loops.into_iter().chain(others) {
+                    trial.world.executor.sleep_until(arrival(&batch)).await;
+                    trial.send_batch(&batch, &rng).await;
+                }
+            });
+            return;
+        }
+        for batch in batches {
+            let start = arrival(&batch) + lock(rng).u64(0..30) * SECOND;
+            let (trial, rng) = (self.clone(), rng.clone());
+            executor.spawn(WORLD, async move {
+                trial.world.executor.sleep_until(start).await;
+                trial.send_batch(&batch, &rng).await;
+            });
+        }
+    }
+
+    /// Sends a batch until all of it is accepted; sometimes once more.
+    async fn send_batch(&self, batch: &[Entry], rng: &SharedRng) {
+        let mut again = 0;
+        loop {
+            let losses = self.world.lock().losses;
+            let whole = self.send_once(batch, again, rng).await;
+            // Where the store writes behind, nothing counts as accepted before it is on disk.
+            let pause = lock(rng).u64(5..200);
+            self.world.executor.sleep(pause).await;
+            let whole = whole && self.world.lock().losses == losses;
+            self.world.flush();
+            let late: &[u64] = if self.dials.router == Router::InOrder { &[5, 10, 20] } else { &[10, 70, 290, 310, 900, 2_000] };
+            let late = late[lock(rng).usize(0..late.len())];
+            let calm = self.world.executor.now() >= CALM;
+            let repeat = again < 4 && lock(rng).u8(0..10) == 0 && !calm;
+            if whole && !repeat {
+                return;
+            }
+            again += 1;
+            self.world.executor.sleep(late * SECOND).await;
+        }
+    }
+
+    async fn send_once(&self, batch: &[Entry], again: u32, rng: &SharedRng) -> bool {
+        for entry in batch {
+            let now = self.world.executor.now();
+            if self.dials.world == World::Forged && self.forge(entry) {
+                continue;
+            }
+            let mut envelope = entry.envelope();
+            if entry.keyed && again > 0 {
+                // The producer sends it anew under its own key: to the queue it arrives now.
+                envelope.sent_at = Timestamp(now);
+            }
+            let queue = self.dials.queue_at(now, &mut lock(rng));
+            let mut world = self.world.lock();
+            if world.outages.iter().any(|outage| outage.strikes(Service::Queues, now)) {
+                return false;
+            }
+            world.stored.queues[queue].send(&envelope, now);
+            if again > 0 {
+                world.struck(Struck::Copy);
+            }
+            if entry.payloads[0].number > entry.key && entry.target != 'L' {
+                world.struck(Struck::KeyReused);
+            }
+            if self.dials.router == Router::InOrder {
+                world.struck(Struck::OrderedIngress);
+            }
+            drop(world);
+            if lock(rng).u8(0..33) == 0 && now < CALM {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// An operator invokes the function by hand with this record, and makes up the largest sequence number there is.
+    fn forge(&self, entry: &Entry) -> bool {
+        let number = entry.payloads[0].number;
+        if number != FAULTY / 2 && number != FAULTY / 3 || entry.target == 'L' {
+            return false;
+        }
+        let now = self.world.executor.now();
+        let mut world = self.world.lock();
+        // What waits would be taken for a duplicate: its number is lower, and it was there before.
+        if !world.stored.queues[0].is_quiet(&entry.to) {
+            return false;
+        }
+        world.struck(Struck::Forged);
+        drop(world);
+        let delivered = Delivered {
+            envelope: std::sync::Arc::new(entry.envelope()),
+            seq: LastSeq { queue: crate::trial::FIRST_QUEUE, seq: u128::MAX },
+            enqueued_at: Timestamp(now),
+            receive_count: 1,
+        };
+        let trial = self.clone();
+        self.world.executor.spawn(WORLD, async move { trial.invoke_by_hand(delivered).await });
+        true
+    }
+
+    /// A queue is deleted and made anew, and what was in it is sent again by hand.
+    pub(crate) fn remake(&self, rng: &SharedRng) {
+        const AWAY: u64 = 400 * SECOND;
+        let first = match self.dials.world {
+            World::RemadeLower => 0,
+            World::RemadeHigher => 1_000_000,
+            _ => return,
+        };
+        let (trial, from) = (self.clone(), START + lock(rng).u64(200..1_200) * SECOND);
+        let outage = crate::faults::Outage { from, until: from + AWAY, service: Service::Queues };
+        self.world.lock().outages.push(outage);
+        self.world.executor.spawn(WORLD, async move {
+            let executor = trial.world.executor.clone();
+            executor.sleep_until(from).await;
+            let kept = trial.world.lock().stored.queues[0].delete_queue();
+            executor.sleep_until(from + AWAY).await;
+            let mut world = trial.world.lock();
+            world.struck(Struck::Remade);
+            world.stored.queues[0].make_anew(first, kept, executor.now());
+        });
+    }
+}
+
+fn arrival(batch: &[Entry]) -> u64 {
+    batch.iter().map(|entry| entry.at).max().unwrap_or(START)
+}
+
+const _: () = assert!(LOOPS < 5, "loops are a batch of their own");
