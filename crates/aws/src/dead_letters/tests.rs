@@ -146,6 +146,18 @@ async fn a_function_without_queue_holds_up_no_other() {
     assert_eq!(sent_to(&script), ["a/b/y"]);
 }
 
+// Known to fail: every replay takes it along.
+#[tokio::test]
+#[should_panic(expected = "it was sent again")]
+async fn what_may_have_been_applied_is_left_unless_that_is_asked_for() {
+    let old = letter_to_json(&DeadLetter { reason: Reason::TooOld, ..letter(1, "a/b/x") });
+    let bodies = [old, dead(2, "a/b/y"), dead(3, "a/c/z")];
+    let sends = [sent(), fine(), sent(), fine(), sent(), fine(), shown()];
+    let (letters, queues, script) = queue([received(&bodies), received(&[])].into_iter().chain(sends));
+    letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap();
+    assert_eq!(sent_to(&script), ["a/b/y", "a/c/z"], "it was sent again");
+}
+
 /// Pages of what is not sent are no end.
 #[tokio::test]
 async fn a_page_without_anything_to_send_is_passed() {

@@ -62,9 +62,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_kind_of_letter() {
-        let record = MalformedRecord::new(Timestamp(7), "orders", "17", "no key", b"secret", 100);
+    fn dead(reason: Reason) -> DeadLetter {
         let message = TypedValue::of(&"secret".to_owned()).unwrap();
         let envelope = Envelope {
             id: EnvelopeId([1; 16]),
@@ -76,10 +74,30 @@ mod tests {
             trace: None,
             messages: vec![message],
         };
-        let (id, at, reason) = (EnvelopeId([2; 16]), Timestamp(8), Reason::Exhausted);
-        let dead = DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope };
+        let (id, at) = (EnvelopeId([2; 16]), Timestamp(8));
+        DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope }
+    }
+
+    fn entry(id: &str, letter: Result<Letter, String>) -> Entry {
+        Entry { id: id.to_owned(), letter }
+    }
+
+    // Known to fail: no letter says it.
+    #[test]
+    #[should_panic(expected = "too-old")]
+    fn a_letter_whose_message_may_have_been_applied_says_so() {
+        for reason in Reason::ALL {
+            let entries = vec![entry("x", Ok(Letter::Dead(Box::new(dead(reason)))))];
+            let said = listed(&Listed { entries, more: false }, false)["letters"][0].get("may_be_applied").cloned();
+            assert_eq!(said, (reason == Reason::TooOld).then_some(Value::Bool(true)), "{reason}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_letter() {
+        let record = MalformedRecord::new(Timestamp(7), "orders", "17", "no key", b"secret", 100);
+        let dead = dead(Reason::Exhausted);
         assert_eq!(dead.envelope.to.function(), &TypeName::from_static("a/b"));
-        let entry = |id: &str, letter| Entry { id: id.to_owned(), letter };
         let entries = vec![
             entry("x", Ok(Letter::Malformed(record))),
             entry("y", Ok(Letter::Dead(Box::new(dead)))),
