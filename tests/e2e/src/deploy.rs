@@ -109,9 +109,7 @@ impl Packages {
 
     /// Removes the stack.
     pub(crate) async fn remove(&self, http: &Http) -> Result<()> {
-        let name = stack_name(http);
-        let parameters = [("Action", "DeleteStack"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
-        http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await.map(drop)
+        ask(http, "DeleteStack").await.map(drop)
     }
 }
 
@@ -133,15 +131,10 @@ pub(crate) fn read(python: &Path, workspace: &Path, template: &Path) -> Result<V
 
 /// The account's stack, if it is complete.
 pub(crate) async fn describe(http: &Http) -> Result<Stack> {
-    let name = stack_name(http);
-    let ask = async |action: &str| {
-        let parameters = [("Action", action), ("Version", "2010-05-15"), ("StackName", name.as_str())];
-        http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await
-    };
-    let stack = ask("DescribeStacks").await?;
+    let stack = ask(http, "DescribeStacks").await?;
     match elements(&stack, "StackStatus").first() {
         Some(&"CREATE_COMPLETE") => {
-            let resources = ask("DescribeStackResources").await?;
+            let resources = ask(http, "DescribeStackResources").await?;
             Ok(Stack {
                 outputs: pairs(&stack, "OutputKey", "OutputValue"),
                 resources: pairs(&resources, "LogicalResourceId", "PhysicalResourceId"),
@@ -149,6 +142,13 @@ pub(crate) async fn describe(http: &Http) -> Result<Stack> {
         }
         status => Err(Problem::new(format!("it is {status:?}: {:?}", elements(&stack, "StackStatusReason")))),
     }
+}
+
+/// A call about the account's stack.
+async fn ask(http: &Http, action: &str) -> Result<String> {
+    let name = stack_name(http);
+    let parameters = [("Action", action), ("Version", "2010-05-15"), ("StackName", name.as_str())];
+    http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await
 }
 
 /// The texts of two elements that always come together.
