@@ -86,6 +86,16 @@ pub enum Reason {
 impl Reason {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Terminal, Self::Exhausted, Self::Died, Self::TooOld, Self::Malformed];
+
+    /// Whether the message may have been applied before it was given up. A replay gives it a new id, under which it would be applied a
+    /// second time: so a replay leaves such letters unless it is asked for them.
+    #[must_use]
+    pub const fn may_be_applied(self) -> bool {
+        match self {
+            Self::TooOld => true,
+            Self::Terminal | Self::Exhausted | Self::Died | Self::Malformed => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Reason {

@@ -39,25 +39,48 @@ pub(crate) fn for_each<E: From<PortError>>(store: &Embedded, mut each: impl FnMu
     }
 }
 
+/// What became of one letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum One {
+    /// Its message was sent again.
+    Sent,
+    /// There is no such letter.
+    Unknown,
+    /// A record that never was a message.
+    Malformed,
+    /// Its message may have been applied, and sending it anyway was not asked for.
+    MayBeApplied,
+}
+
 /// What a replay of all letters did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct AllReplayed {
     pub(crate) sent: usize,
     /// Records that never were a message.
     pub(crate) malformed: usize,
+    /// Letters that were left, as [`One::MayBeApplied`].
+    pub(crate) may_be_applied: usize,
 }
 
-/// Sends one letter again; durable when it returns.
-pub(crate) async fn replay(store: &Embedded, id: EnvelopeId) -> Result<Replayed, PortError> {
-    let replayed = store.replay(id).await?;
-    if let Replayed::Sent { op, .. } = replayed {
-        store.durable(op).await?;
+/// Whether a letter's message may have been applied: sent again, it would be applied a second time.
+pub(crate) fn may_be_applied(letter: &Letter) -> bool {
+    matches!(letter, Letter::Dead(dead) if dead.reason.may_be_applied())
+}
+
+/// Sends one letter again; durable when it returns. `anyway`: even if its message may have been applied.
+pub(crate) async fn replay(store: &Embedded, id: EnvelopeId, anyway: bool) -> Result<One, PortError> {
+    if !anyway && store.letter(id)?.as_ref().is_some_and(may_be_applied) {
+        return Ok(One::MayBeApplied);
     }
-    Ok(replayed)
+    match store.replay(id).await? {
+        Replayed::Sent { op, .. } => store.durable(op).await.map(|()| One::Sent),
+        Replayed::Unknown => Ok(One::Unknown),
+        Replayed::Malformed => Ok(One::Malformed),
+    }
 }
 
-/// Sends all letters again that are there now; durable when it returns.
-pub(crate) async fn replay_all(store: &Embedded) -> Result<AllReplayed, PortError> {
+/// Sends all letters again that are there now; durable when it returns. `anyway`: those, too, whose message may have been applied.
+pub(crate) async fn replay_all(store: &Embedded, anyway: bool) -> Result<AllReplayed, PortError> {
     // Those that fail again meanwhile come back with a later time: they are not taken twice.
     let start = SystemClock::now();
     let (mut all, mut after, mut last) = (AllReplayed::default(), None, None);
@@ -66,6 +89,10 @@ pub(crate) async fn replay_all(store: &Embedded) -> Result<AllReplayed, PortErro
         let Some(end) = page.last() else { break };
         after = Some((end.at(), end.id()));
         for letter in page.iter().filter(|letter| letter.at() <= start) {
+            if !anyway && may_be_applied(letter) {
+                all.may_be_applied += 1;
+                continue;
+            }
             match store.replay(letter.id()).await? {
                 Replayed::Sent { op, .. } => {
                     all.sent += 1;

@@ -8,6 +8,8 @@ use serde_json::{Value as Json, value::RawValue};
 use statefun_core::{Address, Record, Timestamp, TypedValue, Value};
 use statefun_embedded::{Letter, MalformedRecord};
 
+use crate::letters;
+
 /// An instance.
 #[derive(Debug, Serialize)]
 pub(crate) struct InstanceView {
@@ -107,6 +109,9 @@ pub(crate) struct LetterView {
     pub(crate) reason: String,
     pub(crate) error: String,
     pub(crate) attempts: u32,
+    /// Whether its message may have been applied; only if so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) may_be_applied: bool,
     /// Where it was to go, or what it was read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
@@ -131,6 +136,7 @@ impl From<&Letter> for LetterView {
                 reason: dead.reason.to_string(),
                 error: dead.error.clone(),
                 attempts: dead.attempts,
+                may_be_applied: letters::may_be_applied(letter),
                 to: Some(dead.envelope.to.to_string()),
                 envelope: RawValue::from_string(dead.envelope.to_wire()).ok(),
                 source: None,
@@ -143,6 +149,7 @@ impl From<&Letter> for LetterView {
                 reason: statefun_core::Reason::Malformed.to_string(),
                 error: reason.clone(),
                 attempts: 0,
+                may_be_applied: false,
                 to: None,
                 envelope: None,
                 source: Some(source.clone()),

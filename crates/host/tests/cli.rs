@@ -68,6 +68,31 @@ async fn a_file_is_worked_off_once_and_can_be_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_been_applied_is_kept_unless_that_is_asked_for() {
+    let data = tempfile::tempdir().unwrap();
+    let data = data.path();
+    let left = async || {
+        let host = open(data);
+        let left = (host.store().letter_count(), host.store().waiting().messages);
+        host.shutdown().await.unwrap();
+        left
+    };
+    let host = open(data);
+    let old = park_too_old(host.store(), "test/counter/a").await;
+    host.shutdown().await.unwrap();
+    run(data, "dead-letters list").await.unwrap();
+    run(data, "dead-letters replay --all").await.unwrap();
+    assert_eq!(left().await, (1, 0), "what may have been applied was sent again");
+    match run(data, &format!("dead-letters replay {old}")).await {
+        Err(HostError::Config(problems)) => assert!(problems[0].contains("--may-be-applied"), "{problems:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(left().await, (1, 0));
+    run(data, &format!("dead-letters replay --may-be-applied {old}")).await.unwrap();
+    assert_eq!(left().await, (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fresh_deletes_what_the_host_made() {
     let folder = tempfile::tempdir().unwrap();
     let (data, input) = (folder.path().join("data"), folder.path().join("orders.csv"));

@@ -191,6 +191,40 @@ async fn looking_after_a_host() {
     assert_eq!(host.store().letter_count(), 3, "they fail again and are kept again");
 }
 
+/// A message that is older than the ledger's memory may have been applied: sent again, it would be applied twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_been_applied_is_sent_again_only_if_that_is_asked_for() {
+    let (_data, host, to) = started().await;
+    post(to, "/test/counter/a", JSON, "{\"id\":\"a\",\"n\":-1}").await;
+    host.idle().await.unwrap();
+    let old = park_too_old(host.store(), "test/counter/a").await;
+    let letters = request(to, "GET", "/_/dead-letters", &[], b"").await.json()["dead_letters"].take();
+    let letter = |id: &str| letters.as_array().unwrap().iter().find(|letter| letter["id"] == id);
+    assert_eq!(letter(&old).unwrap()["may_be_applied"], true, "the letter does not say that its message may have been applied");
+    let others = letters.as_array().unwrap().iter().filter(|letter| letter["id"] != *old);
+    assert!(others.clone().count() == 1 && others.clone().all(|letter| letter.get("may_be_applied").is_none()));
+
+    let replay = async |path: &str| request(to, "POST", &format!("/_/dead-letters/{path}"), &[], b"").await;
+    let one = replay(&format!("{old}/replay")).await;
+    assert_eq!(one.status, 409);
+    assert!(one.body.contains("may_be_applied=true"), "{}", one.body);
+    let all = replay("replay").await.json();
+    assert_eq!((&all["replayed"], &all["may_be_applied"]), (&1.into(), &1.into()));
+    assert!(all["hint"].as_str().unwrap().contains("may_be_applied=true"), "{all}");
+    host.idle().await.unwrap();
+    assert_eq!(seen(&host, "test/counter/a"), 0);
+    assert_eq!(replay(&format!("{old}/replay?may_be_applied=true")).await.json()["replayed"], 1);
+    host.idle().await.unwrap();
+    assert_eq!(seen(&host, "test/counter/a"), 1);
+
+    park_too_old(host.store(), "test/counter/b").await;
+    let all = replay("replay?may_be_applied=true").await.json();
+    assert_eq!((&all["replayed"], &all["may_be_applied"]), (&2.into(), &0.into()));
+    assert!(all.get("hint").is_none());
+    host.idle().await.unwrap();
+    assert_eq!(seen(&host, "test/counter/b"), 1);
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_said_with_a_way_out() {
     let taken = statefun_host::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -28,6 +28,9 @@ pub(crate) enum Command {
         ids: Option<BTreeSet<String>>,
         /// Only those for this function, `namespace/name`.
         function: Option<String>,
+        /// Also those whose message may have been applied.
+        #[serde(default)]
+        may_be_applied: bool,
     },
     /// Deletes dead letters.
     DeleteDeadLetters {
@@ -69,10 +72,18 @@ mod tests {
         for (command, expected) in [
             (json!({"statefun": "sweep"}), Command::Sweep {}),
             (json!({"statefun": "list-dead-letters"}), Command::ListDeadLetters { max: 100, payloads: false }),
-            (json!({"statefun": "replay-dead-letters"}), Command::ReplayDeadLetters { max: 10, ids: None, function: None }),
             (
-                json!({"statefun": "replay-dead-letters", "max": 3, "ids": ["a"], "function": "a/b"}),
-                Command::ReplayDeadLetters { max: 3, ids: Some(ids(&["a"])), function: Some("a/b".to_owned()) },
+                json!({"statefun": "replay-dead-letters"}),
+                Command::ReplayDeadLetters { max: 10, ids: None, function: None, may_be_applied: false },
+            ),
+            (
+                json!({"statefun": "replay-dead-letters", "max": 3, "ids": ["a"], "function": "a/b", "may_be_applied": true}),
+                Command::ReplayDeadLetters {
+                    max: 3,
+                    ids: Some(ids(&["a"])),
+                    function: Some("a/b".to_owned()),
+                    may_be_applied: true,
+                },
             ),
             (
                 json!({"statefun": "delete-dead-letters", "ids": ["a", "b"]}),

@@ -18,6 +18,12 @@ use crate::{
 /// Invocations at a time of a standard queue.
 const CONCURRENCY: u32 = 5;
 
+/// Where a template has the variables of all Lambdas.
+const VARIABLES: &str = "/Globals/Function/Environment/Variables";
+
+/// A queue that is not there: whoever sends to it fails.
+const ABSENT: &str = "https://absent.invalid/0/absent.fifo";
+
 /// The template, and a zip of every binary.
 pub(crate) struct Packages {
     template: Value,
@@ -39,11 +45,12 @@ pub(crate) struct Changes {
     pub(crate) own_functions: bool,
 }
 
-/// A deployed stack's outputs.
+/// A deployed stack.
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
-    name: String,
     outputs: BTreeMap<String, String>,
+    /// Physical ids by logical ids. A queue's is its URL.
+    resources: BTreeMap<String, String>,
 }
 
 /// The stack of an account. Its name is in those of the Lambdas, and the emulator stops all Lambdas of a name, whosever they are.
@@ -56,11 +63,9 @@ impl Stack {
         self.outputs.get(name).map(String::as_str).ok_or_else(|| Problem::new(format!("the stack has no output {name}")))
     }
 
-    /// The queue of a function, as template.yaml names it.
-    pub(crate) fn function_queue(&self, name: &str) -> Result<String> {
-        let sibling = self.output("DeadLetters")?;
-        let (place, _) = sibling.rsplit_once('/').ok_or_else(|| Problem::new(format!("{sibling} is no queue's URL")))?;
-        Ok(format!("{place}/{}-functions-{name}.fifo", self.name))
+    /// The URL of a queue that is not an output, by its logical id in the template.
+    pub(crate) fn queue(&self, id: &str) -> Result<&str> {
+        self.resources.get(id).map(String::as_str).ok_or_else(|| Problem::new(format!("the stack has no resource {id}")))
     }
 }
 
@@ -78,7 +83,7 @@ impl Packages {
         let names = ["router-lambda", "greeter", "shopping-cart", "flights", "flights-router", "e2e-functions"];
         let mut template = package(python, workspace, &workspace.join("template.yaml"), &pack, &names)?;
         let own = read(python, workspace, &own.join("template.yaml"))?;
-        template["Own"] = own["Resources"].clone();
+        template["Own"] = own;
         Ok(Self { template, zips })
     }
 
@@ -104,9 +109,7 @@ impl Packages {
 
     /// Removes the stack.
     pub(crate) async fn remove(&self, http: &Http) -> Result<()> {
-        let name = stack_name(http);
-        let parameters = [("Action", "DeleteStack"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
-        http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await.map(drop)
+        ask(http, "DeleteStack").await.map(drop)
     }
 }
 
@@ -128,17 +131,30 @@ pub(crate) fn read(python: &Path, workspace: &Path, template: &Path) -> Result<V
 
 /// The account's stack, if it is complete.
 pub(crate) async fn describe(http: &Http) -> Result<Stack> {
-    let name = stack_name(http);
-    let parameters = [("Action", "DescribeStacks"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
-    let reply = http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await?;
-    match elements(&reply, "StackStatus").first() {
+    let stack = ask(http, "DescribeStacks").await?;
+    match elements(&stack, "StackStatus").first() {
         Some(&"CREATE_COMPLETE") => {
-            let names = elements(&reply, "OutputKey").into_iter().map(str::to_owned);
-            let outputs = names.zip(elements(&reply, "OutputValue").into_iter().map(str::to_owned)).collect();
-            Ok(Stack { name, outputs })
+            let resources = ask(http, "DescribeStackResources").await?;
+            Ok(Stack {
+                outputs: pairs(&stack, "OutputKey", "OutputValue"),
+                resources: pairs(&resources, "LogicalResourceId", "PhysicalResourceId"),
+            })
         }
-        status => Err(Problem::new(format!("it is {status:?}: {:?}", elements(&reply, "StackStatusReason")))),
+        status => Err(Problem::new(format!("it is {status:?}: {:?}", elements(&stack, "StackStatusReason")))),
     }
+}
+
+/// A call about the account's stack.
+async fn ask(http: &Http, action: &str) -> Result<String> {
+    let name = stack_name(http);
+    let parameters = [("Action", action), ("Version", "2010-05-15"), ("StackName", name.as_str())];
+    http.query("cloudformation", &parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))).await
+}
+
+/// The texts of two elements that always come together.
+fn pairs(xml: &str, key: &str, value: &str) -> BTreeMap<String, String> {
+    let texts = |name| elements(xml, name).into_iter().map(str::to_owned);
+    texts(key).zip(texts(value)).collect()
 }
 
 /// The Lambdas of a template.
@@ -166,12 +182,15 @@ pub(crate) fn fit(template: &mut Value) -> Result<&mut Map<String, Value>> {
 /// The template as it is deployed: with packages in place of sources, and with what the scenario needs otherwise.
 fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value> {
     let root = template.as_object_mut().ok_or_else(|| Problem::new("template.yaml is no template"))?;
-    let own = root.remove("Own");
-    if let (true, Some(Value::Object(own)), Some(Value::Object(resources))) =
-        (changes.own_functions, own, root.get_mut("Resources"))
-    {
-        resources.extend(own);
+    let mut own = root.remove("Own").unwrap_or_default();
+    if !changes.own_functions {
+        // All zips share one module, and it names the queue of the test's own functions.
+        own = json!({"Globals": own["Globals"].take()});
+        for queue in own.pointer_mut(VARIABLES).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+            *queue = ABSENT.into();
+        }
     }
+    merge(&mut template, own);
     if let Some(timeout) = changes.timeout {
         template["Globals"]["Function"]["Timeout"] = timeout.into();
     }
@@ -194,6 +213,20 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
         }
     }
     Ok(template)
+}
+
+/// Adds to a template: to its maps, and to its lists at their ends.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(into), Value::Array(from)) => into.extend(from),
+        (_, Value::Null) => {}
+        (into, from) => *into = from,
+    }
 }
 
 /// The binary of a logical id, as infra/Makefile derives it.
@@ -228,23 +261,32 @@ mod tests {
                 "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180, "RedrivePolicy": {"maxReceiveCount": 1000}}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
                 "Topic": {"Type": "AWS::SNS::Topic"},
+                "MaySend": {"Statement": ["a"]},
                 "OldMessages": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": []}},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Metadata": {}, "Properties": {
                     "Events": {"A": {"Type": "Kinesis"}, "B": {"Type": "SQS", "Properties": {
                         "ScalingConfig": {"MaximumConcurrency": {"Ref": "MaxConcurrency"}}}}}}},
             },
-            "Own": {"OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}}},
+            "Own": {
+                "Globals": {"Function": {"Environment": {"Variables": {"OWN_QUEUE": {"Ref": "OwnQueue"}}}}},
+                "Resources": {
+                    "OwnQueue": {"Type": "AWS::SQS::Queue", "Properties": {}},
+                    "MaySend": {"Statement": ["b"]},
+                },
+            },
         });
         let (timeout, visibility, max_receives) = (Some(3), Some(4), Some(2));
         let changes =
             Changes { timeout, visibility, max_receives, without_events: &[("FlightsRouter", "A")], own_functions: true };
+        let without = changed(template.clone(), &Changes::default(), "packages").unwrap();
         let changed = changed(template, &changes, "packages").unwrap();
         let expected = json!({
-            "Globals": {"Function": {"Timeout": 3}},
+            "Globals": {"Function": {"Timeout": 3, "Environment": {"Variables": {"OWN_QUEUE": {"Ref": "OwnQueue"}}}}},
             "Resources": {
                 "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4, "RedrivePolicy": {"maxReceiveCount": 2}}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
                 "Topic": {"Type": "AWS::SNS::Topic"},
+                "MaySend": {"Statement": ["a", "b"]},
                 "FlightsRouter": {"Type": "AWS::Serverless::Function", "Properties": {
                     "CodeUri": {"Bucket": "packages", "Key": "flights-router.zip"}, "Events": {"B": {"Type": "SQS", "Properties": {
                         "ScalingConfig": {"MaximumConcurrency": 5}}}}}},
@@ -252,5 +294,8 @@ mod tests {
             },
         });
         assert_eq!(changed, expected);
+        assert_eq!(without.pointer(VARIABLES).unwrap()["OWN_QUEUE"], ABSENT, "the module that all share names it");
+        assert_eq!(without["Resources"]["MaySend"], json!({"Statement": ["a"]}));
+        assert!(without["Resources"].get("OwnQueue").is_none());
     }
 }

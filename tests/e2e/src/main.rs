@@ -16,6 +16,8 @@ mod sam;
 mod scenarios;
 mod stream;
 mod task;
+#[cfg(test)]
+mod templates;
 mod world;
 
 use std::{

@@ -99,8 +99,8 @@ impl World {
 
     /// Sends an envelope to the queue of a function, under this deduplication id.
     pub(crate) async fn send_envelope(&self, queue: &str, envelope: &Envelope, id: &str) -> Result<()> {
-        let queue = self.stack.function_queue(queue)?;
-        self.send(&queue, &group_id(&envelope.to), id, &[], &envelope.to_wire()).await
+        let queue = self.stack.queue(queue)?;
+        self.send(queue, &group_id(&envelope.to), id, &[], &envelope.to_wire()).await
     }
 
     /// All messages of a queue of this output that can be received now; they are deleted.

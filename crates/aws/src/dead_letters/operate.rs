@@ -19,13 +19,16 @@ const MAX_LISTED_BYTES: usize = 4_000_000;
 /// Bytes of letters that one replay holds: a Lambda may have 128 MB.
 const MAX_HELD_BYTES: usize = 32 * 1_024 * 1_024;
 
-/// Which letters a command is about: those that are named by everything that is given.
+/// Which letters a command is about: those that are named by ids and function, if these are given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Letters' ids.
     pub ids: Option<BTreeSet<String>>,
     /// The function that the message was for.
     pub function: Option<TypeName>,
+    /// Also those whose message may have been applied. They have to be asked for, even by their ids: sent again, a message that was
+    /// applied is applied twice.
+    pub may_be_applied: bool,
 }
 
 /// A message of the queue, as a listing tells it.
@@ -57,6 +60,8 @@ pub struct Replayed {
     pub malformed: usize,
     /// Letters for functions that have no queue.
     pub no_queue: usize,
+    /// Selected letters whose message may have been applied: they were left, since they were not asked for.
+    pub may_be_applied: usize,
     /// Selected ids that were not found.
     pub missing: Vec<String>,
     /// There may be others.
@@ -167,6 +172,9 @@ async fn replay(
             match letter {
                 Ok(Letter::Dead(letter)) if !selection.names(&id, &letter) => replayed.left += 1,
                 Ok(Letter::Dead(letter)) if !queues.has_queue(&letter.envelope.to) => replayed.no_queue += 1,
+                Ok(Letter::Dead(letter)) if letter.reason.may_be_applied() && !selection.may_be_applied => {
+                    replayed.may_be_applied += 1;
+                }
                 Ok(Letter::Dead(letter)) => {
                     bytes += whole;
                     chosen.push((letter, receipt));

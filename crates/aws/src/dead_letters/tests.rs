@@ -73,11 +73,11 @@ fn soon() -> Timestamp {
 }
 
 fn of_function(name: &'static str) -> Selection {
-    Selection { function: Some(TypeName::from_static(name)), ids: None }
+    Selection { function: Some(TypeName::from_static(name)), ..Selection::default() }
 }
 
 fn of_ids(ids: &[u8]) -> Selection {
-    Selection { ids: Some(ids.iter().map(|id| id_of(*id)).collect()), function: None }
+    Selection { ids: Some(ids.iter().map(|id| id_of(*id)).collect()), ..Selection::default() }
 }
 
 /// What was asked by calls of this name.
@@ -144,6 +144,27 @@ async fn a_function_without_queue_holds_up_no_other() {
     let replayed = letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap();
     assert_eq!(replayed, Replayed { sent: 1, no_queue: 1, ..Replayed::default() });
     assert_eq!(sent_to(&script), ["a/b/y"]);
+}
+
+#[tokio::test]
+async fn what_may_have_been_applied_is_left_unless_that_is_asked_for() {
+    let old = letter_to_json(&DeadLetter { reason: Reason::TooOld, ..letter(1, "a/b/x") });
+    let bodies = [old, dead(2, "a/b/y"), dead(3, "a/c/z")];
+    let all = Selection::default();
+    let asked_for = |selection| Selection { may_be_applied: true, ..selection };
+    for (selection, to, left, may_be_applied) in [
+        (all.clone(), vec!["a/b/y", "a/c/z"], 0, 1),
+        (of_ids(&[1]), vec![], 2, 1),
+        (of_function("a/c"), vec!["a/c/z"], 2, 0),
+        (asked_for(all), vec!["a/b/x", "a/b/y", "a/c/z"], 0, 0),
+        (asked_for(of_ids(&[1])), vec!["a/b/x"], 2, 0),
+    ] {
+        let sends = to.iter().flat_map(|_| [sent(), fine()]);
+        let (letters, queues, script) = queue([received(&bodies), received(&[])].into_iter().chain(sends).chain([shown()]));
+        let replayed = letters.replay(&queues, &selection, 10, soon()).await.unwrap();
+        assert_eq!(replayed, Replayed { sent: to.len(), left, may_be_applied, ..Replayed::default() });
+        assert_eq!(sent_to(&script), to, "{selection:?}");
+    }
 }
 
 /// Pages of what is not sent are no end.

@@ -88,6 +88,9 @@ pub(super) enum DeadLetters {
         /// All of them
         #[arg(long, conflicts_with = "ids")]
         all: bool,
+        /// Sends also messages that may have been applied before: those would then be applied twice
+        #[arg(long)]
+        may_be_applied: bool,
         /// Ids, as `dead-letters list` shows them
         #[arg(value_name = "ID", required_unless_present = "all")]
         ids: Vec<String>,

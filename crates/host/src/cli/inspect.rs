@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use statefun_core::{Address, EnvelopeId};
-use statefun_embedded::{Embedded, Letter, OpenError, Options, Replayed};
+use statefun_embedded::{Embedded, Letter, OpenError, Options};
 
 use super::{
     args::DeadLetters,
@@ -13,7 +13,7 @@ use crate::{
     clock::SystemClock,
     error::HostError,
     http::noted_address,
-    letters,
+    letters::{self, One},
     views::{InstanceView, LetterView},
 };
 
@@ -27,11 +27,13 @@ pub(super) async fn dead_letters(command: DeadLetters, data: &Path) -> Result<()
             let listed = if json { list_json(&store) } else { list(&store) };
             close(store, listed).await
         }
-        DeadLetters::Replay { all, ids } => {
+        DeadLetters::Replay { all, may_be_applied, ids } => {
             let ids = parse_ids(&ids)?;
             let path = if all { "dead-letters/replay" } else { "dead-letters/ID/replay" };
-            let store = open(data, "curl -X POST", path)?;
-            let replayed = if all { replay_all(&store).await } else { replay(&store, &ids).await };
+            let asked = if may_be_applied { "?may_be_applied=true" } else { "" };
+            let store = open(data, "curl -X POST", &format!("{path}{asked}"))?;
+            let replayed =
+                if all { replay_all(&store, may_be_applied).await } else { replay(&store, &ids, may_be_applied).await };
             close(store, replayed).await
         }
     }
@@ -70,7 +72,11 @@ fn list_json(store: &Embedded) -> Result<(), HostError> {
 fn list(store: &Embedded) -> Result<(), HostError> {
     let mut rows = vec![["ID", "AT", "REASON", "TRIES", "WHERE", "ERROR"].map(str::to_owned)];
     letters::for_each(store, |letter: &Letter| {
-        let LetterView { id, at, reason, error, attempts, to, source, position, .. } = LetterView::from(letter);
+        let LetterView { id, at, mut reason, error, attempts, may_be_applied, to, source, position, .. } =
+            LetterView::from(letter);
+        if may_be_applied {
+            reason.push_str(" (may have been applied)");
+        }
         let place = to.unwrap_or_else(|| format!("{}, {}", source.unwrap_or_default(), position.unwrap_or_default()));
         rows.push([id, at, reason, attempts.to_string(), cell(&place, ERROR_CHARS), cell(&error, ERROR_CHARS)]);
         Ok::<(), HostError>(())
@@ -92,25 +98,33 @@ fn parse_ids(ids: &[String]) -> Result<Vec<EnvelopeId>, HostError> {
     if problems.is_empty() { Ok(good) } else { Err(HostError::Config(problems)) }
 }
 
-async fn replay(store: &Embedded, ids: &[EnvelopeId]) -> Result<(), HostError> {
+async fn replay(store: &Embedded, ids: &[EnvelopeId], may_be_applied: bool) -> Result<(), HostError> {
     let (mut sent, mut problems) = (0, Vec::new());
     for id in ids {
-        match letters::replay(store, *id).await? {
-            Replayed::Sent { .. } => sent += 1,
-            Replayed::Unknown => problems.push(format!("there is no dead letter {id}")),
-            Replayed::Malformed => {
-                problems.push(format!("{id} is a row that could not be read: mend the input and send it anew"))
-            }
+        match letters::replay(store, *id, may_be_applied).await? {
+            One::Sent => sent += 1,
+            One::Unknown => problems.push(format!("there is no dead letter {id}")),
+            One::Malformed => problems.push(format!("{id} is a row that could not be read: mend the input and send it anew")),
+            One::MayBeApplied => problems
+                .push(format!("the message of {id} may have been applied: look at its instance, then add --may-be-applied")),
         }
     }
     print(&format!("{sent} sent again; they run when the application is next started\n"))?;
     if problems.is_empty() { Ok(()) } else { Err(HostError::Config(problems)) }
 }
 
-async fn replay_all(store: &Embedded) -> Result<(), HostError> {
-    let all = letters::replay_all(store).await?;
-    let kept =
-        if all.malformed > 0 { format!(" {} rows that could not be read are kept.", all.malformed) } else { String::new() };
+async fn replay_all(store: &Embedded, may_be_applied: bool) -> Result<(), HostError> {
+    let all = letters::replay_all(store, may_be_applied).await?;
+    let mut kept = String::new();
+    if all.malformed > 0 {
+        kept += &format!(" {} rows that could not be read are kept.", all.malformed);
+    }
+    if all.may_be_applied > 0 {
+        kept += &format!(
+            " {} that may have been applied are kept: look at their instances, then replay by ids and with --may-be-applied.",
+            all.may_be_applied
+        );
+    }
     print(&format!("{} sent again; they run when the application is next started.{kept}\n", all.sent))
 }
 

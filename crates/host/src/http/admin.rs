@@ -9,19 +9,22 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use statefun_core::{Address, EnvelopeId};
-use statefun_embedded::Replayed;
 
 use super::problem::{Problem, json};
 use crate::{
     accept::find,
     host::Inner,
-    letters,
+    letters::{self, AllReplayed, One},
     views::{InstanceView, LetterView},
 };
 
 /// Dead letters of one page, if the request does not say how many.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
+
+/// What to do about letters that a replay left because their messages may have been applied.
+const ASK: &str =
+    "look at the instance's state; if the message was not applied, replay the letter by its id with ?may_be_applied=true";
 
 const ROUTES: &str = "there are GET /_/health, GET /_/metrics, GET /_/dead-letters, POST /_/dead-letters/replay, \
                       POST /_/dead-letters/<id>/replay, GET /_/state/<namespace>/<name>/<id>, \
@@ -77,29 +80,49 @@ pub(super) async fn dead_letters(State(inner): State<Arc<Inner>>, Query(page): Q
     Ok(json(StatusCode::OK, &Letters { dead_letters: found.iter().map(LetterView::from).collect(), next }))
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Replays {
     replayed: usize,
     /// Records that could not be read: there is nothing to send again.
     malformed: usize,
+    /// Letters that were left because their messages may have been applied.
+    may_be_applied: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
 }
 
-pub(super) async fn replay(State(inner): State<Arc<Inner>>, Path(text): Path<String>) -> Result<Response, Problem> {
-    match letters::replay(&inner.store, id(&text)?).await.map_err(|error| Problem::failed(&error))? {
-        Replayed::Sent { .. } => Ok(json(StatusCode::OK, &Replays { replayed: 1, malformed: 0 })),
-        Replayed::Unknown => {
-            Err(Problem::not_found(format!("there is no dead letter {text}")).hint("GET /_/dead-letters lists them"))
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    /// Whether to send what may have been applied.
+    #[serde(default)]
+    may_be_applied: bool,
+}
+
+pub(super) async fn replay(
+    State(inner): State<Arc<Inner>>,
+    Path(text): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Problem> {
+    let replayed = letters::replay(&inner.store, id(&text)?, asked.may_be_applied).await;
+    match replayed.map_err(|error| Problem::failed(&error))? {
+        One::Sent => Ok(json(StatusCode::OK, &Replays { replayed: 1, ..Replays::default() })),
+        One::MayBeApplied => {
+            Err(Problem::new(StatusCode::CONFLICT, "this message may have been applied: sent again, it would be applied twice")
+                .hint(ASK))
         }
-        Replayed::Malformed => {
+        One::Unknown => Err(Problem::not_found(format!("there is no dead letter {text}")).hint("GET /_/dead-letters lists them")),
+        One::Malformed => {
             Err(Problem::new(StatusCode::CONFLICT, "this record could not be read: there is no message to send again")
                 .hint("mend the input and send the record anew"))
         }
     }
 }
 
-pub(super) async fn replay_all(State(inner): State<Arc<Inner>>) -> Result<Response, Problem> {
-    let all = letters::replay_all(&inner.store).await.map_err(|error| Problem::failed(&error))?;
-    Ok(json(StatusCode::OK, &Replays { replayed: all.sent, malformed: all.malformed }))
+pub(super) async fn replay_all(State(inner): State<Arc<Inner>>, Query(asked): Query<Asked>) -> Result<Response, Problem> {
+    let all = letters::replay_all(&inner.store, asked.may_be_applied).await.map_err(|error| Problem::failed(&error))?;
+    let AllReplayed { sent, malformed, may_be_applied } = all;
+    let hint = (may_be_applied > 0).then_some(ASK);
+    Ok(json(StatusCode::OK, &Replays { replayed: sent, malformed, may_be_applied, hint }))
 }
 
 pub(super) async fn state(State(inner): State<Arc<Inner>>, Path(address): Path<String>) -> Result<Response, Problem> {

@@ -12,11 +12,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use statefun_core::{
-    Accepted, Address, Context, FunctionError, FunctionSpec, Json, OnFailure, Rules, StateSpec, TypeName, TypedValue, Value,
-    ValueSpec,
+    Accepted, Address, Context, DeadLetter, Envelope, EnvelopeId, FunctionError, FunctionSpec, Json, OnFailure, Reason, Rules,
+    StateSpec, Timestamp, TypeName, TypedValue, Value, ValueSpec,
 };
-use statefun_embedded::{Letter, MalformedRecord};
-use statefun_engine::{Functions, Invoke};
+use statefun_embedded::{Embedded, Letter, MalformedRecord};
+use statefun_engine::{Functions, Invoke, ports::DeadLetters};
 use statefun_host::{Host, HostOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -219,6 +219,24 @@ pub async fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str,
 
 pub async fn post(to: SocketAddr, path: &str, content_type: &str, body: &str) -> Reply {
     request(to, "POST", path, &[("Content-Type", content_type)], body.as_bytes()).await
+}
+
+/// Parks a text for this address as older than the ledger's memory: it may have been applied. Returns the letter's id.
+pub async fn park_too_old(store: &Embedded, to: &str) -> String {
+    let to = address(to);
+    let envelope = Envelope {
+        id: EnvelopeId::of_ingress("test", b"old", to.function()),
+        to,
+        from: None,
+        sent_at: Timestamp(1),
+        keyed: false,
+        hops: 0,
+        trace: None,
+        messages: vec![TypedValue::of(&"old".to_owned()).unwrap()],
+    };
+    let (id, at, reason) = (EnvelopeId([7; 16]), Timestamp(2), Reason::TooOld);
+    store.park(&DeadLetter { id, at, reason, error: "it is too old".to_owned(), attempts: 0, envelope }).await.unwrap();
+    id.to_string()
 }
 
 /// What lies among the dead letters, if that is malformed records only.

@@ -7,6 +7,10 @@ use statefun_core::{
     stored::{Letter, MalformedRecord},
 };
 
+/// What to do about letters that a replay left because their messages may have been applied.
+const ASK: &str = "letters of messages that may have been applied were left: look at their instances by the command `state`. \
+                   Delete the letters of those that were applied, and replay the others by their ids with `\"may_be_applied\":true`";
+
 /// What lies there. `payloads`: with envelopes in their wire form and records as they were read.
 pub(super) fn listed(listed: &Listed, payloads: bool) -> Value {
     let letters: Vec<_> = listed.entries.iter().map(|entry| letter(entry, payloads)).collect();
@@ -14,8 +18,15 @@ pub(super) fn listed(listed: &Listed, payloads: bool) -> Value {
 }
 
 pub(super) fn replayed(replayed: &Replayed) -> Value {
-    let Replayed { sent, left, malformed, no_queue, missing, more } = replayed;
-    json!({"sent": sent, "left": left, "malformed": malformed, "no_queue": no_queue, "missing": missing, "more": more})
+    let Replayed { sent, left, malformed, no_queue, may_be_applied, missing, more } = replayed;
+    let mut answer = json!({
+        "sent": sent, "left": left, "malformed": malformed, "no_queue": no_queue, "may_be_applied": may_be_applied,
+        "missing": missing, "more": more,
+    });
+    if *may_be_applied > 0 {
+        answer["hint"] = ASK.into();
+    }
+    answer
 }
 
 pub(super) fn deleted(deleted: &Deleted) -> Value {
@@ -40,9 +51,13 @@ fn letter(entry: &Entry, payloads: bool) -> Value {
 
 fn message(letter: &DeadLetter) -> Value {
     let DeadLetter { at, reason, error, attempts, envelope, .. } = letter;
-    json!({
+    let mut view = json!({
         "at_ms": at.0, "reason": reason.to_string(), "error": error, "attempts": attempts, "to": envelope.to.to_string(),
-    })
+    });
+    if reason.may_be_applied() {
+        view["may_be_applied"] = true.into();
+    }
+    view
 }
 
 fn malformed(record: &MalformedRecord) -> Value {
@@ -62,9 +77,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_kind_of_letter() {
-        let record = MalformedRecord::new(Timestamp(7), "orders", "17", "no key", b"secret", 100);
+    fn dead(reason: Reason) -> DeadLetter {
         let message = TypedValue::of(&"secret".to_owned()).unwrap();
         let envelope = Envelope {
             id: EnvelopeId([1; 16]),
@@ -76,10 +89,36 @@ mod tests {
             trace: None,
             messages: vec![message],
         };
-        let (id, at, reason) = (EnvelopeId([2; 16]), Timestamp(8), Reason::Exhausted);
-        let dead = DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope };
+        let (id, at) = (EnvelopeId([2; 16]), Timestamp(8));
+        DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope }
+    }
+
+    fn entry(id: &str, letter: Result<Letter, String>) -> Entry {
+        Entry { id: id.to_owned(), letter }
+    }
+
+    #[test]
+    fn a_letter_whose_message_may_have_been_applied_says_so() {
+        for reason in Reason::ALL {
+            let entries = vec![entry("x", Ok(Letter::Dead(Box::new(dead(reason)))))];
+            let said = listed(&Listed { entries, more: false }, false)["letters"][0].get("may_be_applied").cloned();
+            assert_eq!(said, (reason == Reason::TooOld).then_some(Value::Bool(true)), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_replay_that_left_some_says_what_to_do() {
+        let answer = replayed(&Replayed { may_be_applied: 2, ..Replayed::default() });
+        assert_eq!(answer["may_be_applied"], 2);
+        assert!(answer["hint"].as_str().unwrap().contains("`\"may_be_applied\":true`"));
+        assert!(replayed(&Replayed { sent: 2, ..Replayed::default() }).get("hint").is_none());
+    }
+
+    #[test]
+    fn every_kind_of_letter() {
+        let record = MalformedRecord::new(Timestamp(7), "orders", "17", "no key", b"secret", 100);
+        let dead = dead(Reason::Exhausted);
         assert_eq!(dead.envelope.to.function(), &TypeName::from_static("a/b"));
-        let entry = |id: &str, letter| Entry { id: id.to_owned(), letter };
         let entries = vec![
             entry("x", Ok(Letter::Malformed(record))),
             entry("y", Ok(Letter::Dead(Box::new(dead)))),

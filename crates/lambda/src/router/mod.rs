@@ -147,9 +147,9 @@ impl RouterService {
                 let listed = self.operations.list(max.min(MAX_LETTERS), payloads, before(deadline)).await?;
                 Ok(letters::listed(&listed, payloads))
             }
-            Command::ReplayDeadLetters { max, ids, function } => {
+            Command::ReplayDeadLetters { max, ids, function, may_be_applied } => {
                 let function = function.map(|name| TypeName::parse(&name)).transpose()?;
-                let selection = Selection { ids, function };
+                let selection = Selection { ids, function, may_be_applied };
                 let replayed = self.operations.replay(&selection, max.min(MAX_LETTERS), before(deadline)).await?;
                 let (sent, left) = (replayed.sent, replayed.left);
                 tracing::info!(
@@ -157,6 +157,7 @@ impl RouterService {
                     left,
                     malformed = replayed.malformed,
                     no_queue = replayed.no_queue,
+                    may_be_applied = replayed.may_be_applied,
                     "dead letters sent again"
                 );
                 Ok(letters::replayed(&replayed))

@@ -314,10 +314,13 @@ async fn commands_about_dead_letters() {
     assert_eq!(handle(list).await.unwrap(), json!({"letters": [], "more": true}));
     assert_eq!(*fixture.operator.listed.lock().unwrap(), [(MAX_LETTERS, true)]);
 
-    let replay = json!({"statefun": "replay-dead-letters", "max": 1_000_000, "ids": ["x"], "function": "a/b"});
-    let answer = json!({"sent": 1, "left": 0, "malformed": 0, "no_queue": 0, "missing": ["x"], "more": false});
+    let mut replay = json!({"statefun": "replay-dead-letters", "max": 1_000_000, "ids": ["x"], "function": "a/b"});
+    replay["may_be_applied"] = true.into();
+    let mut answer = json!({"sent": 1, "left": 0, "malformed": 0, "no_queue": 0, "missing": ["x"], "more": false});
+    answer["may_be_applied"] = 0.into();
     assert_eq!(handle(replay).await.unwrap(), answer);
-    let selection = Selection { ids: Some(["x".to_owned()].into()), function: Some(TypeName::from_static("a/b")) };
+    let function = Some(TypeName::from_static("a/b"));
+    let selection = Selection { ids: Some(["x".to_owned()].into()), function, may_be_applied: true };
     assert_eq!(*fixture.operator.replayed.lock().unwrap(), [(selection, MAX_LETTERS)]);
     let error = handle(json!({"statefun": "replay-dead-letters", "function": "greeter"})).await.unwrap_err();
     assert!(error.contains("`function`"), "{error}");

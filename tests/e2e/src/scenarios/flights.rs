@@ -77,8 +77,8 @@ pub(super) async fn faulty(setting: &Setting, account: &str) -> Result<String> {
     world.faults.clear(account);
     if let Err(problem) = result {
         let mut held = Vec::new();
-        for queue in [world.stack.function_queue("flights-0")?, world.stack.function_queue("flights-1")?] {
-            held.push(world.holds(&queue).await?);
+        for queue in ["FlightsQueue0", "FlightsQueue1"] {
+            held.push(world.holds(world.stack.queue(queue)?).await?);
         }
         let given_up = world.dead_letters().await?.len() as u64 + world.holds(world.stack.output("Undeliverable")?).await?;
         let told = format!("{killed} kills, faults {struck:?}, queues hold {held:?}, {given_up} given up");
@@ -236,8 +236,8 @@ async fn agree(world: &World, expected: &Expected, alerts: &str) -> Result<()> {
         compare("aircraft", &aircraft, &expected.aircraft, Value::clone)
     })
     .await?;
-    for queue in ["flights-0", "flights-1"] {
-        world.emptied(&world.stack.function_queue(queue)?, LIMIT).await?;
+    for queue in ["FlightsQueue0", "FlightsQueue1"] {
+        world.emptied(world.stack.queue(queue)?, LIMIT).await?;
     }
     let mut found = BTreeMap::new();
     until("the alerts differ from those of the local run", LIMIT, async || {

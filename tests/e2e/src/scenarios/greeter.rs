@@ -91,7 +91,7 @@ pub(super) async fn unread(setting: &Setting, account: &str) -> Result<String> {
         settled(&world, 1).await?;
         same("notes left", &world.holds(queue).await?, &0)?;
     }
-    world.emptied(&world.stack.function_queue("greeter")?, LIMIT).await?;
+    world.emptied(world.stack.queue("GreeterQueue")?, LIMIT).await?;
     settled(&world, 1).await?;
     same("dead letters", &world.dead_letters().await?.len(), &0)?;
     Ok(format!("{NAMES} unread records routed twice, applied once"))

@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::types::ShardIteratorType;
 use serde_json::{Value, json};
 
-use super::failures::{CHANGES, LIMIT, finished, noted, parked, tell};
+use super::failures::{CHANGES, LIMIT, QUEUE, finished, noted, parked, tell};
 use crate::{
     deploy::Changes,
     faults::{Fault, Rule},
@@ -105,12 +105,12 @@ pub(super) async fn redrive(setting: &Setting, account: &str) -> Result<String> 
     noted(&world, "ann", &[1]).await?;
     world.faults.clear(account);
 
-    let queue = world.stack.function_queue("e2e")?;
+    let queue = world.stack.queue(QUEUE)?;
     for copy in ["redriven", "redriven-again"] {
         for (number, message) in given_up.iter().enumerate() {
             let body = message.body().unwrap_or_default();
             let group = statefun_core::Envelope::from_wire(body.as_bytes())?.to.to_string();
-            world.send(&queue, &group, &format!("{copy}-{number}"), &[], body).await?;
+            world.send(queue, &group, &format!("{copy}-{number}"), &[], body).await?;
         }
     }
     noted(&world, "bob", &[2, 3]).await?;
