@@ -64,9 +64,18 @@ pub enum Verdict {
     },
     /// Older than the horizon: nothing can tell any more.
     TooOld,
+    /// It is at or below the record's `last_seq`, but was enqueued later than that was set: so the queue is another one under the same
+    /// name, or the number was made up. Forget the mark ([`Turn::forget_mark`](crate::Turn::forget_mark)), and classify again.
+    WrongMark,
 }
 
 impl Protocol {
+    /// How long an accepted id is remembered: for the horizon, by any clock.
+    #[must_use]
+    pub fn kept(&self) -> Duration {
+        self.horizon.saturating_add(self.margin)
+    }
+
     /// Decides by the record alone, if it can.
     #[must_use]
     pub fn classify(&self, record: &Record, delivered: &Delivered, now: Timestamp) -> Verdict {
@@ -74,9 +83,12 @@ impl Protocol {
         let envelope = &delivered.envelope;
         let taken = |last: LastSeq| last.queue == delivered.seq.queue && delivered.seq.seq <= last.seq;
         if on(Safeguard::LastSeq) && record.last_seq.is_some_and(taken) {
-            return Verdict::Duplicate;
+            let known = record.last_at > Timestamp::ZERO;
+            let later = known && delivered.enqueued_at > record.last_at.plus(self.margin);
+            return if later && on(Safeguard::WrongMark) { Verdict::WrongMark } else { Verdict::Duplicate };
         }
-        if on(Safeguard::InlineLedger) && record.ledger.holds(envelope.id) {
+        let kept = if on(Safeguard::KeyHorizon) { now.minus(self.kept()) } else { Timestamp::ZERO };
+        if on(Safeguard::InlineLedger) && record.ledger.holds(envelope.id, kept) {
             return Verdict::Duplicate;
         }
         // No first copy can have been accepted before this moment, unless the producer named its own key.
@@ -84,14 +96,15 @@ impl Protocol {
             true => Timestamp::ZERO,
             false => envelope.sent_at.minus(self.margin),
         };
-        if record.ledger.floor == Timestamp::ZERO || record.ledger.floor < earliest {
+        if record.ledger.next_segment == 0 || record.ledger.floor < earliest {
             return Verdict::New;
         }
         let age = delivered.enqueued_at.since(envelope.sent_at);
         let fresh = age < self.dedup_window.saturating_sub(self.margin) || !on(Safeguard::DedupWindow);
         // After a move to another queue the mark of the former one is gone, and with it the proof against its redeliveries. And this queue
         // never saw the copies that came by the former: it refuses none of what was sent before.
-        let marked = record.last_seq.is_none_or(|last| last.queue == delivered.seq.queue) && earliest > record.moved_at;
+        let stayed = earliest > record.moved_at || !on(Safeguard::MovedAt);
+        let marked = record.last_seq.is_none_or(|last| last.queue == delivered.seq.queue) && stayed;
         if fresh && marked && earliest > Timestamp::ZERO {
             return Verdict::New;
         }
@@ -108,7 +121,7 @@ impl Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, EnvelopeId, TypeName, TypedValue};
+    use crate::{Address, EnvelopeId, TypeName, TypedValue, ledger::Taken};
 
     const MINUTE: u64 = 60_000;
     const NOW: Timestamp = Timestamp(100 * MINUTE);
@@ -131,6 +144,7 @@ mod tests {
     fn record(floor: u64) -> Record {
         let mut record = Record { last_seq: Some(LastSeq { queue: 1, seq: 10 }), ..Record::default() };
         record.ledger.floor = Timestamp(floor * MINUTE);
+        record.ledger.next_segment = u64::from(floor > 0);
         record
     }
 
@@ -150,11 +164,42 @@ mod tests {
     #[test]
     fn the_record_decides_down_to_its_floor() {
         let mut known = record(95);
-        known.ledger.inline.push(EnvelopeId([1; 16]));
+        known.ledger.inline.push(Taken::new(EnvelopeId([1; 16]), NOW));
         assert_eq!(classify(&known, &delivered(11, 90, 90)), Verdict::Duplicate);
         assert_eq!(classify(&record(88), &delivered(11, 90, 99)), Verdict::New);
         // within the margin of the floor the record proves nothing
         assert_eq!(classify(&record(89), &delivered(11, 90, 99)), Verdict::Ask { since: Timestamp(89 * MINUTE) });
+    }
+
+    /// A queue that was deleted and made anew under its name counts from lower numbers on; and an operator may make one up.
+    #[test]
+    fn a_mark_is_wrong_if_what_it_covers_was_enqueued_later() {
+        let known = |last_at| Record { last_at: Timestamp(last_at * MINUTE), ..record(0) };
+        assert_eq!(classify(&known(90), &delivered(10, 90, 91)), Verdict::Duplicate, "within the margin");
+        assert_eq!(classify(&known(90), &delivered(10, 90, 92)), Verdict::WrongMark);
+        assert_eq!(classify(&known(90), &delivered(11, 90, 92)), Verdict::New);
+        assert_eq!(classify(&known(0), &delivered(10, 90, 92)), Verdict::Duplicate, "an older version did not note when");
+    }
+
+    /// A clock that says zero must not make a ledger look as if nothing had ever been spilled.
+    #[test]
+    fn what_was_spilled_at_time_zero_is_asked_for() {
+        let mut known = record(0);
+        known.ledger.next_segment = 1;
+        assert_eq!(classify(&known, &delivered(11, 1, 60)), Verdict::Ask { since: Timestamp::ZERO });
+    }
+
+    #[test]
+    fn a_producers_key_may_be_used_again_after_the_horizon() {
+        let mut keyed = delivered(11, 90, 90);
+        let envelope = Arc::make_mut(&mut keyed.envelope);
+        (envelope.keyed, envelope.id) = (true, EnvelopeId([0x81; 16]));
+        let protocol = Protocol::default();
+        let mut known = record(0);
+        known.ledger.inline.push(Taken::new(EnvelopeId([0x81; 16]), NOW));
+        let last = NOW.plus(protocol.kept());
+        assert_eq!(protocol.classify(&known, &keyed, last), Verdict::Duplicate);
+        assert_eq!(protocol.classify(&known, &keyed, last.plus(Duration::from_secs(1))), Verdict::New);
     }
 
     #[test]

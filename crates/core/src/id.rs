@@ -69,6 +69,13 @@ impl EnvelopeId {
         Self::hash("replay", &[&dead_letter.0, &replay.to_be_bytes()]).keyed()
     }
 
+    /// The id of what is taken in under a producer's key that the store itself remembers until `expires`. The key may be used again after
+    /// that, and must not look like a copy to a ledger that remembers when it was handled, which may be later.
+    #[must_use]
+    pub fn of_accepted(key: Self, expires: Timestamp) -> Self {
+        Self::hash("accepted", &[&key.0, &expires.0.to_be_bytes()])
+    }
+
     /// This id, marked as that of an envelope that is [`keyed`](crate::Envelope::keyed): the ledger is asked for every one of these, so
     /// a store may keep them where one is found without reading all. A hint: what is marked wrongly is found all the same.
     #[must_use]
@@ -131,6 +138,7 @@ mod tests {
         let ingress = EnvelopeId::of_ingress("orders", b"shard-1:42", address.function());
         assert_eq!(sent.to_string(), "375399aabf4979ee0f7843218553f989");
         assert_eq!(ingress.to_string(), "70abd86d8d591c2b59ad1d7d80bec561");
+        assert_eq!(EnvelopeId::of_accepted(sent, Timestamp(1)).to_string(), "6b0285ce614fc7a5eeba135cb28dd043");
         assert_eq!(EnvelopeId::of_replay(sent, 0).to_string(), "a05f9317d390d3cd00349e44f699ecf6");
     }
 

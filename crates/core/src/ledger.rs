@@ -8,13 +8,37 @@ use crate::{id::EnvelopeId, time::Timestamp};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Accepted ids, oldest first.
-    pub inline: Vec<EnvelopeId>,
+    pub inline: Vec<Taken>,
     /// The latest moment at which any was accepted, by the clocks of those who did.
     pub newest: Timestamp,
     /// Nothing accepted after this moment is missing from `inline`.
     pub floor: Timestamp,
-    /// The number of the next segment.
+    /// The number of the next segment; zero as long as nothing was ever spilled.
     pub next_segment: u64,
+}
+
+/// An accepted id. Producers use their keys again, so of these ([`EnvelopeId::is_keyed`]) the record says when they were accepted: 4
+/// bytes each. All other ids stand for one envelope for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The id.
+    pub id: EnvelopeId,
+    /// When it was accepted, in whole seconds, rounded up; only of producers' keys.
+    pub at: Option<Timestamp>,
+}
+
+impl Taken {
+    /// An id that is accepted at this moment.
+    #[must_use]
+    pub fn new(id: EnvelopeId, now: Timestamp) -> Self {
+        let seconds = now.0.div_ceil(1_000);
+        Self { id, at: id.is_keyed().then_some(Timestamp(seconds * 1_000)) }
+    }
+
+    /// Whether its key may be used again: it was accepted before `since`.
+    fn is_forgotten(&self, since: Timestamp) -> bool {
+        self.at.is_some_and(|at| at < since)
+    }
 }
 
 /// How much of the ledger stays in the record.
@@ -43,10 +67,11 @@ impl LedgerShape {
     /// How many ids fit into a record that takes so many bytes without them, and gets `fresh` new ones. Where these would fill what is
     /// left of a unit again and again, a further one costs no more than the segments.
     #[must_use]
-    pub fn room(self, bytes: usize, fresh: usize) -> usize {
-        let needed = bytes + (2 * fresh).max(self.least) * ID_BYTES;
+    pub fn room(self, bytes: usize, fresh: usize, keyed: bool) -> usize {
+        let each = if keyed { ID_BYTES + TIME_BYTES } else { ID_BYTES };
+        let needed = bytes + (2 * fresh).max(self.least) * each;
         let units = needed.div_ceil(self.unit.max(1));
-        ((units * self.unit).saturating_sub(bytes) / ID_BYTES).min(self.most)
+        ((units * self.unit).saturating_sub(bytes) / each).min(self.most)
     }
 }
 
@@ -56,7 +81,7 @@ pub struct Segment {
     /// Counted up per address.
     pub number: u64,
     /// Spilled ids.
-    pub ids: Vec<EnvelopeId>,
+    pub ids: Vec<Spilled>,
     /// None of them was accepted after this moment.
     pub newest: Timestamp,
     /// From when on the segment may be deleted.
@@ -66,38 +91,60 @@ pub struct Segment {
     pub fresh: bool,
 }
 
-/// Bytes of an id.
+/// An id that left its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spilled {
+    /// The id.
+    pub id: EnvelopeId,
+    /// Until when it counts. A producer's key is forgotten by itself, whatever stands in the same segment.
+    pub expires: Timestamp,
+}
+
+/// Bytes of an id, and of the time of a producer's key.
 const ID_BYTES: usize = 16;
+const TIME_BYTES: usize = 4;
 
 impl Ledger {
-    /// Whether the id is in the record.
+    /// Whether the id is in the record; a producer's key counts only if it was accepted at `since` or later.
     #[must_use]
-    pub fn holds(&self, id: EnvelopeId) -> bool {
-        self.inline.contains(&id)
+    pub fn holds(&self, id: EnvelopeId, since: Timestamp) -> bool {
+        self.inline.iter().any(|taken| taken.id == id && !taken.is_forgotten(since))
     }
 
-    /// Adds accepted ids. If that makes more than `room`, all earlier ones come back as a segment; if even the new ones alone are
-    /// more, all do.
+    /// Whether any of its ids is a producer's key.
     #[must_use]
-    pub fn accept(&mut self, mut ids: Vec<EnvelopeId>, now: Timestamp, room: usize, horizon: Duration) -> Option<Segment> {
+    pub fn has_keys(&self) -> bool {
+        self.inline.iter().any(|taken| taken.at.is_some())
+    }
+
+    /// Adds accepted ids, and forgets producers' keys that were accepted longer ago than `kept`. If that makes more than `room`, all earlier
+    /// ones come back as a segment; if even the new ones alone are more, all do.
+    #[must_use]
+    pub fn accept(&mut self, ids: Vec<EnvelopeId>, now: Timestamp, room: usize, kept: Duration) -> Option<Segment> {
         let before = self.newest;
         self.newest = before.max(now);
-        if self.inline.len() + ids.len() <= room || ids.is_empty() {
-            self.inline.append(&mut ids);
+        let mut taken: Vec<Taken> = ids.into_iter().map(|id| Taken::new(id, now)).collect();
+        if !taken.is_empty() {
+            self.inline.retain(|taken| !taken.is_forgotten(now.minus(kept)));
+        }
+        if self.inline.len() + taken.len() <= room || taken.is_empty() {
+            self.inline.append(&mut taken);
             return None;
         }
-        let fresh = ids.len() > room;
+        let fresh = taken.len() > room;
         let newest = if fresh { self.newest } else { before };
         let mut spilled = std::mem::take(&mut self.inline);
         if fresh {
-            spilled.append(&mut ids)
+            spilled.append(&mut taken)
         } else {
-            self.inline = ids
+            self.inline = taken
         };
         self.floor = self.floor.max(newest);
         let number = self.next_segment;
         self.next_segment += 1;
-        Some(Segment { number, ids: spilled, newest, expires: now.max(newest).plus(horizon), fresh })
+        let expires = now.max(newest).plus(kept);
+        let ids = spilled.into_iter().map(|Taken { id, at }| Spilled { id, expires: at.map_or(expires, |at| at.plus(kept)) });
+        Some(Segment { number, ids: ids.collect(), newest, expires, fresh })
     }
 }
 
@@ -110,12 +157,31 @@ mod tests {
     #[test]
     fn ids_fill_the_unit_that_is_paid_anyway() {
         let shape = LedgerShape::default();
-        assert_eq!(shape.room(0, 1), 56);
-        assert_eq!(shape.room(300, 1), 45);
-        assert_eq!(shape.room(1_024 - 8 * 16, 4), 8);
-        assert_eq!(shape.room(1_024 - 8 * 16 + 1, 1), 56, "a further unit");
-        assert_eq!(shape.room(1_024 - 8 * 16, 5), 56, "a further unit, rather than a segment for each commit");
-        assert_eq!(shape.room(0, 1_000), 56);
+        assert_eq!(shape.room(0, 1, false), 56);
+        assert_eq!(shape.room(300, 1, false), 45);
+        assert_eq!(shape.room(1_024 - 8 * 16, 4, false), 8);
+        assert_eq!(shape.room(1_024 - 8 * 16 + 1, 1, false), 56, "a further unit");
+        assert_eq!(shape.room(1_024 - 8 * 16, 5, false), 56, "a further unit, rather than a segment for each commit");
+        assert_eq!(shape.room(0, 1_000, false), 56);
+        assert_eq!(shape.room(124, 1, true), 45, "a producer's key takes 4 bytes more");
+    }
+
+    /// A producer's key is forgotten when its own time is over, in the record and in a segment, whatever else was accepted since.
+    #[test]
+    fn a_key_is_remembered_for_its_own_time() {
+        let (key, other, kept) = (EnvelopeId([0x80; 16]), EnvelopeId([1; 16]), Duration::from_secs(100));
+        let at = |seconds: u64| Timestamp(seconds * 1_000);
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.accept(vec![key, other], at(1_000), 4, kept), None);
+        assert!(ledger.holds(key, at(1_000)) && !ledger.holds(key, at(1_001)));
+        assert!(ledger.holds(other, at(9_000)), "only producers use ids again");
+        assert_eq!(ledger.accept(vec![EnvelopeId([2; 16])], at(1_050), 4, kept), None);
+        let mut again = ledger.clone();
+        let spilled = again.accept(vec![EnvelopeId([3; 16])], at(1_060), 3, kept).unwrap();
+        assert_eq!(spilled.ids[0], Spilled { id: key, expires: at(1_100) });
+        assert_eq!(spilled.ids[1], Spilled { id: other, expires: spilled.expires });
+        assert_eq!(ledger.accept(vec![key], at(1_200), 4, kept), None);
+        assert_eq!(ledger.inline.iter().filter(|taken| taken.id == key).count(), 1, "the old one is gone");
     }
 
     proptest! {
@@ -128,15 +194,16 @@ mod tests {
                 let ids: Vec<_> = (0..count).map(|index| EnvelopeId(((all.len() + index) as u128).to_be_bytes())).collect();
                 all.extend(ids.iter().map(|id| (*id, now)));
                 let segment = ledger.accept(ids.clone(), now, room, Duration::from_millis(10));
-                prop_assert!(segment.iter().all(|segment| segment.fresh == segment.ids.iter().any(|id| ids.contains(id))));
+                prop_assert!(segment.iter().all(|segment| segment.fresh == segment.ids.iter().any(|spilled| ids.contains(&spilled.id))));
                 prop_assert!(segment.iter().all(|segment| !segment.ids.is_empty()));
                 segments.extend(segment);
                 prop_assert!(count == 0 || ledger.inline.len() <= room);
                 for (id, at) in &all {
-                    let spilled = segments.iter().filter(|segment| segment.ids.contains(id)).count();
-                    prop_assert_eq!(spilled + usize::from(ledger.holds(*id)), 1);
-                    prop_assert!(ledger.holds(*id) || *at <= ledger.floor);
-                    prop_assert!(segments.iter().all(|segment| !segment.ids.contains(id) || segment.newest >= *at));
+                    let has = |segment: &Segment| segment.ids.iter().any(|spilled| spilled.id == *id);
+                    let held = ledger.holds(*id, Timestamp::ZERO);
+                    prop_assert_eq!(segments.iter().filter(|segment| has(segment)).count() + usize::from(held), 1);
+                    prop_assert!(held || *at <= ledger.floor);
+                    prop_assert!(segments.iter().all(|segment| !has(segment) || segment.newest >= *at));
                 }
             }
             prop_assert!(segments.iter().enumerate().all(|(index, segment)| segment.number == index as u64));

@@ -38,10 +38,10 @@ pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_by
 pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest, paragraphs};
 pub use function_spec::{FunctionSpec, OnFailure};
 pub use id::{EnvelopeId, IdKind};
-pub use ledger::{Ledger, LedgerShape, Segment};
+pub use ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
 pub use messages::{Accepted, FromMessage, MatchType};
 pub use names::resource_name;
-pub use record::{Held, LastSeq, LiveToken, Partial, Record, StoredValue, Trial};
+pub use record::{Held, LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial};
 pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use time::Timestamp;

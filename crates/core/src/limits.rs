@@ -68,6 +68,14 @@ pub const MAX_REASON_BYTES: usize = 2_048;
 /// `template.yaml`), which has to be more than twice as many: `docs/protocol.md`.
 pub const MAX_ATTEMPTS: u32 = 150;
 
+/// Receives from which on an envelope may be suspected of killing its process, however few tries its function allows: a first
+/// delivery has killed nobody yet.
+pub const MIN_SUSPECT_RECEIVES: u32 = 2;
+
+/// Failing envelopes of one address that are counted at a time. Only the first of each of its queues can fail, and an address has one
+/// queue, or two or three while it moves; the rest is for what a redrive took away. 30 bytes each.
+pub const MAX_TRIALS: usize = 8;
+
 /// User records in one record of Kinesis. A mapping can deliver that record again only whole, so what it becomes has to get through
 /// within one invocation, and is in memory at once: for as many addresses it is a hundred calls to the queues and some 40 MB. A
 /// full record of 1 MiB has that many if they take 21 bytes each, keys and framing included; a producer's library packs 50 KB.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{effects::Effect, id::EnvelopeId, ledger::Ledger, time::Timestamp, typed_value::TypedValue};
+use crate::{effects::Effect, id::EnvelopeId, ledger::Ledger, limits::MAX_TRIALS, time::Timestamp, typed_value::TypedValue};
 
 /// The durable record of one address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub struct Record {
     pub version: u64,
     /// The last sequence number taken, and from which queue.
     pub last_seq: Option<LastSeq>,
+    /// When `last_seq` was last set, by the latest clock of those who did; zero if it never was, or by a version that did not note it.
+    /// Nothing that was enqueued later can have been seen by then.
+    pub last_at: Timestamp,
     /// The latest moment at which anything was accepted before `last_seq` came to be of its queue; zero if it always was.
     pub moved_at: Timestamp,
     /// Accepted envelope ids.
@@ -29,8 +32,8 @@ pub struct Record {
     pub tokens: BTreeMap<String, LiveToken>,
     /// Envelopes of which the first messages are already applied. One at most, unless the queue's own redrive took one away.
     pub partial: Vec<Partial>,
-    /// The envelope that failed last, and how often.
-    pub trial: Option<Trial>,
+    /// Envelopes that failed or are suspected, the latest last. An address that moves between queues may have one of each.
+    pub trials: Vec<Trial>,
     /// What the last commit sends, until it is known to be sent.
     pub outbox: Vec<Effect>,
 }
@@ -76,10 +79,22 @@ pub struct Partial {
 pub struct Trial {
     /// The envelope.
     pub id: EnvelopeId,
-    /// Failures that the runtime saw.
+    /// Failures that the runtime saw, deaths of its own included.
     pub failures: u32,
-    /// Set before it is run alone, cleared after: found set, that run died.
-    pub running: bool,
+    /// Set before a suspected envelope runs, cleared after.
+    pub note: Note,
+}
+
+/// What is noted of a suspected envelope while it runs. Found set by the next delivery, that run's process did not live to clear it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Note {
+    /// It does not run, or is not suspected.
+    #[default]
+    None,
+    /// It runs beside others: any of them may be why the process died.
+    Watched,
+    /// No other handler of its process runs: if that dies, the envelope is to blame.
+    Alone,
 }
 
 /// What a commit must find unchanged.
@@ -98,10 +113,19 @@ impl Record {
         Held { epoch: self.epoch, version: self.version }
     }
 
-    /// The failures known of this envelope.
+    /// What is known of this envelope's failures.
     #[must_use]
     pub fn trial_of(&self, id: EnvelopeId) -> Trial {
-        self.trial.filter(|trial| trial.id == id).unwrap_or(Trial { id, failures: 0, running: false })
+        self.trials.iter().find(|trial| trial.id == id).copied().unwrap_or(Trial { id, failures: 0, note: Note::None })
+    }
+
+    /// Notes an envelope's failures in place of what was known. Beyond [`MAX_TRIALS`] the one that was noted first is forgotten.
+    pub fn put_trial(&mut self, trial: Trial) {
+        self.trials.retain(|known| known.id != trial.id);
+        self.trials.push(trial);
+        if self.trials.len() > MAX_TRIALS {
+            self.trials.remove(0);
+        }
     }
 
     /// Messages of this envelope that are already applied.

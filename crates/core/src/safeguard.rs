@@ -52,11 +52,47 @@ pub enum Safeguard {
     OwnCommit,
     /// A cancelled timer leaves a tombstone, and a row that is written again does not fire.
     Tombstone,
+    /// A sequence number that was enqueued later than the mark above it proves the mark wrong.
+    WrongMark,
+    /// What was sent before an address moved to another queue is never taken for a first copy.
+    MovedAt,
+    /// Duplicates known from segments alone are acknowledged only after the record was loaded.
+    Hearsay,
+    /// A producer's key is forgotten after the horizon.
+    KeyHorizon,
+    /// Envelopes are acknowledged only after the outbox of what they caused is cleared.
+    AckCleared,
+    /// Each failing envelope has a count of its own.
+    TrialEach,
+    /// A message that failed is tried as often as its function allows.
+    RetryFirst,
+    /// A dead letter says why its message was given up.
+    LetterReason,
+    /// A dead letter says how often its message was tried.
+    LetterAttempts,
+    /// Only a death that was an envelope's own counts as its failure.
+    ParkOwn,
+    /// After a failure of the backend the note is taken back that an envelope runs.
+    TakeBack,
+    /// The note that an envelope runs is taken back when it does not run after all.
+    Withdraw,
+    /// What is left of a suspected envelope is noted anew.
+    NoteAgain,
+    /// While an envelope runs alone, no other handler of its process runs.
+    RunAlone,
+    /// The note that an envelope runs is durable before it runs.
+    Barrier,
+    /// After a failure the lease is given back.
+    FreeLease,
+    /// A cancellation gets to its timer.
+    Cancel,
+    /// A timer fires only when it is due.
+    TimerDue,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 42] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -81,6 +117,24 @@ impl Safeguard {
         Self::HopLimit,
         Self::OwnCommit,
         Self::Tombstone,
+        Self::WrongMark,
+        Self::MovedAt,
+        Self::Hearsay,
+        Self::KeyHorizon,
+        Self::AckCleared,
+        Self::TrialEach,
+        Self::RetryFirst,
+        Self::LetterReason,
+        Self::LetterAttempts,
+        Self::ParkOwn,
+        Self::TakeBack,
+        Self::Withdraw,
+        Self::NoteAgain,
+        Self::RunAlone,
+        Self::Barrier,
+        Self::FreeLease,
+        Self::Cancel,
+        Self::TimerDue,
     ];
 }
 

@@ -4,7 +4,7 @@ use std::{ops::Bound, vec};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Timestamp, TypeName};
+use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Spilled, Timestamp, TypeName};
 use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
 
 use crate::{
@@ -43,12 +43,14 @@ impl InstanceStore for Embedded {
 
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
         let (from, to) = segments::since(address, since);
-        let mut found = Vec::new();
+        let (mut found, now) = (Vec::new(), self.shared().now());
         self.shared().pages("spilled", Table::Segments, &from, Bound::Included(&to), |rows| {
             for (_, value) in rows {
                 let (_, spilled) = segments::decode(&value).map_err(|error| refused("spilled", error))?;
                 for id in ids {
-                    if spilled.contains(id) && !found.contains(id) {
+                    // Only producers' keys are used again: those have times of their own.
+                    let counts = |spilled: &Spilled| spilled.id == *id && (!id.is_keyed() || spilled.expires > now);
+                    if spilled.iter().any(counts) && !found.contains(id) {
                         found.push(*id);
                     }
                 }

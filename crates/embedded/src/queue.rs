@@ -1,6 +1,6 @@
 //! What comes in: envelopes through the queue's port, and records of an ingress.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,20 @@ pub struct Ingested {
     pub op: Op,
     /// Per envelope: whether it was taken. `false` for a second copy, whose first copy counts.
     pub accepted: Vec<bool>,
+    /// Per envelope: the id under which it, or its first copy, was taken. With `dedup` it is another one than the envelope came with, and
+    /// new for each use of a key.
+    pub ids: Vec<EnvelopeId>,
+}
+
+/// What is remembered of ids that come in.
+#[derive(Clone, Copy)]
+enum Dedup {
+    /// Nothing.
+    No,
+    /// Ids for so long: a second copy is refused.
+    Copies(Duration),
+    /// Producers' keys for so long; what is taken has an id of its own.
+    Keys(Duration),
 }
 
 /// A text key and the bytes to keep under it, set in the same step as what it stands for.
@@ -33,7 +47,7 @@ impl EnvelopeQueue for Embedded {
         let taken = match self.shared().room("send").await {
             Ok(()) => {
                 let envelopes = envelopes.iter().map(|envelope| Arc::new((*envelope).clone())).collect();
-                take(self.shared(), "send", envelopes, None, Some(self.shared().options.dedup_window))
+                take(self.shared(), "send", envelopes, None, Dedup::Copies(self.shared().options.dedup_window))
             }
             Err(error) => Err(error),
         };
@@ -57,8 +71,8 @@ impl Embedded {
     /// If the store is closed, damaged or failed; nothing is taken then.
     pub async fn ingest(&self, envelopes: Vec<Envelope>, cursor: Option<Cursor>, dedup: bool) -> Result<Ingested, PortError> {
         self.shared().room("ingest").await?;
-        let remember = dedup.then_some(self.shared().options.retention);
-        take(self.shared(), "ingest", envelopes.into_iter().map(Arc::new).collect(), cursor, remember)
+        let dedup = if dedup { Dedup::Keys(self.shared().options.retention) } else { Dedup::No };
+        take(self.shared(), "ingest", envelopes.into_iter().map(Arc::new).collect(), cursor, dedup)
     }
 }
 
@@ -67,46 +81,68 @@ fn take(
     call: &'static str,
     envelopes: Vec<Arc<Envelope>>,
     cursor: Option<Cursor>,
-    remember: Option<std::time::Duration>,
+    dedup: Dedup,
 ) -> Result<Ingested, PortError> {
     let now = shared.now();
-    let new: Vec<_> = envelopes.into_iter().map(|envelope| NewEnvelope::new(envelope, now, shared.life.crashes)).collect();
-    let ids: Vec<_> = new.iter().map(|new| new.envelope.id).collect();
-    let keys: Vec<(Table, &[u8])> = match remember {
-        Some(_) => ids.iter().map(|id| (Table::Accepted, &id.0[..])).collect(),
-        None => Vec::new(),
+    let keys: Vec<EnvelopeId> = envelopes.iter().map(|envelope| envelope.id).collect();
+    let new: Vec<_> = envelopes.into_iter().map(|envelope| dedup.new_envelope(envelope, now, shared.life.crashes)).collect();
+    let rows: Vec<(Table, &[u8])> = match dedup {
+        Dedup::No => Vec::new(),
+        Dedup::Copies(_) | Dedup::Keys(_) => keys.iter().map(|id| (Table::Accepted, &id.0[..])).collect(),
     };
-    let (mut guard, known) = shared.rows(call, &keys)?;
+    let (mut guard, known) = shared.rows(call, &rows)?;
     let known = known.iter().map(|value| value.as_ref().map(|value| accepted::decode(value)).transpose());
     let mut known = known.collect::<Result<Vec<_>, _>>().map_err(|error| refused(call, error))?.into_iter();
     let state = &mut *guard;
-    let mut accepted = Vec::with_capacity(new.len());
-    for new in new {
-        let is_new = match remember {
-            Some(remember) => state.remember(new.envelope.id, known.next().flatten(), now, now.plus(remember)),
-            None => true,
+    let (mut accepted, mut ids) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
+    for (new, key) in new.into_iter().zip(&keys) {
+        let first = match dedup {
+            Dedup::No => None,
+            Dedup::Copies(kept) | Dedup::Keys(kept) => state.remember(*key, known.next().flatten(), now, now.plus(kept)),
         };
-        accepted.push(is_new);
-        if is_new {
+        accepted.push(first.is_none());
+        ids.push(match first {
+            None => new.envelope.id,
+            Some(expires) => dedup.id(*key, expires),
+        });
+        if first.is_none() {
             state.append(new);
         }
     }
     if let Some((name, value)) = cursor {
         state.log.put(Table::Cursors, name.into_bytes().into(), value.into());
     }
-    Ok(Ingested { op: shared.finish(guard), accepted })
+    Ok(Ingested { op: shared.finish(guard), accepted, ids })
+}
+
+impl Dedup {
+    fn new_envelope(self, envelope: Arc<Envelope>, now: Timestamp, crashes: u64) -> NewEnvelope {
+        let envelope = match self {
+            Self::No | Self::Copies(_) => envelope,
+            Self::Keys(kept) => Arc::new(Envelope { id: self.id(envelope.id, now.plus(kept)), ..Arc::unwrap_or_clone(envelope) }),
+        };
+        NewEnvelope::new(envelope, now, crashes)
+    }
+
+    /// The id of what was taken under this one.
+    fn id(self, key: EnvelopeId, expires: Timestamp) -> EnvelopeId {
+        match self {
+            Self::No | Self::Copies(_) => key,
+            Self::Keys(_) => EnvelopeId::of_accepted(key, expires),
+        }
+    }
 }
 
 impl State {
-    /// Notes that the id came in, until `expires`. Returns `false` if it is known already. `known` is its row's expiry.
-    fn remember(&mut self, id: EnvelopeId, known: Option<Timestamp>, now: Timestamp, expires: Timestamp) -> bool {
+    /// Notes that the id came in, until `expires`. If it is known already, returns until when. `known` is its row's expiry.
+    fn remember(&mut self, id: EnvelopeId, known: Option<Timestamp>, now: Timestamp, expires: Timestamp) -> Option<Timestamp> {
         // The same id may stand twice in one call: the log knows, even if nothing else did before.
         let known = match self.log.look(Table::Accepted, &id.0) {
             Some(value) => value.and_then(|value| accepted::decode(&value).ok()),
             None => known,
         };
-        if known.is_some_and(|known| known > now) {
-            return false;
+        if let Some(known) = known.filter(|known| *known > now) {
+            return Some(known);
         }
         let expiring = Expiring::Accepted(id);
         match known {
@@ -117,6 +153,6 @@ impl State {
             None => self.log.put_new(Table::Accepted, id.0.into(), accepted::encode(expires)),
         }
         self.log.put(Table::Expiries, expiring.key(expires), Bytes::new());
-        true
+        None
     }
 }

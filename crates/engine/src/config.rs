@@ -15,15 +15,13 @@ pub struct Config {
     pub reserve: Duration,
     /// Pauses between tries.
     pub backoff: Backoff,
-    /// Records kept for sticky leases; 0 switches them off.
+    /// Records kept of own commits, so that the next batch needs no load; 0 switches that off.
     pub sticky_records: usize,
     /// Bytes that these records may take, about.
     pub sticky_bytes: usize,
     /// Entries of an outbox that are given to a port at a time; in between the clock is looked at. If so
     /// many were sent before a failure, it is stored how far the drain got.
     pub drain_at_once: usize,
-    /// Whether a revisited address leaves clearing its outbox to the next commit.
-    pub lazy_finish: bool,
 }
 
 impl Default for Config {
@@ -37,7 +35,6 @@ impl Default for Config {
             sticky_bytes: 64 << 20,
             // Eight requests of ten at the same time; or a second of a FIFO egress, which takes one after the other.
             drain_at_once: 80,
-            lazy_finish: true,
         }
     }
 }

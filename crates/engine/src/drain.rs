@@ -1,4 +1,4 @@
-//! Sending an outbox, and firing timers.
+//! Sending an outbox.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,7 @@ use futures_util::{
 };
 use statefun_core::{Address, Effect, EgressRecord, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
 
-use crate::{
-    engine::Engine,
-    ports::{DueTimers, EnvelopeQueue, PortError},
-};
+use crate::{engine::Engine, ports::PortError};
 
 /// Timers, or letters, that are written at the same time.
 const WRITES_AT_ONCE: usize = 32;
@@ -96,7 +93,11 @@ impl Engine {
         until: Timestamp,
     ) -> Progress {
         let timers = &self.ports.timers;
-        let progress = self.write_all(Progress::default(), scheduled, until, |timer| timers.schedule(timer)).await;
+        let mut progress = self.write_all(Progress::default(), scheduled, until, |timer| timers.schedule(timer)).await;
+        if !self.rules().protocol.safeguards.on(Safeguard::Cancel) {
+            cancelled.iter().for_each(|(place, _)| progress.note(*place, Ok(())));
+            return progress;
+        }
         self.write_all(progress, cancelled, until, |(timer, due)| timers.remove(timer, due)).await
     }
 
@@ -140,27 +141,4 @@ impl Engine {
         let failed = progress.error.is_some() && self.rules().protocol.safeguards.on(Safeguard::SendOrder);
         failed || (!progress.sent.is_empty() && self.ports.clock.now() >= until)
     }
-
-    /// Sends the envelopes of up to `limit` timers that are due, then deletes these; says how many there were.
-    ///
-    /// # Errors
-    /// What the ports fail with. Timers whose envelope was not sent, or which were not deleted, fire again with the same id.
-    pub async fn fire_due(&self, timers: &dyn DueTimers, limit: usize) -> Result<usize, PortError> {
-        let due = timers.due(self.ports.clock.now(), limit).await?;
-        let delete_last = self.rules().protocol.safeguards.on(Safeguard::TimerDeleteLast);
-        for timer in &due {
-            if delete_last {
-                send(&*self.ports.queue, &timer.envelope).await?;
-            }
-            timers.remove(timer.envelope.id, timer.due).await?;
-            if !delete_last {
-                send(&*self.ports.queue, &timer.envelope).await?;
-            }
-        }
-        Ok(due.len())
-    }
-}
-
-async fn send(queue: &dyn EnvelopeQueue, envelope: &Envelope) -> Result<(), PortError> {
-    queue.send(&[envelope]).await.into_iter().collect()
 }

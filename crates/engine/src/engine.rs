@@ -6,23 +6,22 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    StreamExt,
-    stream::{self, FuturesUnordered},
-};
-use statefun_core::{Address, Delivered, OnFailure, Record, Rules, Timestamp};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use statefun_core::{Address, Delivered, Record, Rules, Timestamp};
 
 use crate::{
     config::Config,
     functions::Functions,
+    gate::Gate,
     metrics::Metrics,
     ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Timers},
     run::Run,
-    sticky::{Cached, Sticky},
+    sticky::Sticky,
 };
 
-/// Outboxes that are cleared at the same time.
-const FINISHED_AT_ONCE: usize = 32;
+/// Something that a run holds as long as it may run handlers beside others, such as a place among those that run at a time. A run drops
+/// it when it has to wait for its turn to run alone.
+pub type Permit = Option<Box<dyn Send + Sync>>;
 
 /// A backend: everything the engine needs from outside.
 #[derive(Clone)]
@@ -52,11 +51,7 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
     sticky: Mutex<Sticky>,
-    /// Held by whoever runs an envelope alone: of several that are suspected in one process, one at a time, or the death that one
-    /// causes would be blamed on all.
-    pub(crate) alone: futures_util::lock::Mutex<()>,
-    /// Receives after which an envelope is suspected of taking processes with it.
-    pub(crate) suspected_after: u32,
+    pub(crate) gate: Gate,
 }
 
 impl Engine {
@@ -65,9 +60,7 @@ impl Engine {
     pub fn new(functions: Functions, ports: Ports, config: Config) -> Self {
         let metrics = Metrics::new(functions.iter().map(|function| function.spec.name.clone()));
         let sticky = Mutex::new(Sticky::new(config.sticky_records, config.sticky_bytes));
-        let attempts = functions.iter().filter_map(|function| function.spec.on_failure.max_attempts());
-        let suspected_after = attempts.min().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
-        Self { ports, functions, config, metrics, sticky, alone: futures_util::lock::Mutex::new(()), suspected_after }
+        Self { ports, functions, config, metrics, sticky, gate: Gate::default() }
     }
 
     /// What the engine counts.
@@ -99,7 +92,7 @@ impl Engine {
         let mut runs: FuturesUnordered<_> = runs
             .map(|(address, indices)| async move {
                 let deliveries: Vec<_> = indices.iter().map(|index| batch[*index].clone()).collect();
-                (indices, self.run(address, &deliveries, deadline).await)
+                (indices, self.run(address, &deliveries, deadline, None).await)
             })
             .collect();
         while let Some((indices, results)) = runs.next().await {
@@ -110,10 +103,11 @@ impl Engine {
         outcomes
     }
 
-    /// Deals with the envelopes of one address, in queue order; one outcome per envelope.
-    pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Timestamp) -> Vec<Outcome> {
+    /// Deals with the envelopes of one address, in queue order; one outcome per envelope. `permit` is dropped when the run has to wait for
+    /// its turn to run alone, or ends.
+    pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Timestamp, permit: Permit) -> Vec<Outcome> {
         match self.functions.get(address.function()) {
-            Some(function) => Run::new(self, function, address, deliveries, deadline).go().await,
+            Some(function) => Run::new(self, function, address, deliveries, deadline, permit).go().await,
             None => {
                 // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
                 tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
@@ -122,52 +116,18 @@ impl Engine {
         }
     }
 
-    /// Clears the outboxes that were left to a next commit. Call it before the environment goes away; without it they are sent
-    /// once more when their address is next visited, under the same ids.
-    pub async fn settle(&self) {
-        let unfinished = self.sticky().clear();
-        self.finish_all(unfinished).await;
-    }
-
-    /// Clears the outboxes that were left to a next commit, and for which none came since `moment`. Call it after every batch
-    /// where an environment may be ended unasked. The records stay at hand.
-    pub async fn settle_older(&self, moment: Timestamp) {
-        let stale = self.sticky().take_unfinished_since(moment);
-        for (address, record) in self.finish_all(stale).await {
-            let record = Record { lease_until: Timestamp::ZERO, ..record };
-            self.cache(&address, Cached { record, unfinished: false }).await;
-        }
-    }
-
     pub(crate) fn rules(&self) -> &Rules {
         &self.config.rules
     }
 
-    pub(crate) fn take_cached(&self, address: &Address) -> Option<Cached> {
+    pub(crate) fn take_cached(&self, address: &Address) -> Option<Record> {
         self.sticky().take(address)
     }
 
-    pub(crate) async fn cache(&self, address: &Address, cached: Cached) {
-        let gone = match self.config.sticky_records {
-            0 if cached.unfinished => vec![(address.clone(), cached)],
-            0 => return,
-            _ => self.sticky().put(address.clone(), cached, self.ports.clock.now()),
-        };
-        self.finish_all(gone).await;
-    }
-
-    /// Clears these outboxes; returns those records that are still the stored ones.
-    async fn finish_all(&self, unfinished: Vec<(Address, Cached)>) -> Vec<(Address, Record)> {
-        let finishing = unfinished.into_iter().map(|(address, Cached { record, .. })| async move {
-            match self.ports.store.finish(&address, record.held()).await {
-                Ok(finished) => finished.then_some((address, record)),
-                Err(error) => {
-                    tracing::debug!(%error, %address, "an outbox stays until the address is next visited");
-                    None
-                }
-            }
-        });
-        stream::iter(finishing).buffer_unordered(FINISHED_AT_ONCE).filter_map(std::future::ready).collect().await
+    pub(crate) fn cache(&self, address: &Address, record: Record) {
+        if self.config.sticky_records > 0 {
+            self.sticky().put(address.clone(), record);
+        }
     }
 
     fn sticky(&self) -> MutexGuard<'_, Sticky> {

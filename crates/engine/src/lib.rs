@@ -1,6 +1,7 @@
 //! The engine: runs the protocol of `docs/protocol.md` over small [`ports`]. It decides nothing by itself that
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
+mod alone;
 pub mod backend;
 mod config;
 #[cfg(feature = "conformance")]
@@ -8,6 +9,7 @@ pub mod conformance;
 mod drain;
 mod engine;
 mod functions;
+mod gate;
 pub mod metrics;
 mod outbox;
 pub mod ports;
@@ -16,5 +18,5 @@ mod sticky;
 mod work;
 
 pub use config::{Backoff, Config};
-pub use engine::{Engine, Outcome, Ports};
+pub use engine::{Engine, Outcome, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};

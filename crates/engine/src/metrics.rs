@@ -40,6 +40,7 @@ counters! {
     busy => "statefun_busy_total", "Batches that found the lease held elsewhere";
     fenced => "statefun_fenced_total", "Commits that another environment overtook";
     port_errors => "statefun_port_errors_total", "Calls to the backend that failed";
+    wrong_marks => "statefun_wrong_marks_total", "Sequence numbers that a queue made anew, or a forged event, had left in a record";
     cold => "statefun_acquired_total", "Leases acquired: batches whose record was not at hand";
 }
 

@@ -2,15 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::lock::MutexGuard;
-use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp, Trial};
+use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp};
 
 use crate::{
-    engine::{Engine, Outcome},
+    alone::Noted,
+    engine::{Engine, Outcome, Permit},
     functions::Registered,
+    gate::Pass,
     metrics::FunctionCounters,
     ports::{Acquired, Committed, PortError},
-    sticky::Cached,
 };
 
 /// A batch of one address on its way.
@@ -23,8 +23,11 @@ pub(crate) struct Run<'a> {
     pub(crate) deadline: Timestamp,
     /// When the batch began.
     pub(crate) started: Timestamp,
-    /// Deliveries before this one are done.
+    pub(crate) permit: Permit,
+    /// Deliveries before this one are dealt with in commits that took effect.
     pub(crate) next: usize,
+    /// Deliveries before this one may be acknowledged: what they caused is sent, and no longer stands in the record.
+    acknowledged: usize,
     /// Messages applied in the turn at hand.
     pub(crate) applied: usize,
     /// A handler of this invocation ran.
@@ -35,12 +38,11 @@ pub(crate) struct Run<'a> {
     pub(crate) looked_up: HashMap<EnvelopeId, bool>,
     /// Duplicates were told by the spilled segments, not by the record in hand.
     pub(crate) hearsay: bool,
-    /// The envelope whose run alone is noted in the record.
+    /// The suspected envelope of which a note stands, or is about to.
     pub(crate) announced: Option<EnvelopeId>,
-    /// The record as it was stored with that note.
-    noted: Option<Box<Record>>,
-    /// Nobody else in this process runs an envelope alone.
-    pub(crate) alone: Option<MutexGuard<'a, ()>>,
+    pub(crate) noted: Option<Noted>,
+    /// No other handler of this process runs.
+    pub(crate) alone: Option<Pass<'a>>,
     /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
     pub(crate) overtaken: Vec<(usize, Duration)>,
 }
@@ -89,6 +91,7 @@ impl<'a> Run<'a> {
         address: &'a Address,
         deliveries: &'a [Delivered],
         deadline: Timestamp,
+        permit: Permit,
     ) -> Self {
         let counters = engine.metrics.of(address.function());
         Self {
@@ -99,7 +102,9 @@ impl<'a> Run<'a> {
             deliveries,
             deadline,
             started: engine.ports.clock.now(),
+            permit,
             next: 0,
+            acknowledged: 0,
             applied: 0,
             invoked: false,
             leased: None,
@@ -117,7 +122,7 @@ impl<'a> Run<'a> {
             let cached = self.engine.take_cached(self.address);
             let warm = cached.is_some();
             let result = match cached {
-                Some(Cached { record, unfinished }) => self.commits(InHand { record, warm, unfinished }).await,
+                Some(record) => self.commits(InHand { record, warm, unfinished: false }).await,
                 None => match self.acquire().await {
                     Ok(record) => self.commits(InHand { record, warm, unfinished: true }).await,
                     Err(halt) => Err(halt),
@@ -129,7 +134,7 @@ impl<'a> Run<'a> {
                 Err(Halt::Fenced) if warm => {
                     // A commit of this run may have taken the lease.
                     self.free_lease().await;
-                    (self.announced, self.noted) = (None, None);
+                    self.forget_note();
                 }
                 Err(halt) => {
                     let pause = self.report(&halt);
@@ -138,7 +143,7 @@ impl<'a> Run<'a> {
                         self.free_lease().await;
                     }
                     if !self.on(Safeguard::AckLast) && matches!(halt, Halt::Port(_)) {
-                        self.next = self.deliveries.len();
+                        self.acknowledged = self.deliveries.len();
                     }
                     return self.outcomes(pause);
                 }
@@ -148,25 +153,9 @@ impl<'a> Run<'a> {
 
     /// After a failure: lets the next try in, here or elsewhere, before the lease runs out.
     async fn free_lease(&mut self) {
-        let Some(epoch) = self.leased.take() else { return };
+        let Some(epoch) = self.leased.take().filter(|_| self.on(Safeguard::FreeLease)) else { return };
         if let Err(error) = self.engine.ports.store.release(self.address, epoch).await {
             tracing::debug!(%error, address = %self.address, "a lease stays until it runs out");
-        }
-    }
-
-    /// After a failure of the backend: takes back the note that an envelope runs alone. It did not die of its run, and is not to be
-    /// blamed when it comes again. Frees the lease, too.
-    async fn take_back_note(&mut self) {
-        let Some(noted) = self.noted.take() else { return };
-        let expect = noted.held();
-        let trial = noted.trial.map(|trial| Trial { running: false, ..trial });
-        let record = Record { version: noted.version + 1, lease_until: Timestamp::ZERO, trial, ..*noted };
-        let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
-        match self.engine.ports.store.commit(&commit).await {
-            Ok(Committed::Stored | Committed::Settled) => self.leased = None,
-            // What failed took effect, or another environment has the address: the note is gone, or theirs.
-            Ok(Committed::Fenced) => {}
-            Err(error) => tracing::debug!(%error, address = %self.address, "a failure of the backend counts as the message's"),
         }
     }
 
@@ -191,20 +180,19 @@ impl<'a> Run<'a> {
         loop {
             let (turn, upto, ended) = self.work(std::mem::take(&mut hand.record)).await?;
             if !turn.is_dirty() {
-                if hand.warm && self.hearsay {
+                if hand.warm && self.hearsay && self.on(Safeguard::Hearsay) {
                     // Someone else took these, and may have died before it sent what they caused: only a load can tell.
                     return Err(Halt::Fenced);
                 }
                 hand.record = turn.into_record();
-                self.next = upto;
                 self.release(hand).await?;
+                self.acknowledge(upto);
                 return Ok(pause(&ended));
             }
             let more = matches!(ended, Ended::More);
-            let lease = match (more, self.is_lazy(&hand)) {
-                (true, _) => LeaseAfter::Held(self.lease_until()),
-                (false, true) => LeaseAfter::Free,
-                (false, false) => LeaseAfter::UntilSent(self.lease_until()),
+            let lease = match more {
+                true => LeaseAfter::Held(self.lease_until()),
+                false => LeaseAfter::UntilSent(self.lease_until()),
             };
             let commit = turn.commit(self.now(), lease);
             if commit.record.lease_until != Timestamp::ZERO {
@@ -213,32 +201,37 @@ impl<'a> Run<'a> {
             hand = self.commit(hand, commit).await?;
             FunctionCounters::add(&self.counters.messages, std::mem::take(&mut self.applied));
             self.next = upto;
-            if hand.record.trial.is_some_and(|trial| trial.running) {
-                // The run alone may take the process with it: the note of it has to outlive that.
-                self.engine.ports.store.barrier().await?;
-                self.noted = Some(Box::new(hand.record.clone()));
-            } else {
-                (self.alone, self.noted) = (None, None);
-            }
             if more {
                 continue;
             }
             self.release(hand).await?;
+            self.acknowledge(upto);
             return Ok(pause(&ended));
         }
+    }
+
+    /// What comes before this delivery may be acknowledged.
+    fn acknowledge(&mut self, upto: usize) {
+        (self.next, self.acknowledged) = (upto, upto);
     }
 
     /// Writes the commit and sends what it causes; the record in hand is then the one committed.
     async fn commit(&mut self, mut hand: InHand, mut commit: Commit) -> Result<InHand, Halt> {
         let letters = self.letters_outside_of(&mut commit);
+        self.before_noting(&commit);
         let committed = self.engine.ports.store.commit(&commit).await?;
         FunctionCounters::add(&self.counters.commits, usize::from(committed != Committed::Fenced));
+        if committed != Committed::Fenced {
+            // What the commit before this one sent stands in the record no more.
+            self.acknowledged = self.next;
+            self.after_commit(&commit.record).await?;
+        }
         hand.record = commit.record;
         match committed {
             Committed::Fenced => {
                 if !self.on(Safeguard::DropStaleCache) {
                     hand.record.version -= 1;
-                    self.engine.cache(self.address, Cached { record: hand.record, unfinished: false }).await;
+                    self.engine.cache(self.address, hand.record);
                     return Err(Halt::Busy);
                 }
                 return Err(Halt::Fenced);
@@ -266,30 +259,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Frees the lease and clears the outbox, unless an address that is revisited can leave it to its next commit.
+    /// Clears the outbox, which is sent, and frees the lease.
     async fn release(&self, mut hand: InHand) -> Result<(), Halt> {
-        let leased = hand.record.lease_until != Timestamp::ZERO;
-        if hand.unfinished && (leased || !self.is_lazy(&hand)) {
-            if !self.engine.ports.store.finish(self.address, hand.record.held()).await? {
+        if hand.unfinished {
+            match self.engine.ports.store.finish(self.address, hand.record.held()).await {
+                Ok(true) => {}
                 // Overtaken after everything was committed and sent: nothing is left to do here.
-                return Ok(());
+                Ok(false) => return Ok(()),
+                Err(_) if !self.on(Safeguard::AckCleared) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
-            hand.unfinished = false;
         }
         hand.record.lease_until = Timestamp::ZERO;
-        self.engine.cache(self.address, Cached { record: hand.record, unfinished: hand.unfinished }).await;
+        self.engine.cache(self.address, hand.record);
         Ok(())
-    }
-
-    /// Whether clearing the outbox can be left to the address's next commit: it was revisited, so it will be again.
-    fn is_lazy(&self, hand: &InHand) -> bool {
-        hand.warm && self.engine.config.lazy_finish
     }
 
     fn outcomes(&self, pause: Duration) -> Vec<Outcome> {
         let outcome = |index| match self.overtaken.iter().find(|(overtaken, _)| *overtaken == index) {
             Some((_, pause)) => Outcome::Retry(*pause),
-            None if index < self.next => Outcome::Done,
+            None if index < self.acknowledged => Outcome::Done,
             None => Outcome::Retry(pause),
         };
         (0..self.deliveries.len()).map(outcome).collect()

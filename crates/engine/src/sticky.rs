@@ -1,23 +1,14 @@
-//! Sticky leases: records this environment committed last, kept so that the next batch needs no load.
+//! Records that this environment committed last, kept so that the next batch needs no load. Their outboxes are sent and cleared.
 
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
-use statefun_core::{Address, Record, Timestamp};
-
-/// A record as this environment last committed it, its outbox sent.
-#[derive(Debug)]
-pub(crate) struct Cached {
-    pub(crate) record: Record,
-    /// The outbox is sent, but the stored record still has it: the next commit clears it, or else a finish has to.
-    pub(crate) unfinished: bool,
-}
+use statefun_core::{Address, Record, Taken};
 
 #[derive(Debug)]
 struct Kept {
-    cached: Cached,
+    record: Record,
     bytes: usize,
-    since: Timestamp,
 }
 
 /// A bounded cache of records. Losing one costs a load, never correctness: commits are conditional on epoch and version.
@@ -34,49 +25,24 @@ impl Sticky {
         Self { cache: LruCache::new(records), bytes: 0, max_bytes }
     }
 
-    pub(crate) fn take(&mut self, address: &Address) -> Option<Cached> {
+    pub(crate) fn take(&mut self, address: &Address) -> Option<Record> {
         let kept = self.cache.pop(address)?;
         self.bytes -= kept.bytes;
-        Some(kept.cached)
+        Some(kept.record)
     }
 
-    /// Keeps the record; what has to go for it and is unfinished comes back.
-    pub(crate) fn put(&mut self, address: Address, cached: Cached, since: Timestamp) -> Vec<(Address, Cached)> {
-        let bytes = weight(&cached.record);
-        let mut gone = Vec::new();
+    /// Keeps the record; the least recently visited ones go for it.
+    pub(crate) fn put(&mut self, address: Address, record: Record) {
+        let bytes = weight(&record);
         self.bytes += bytes;
-        if let Some((address, kept)) = self.cache.push(address, Kept { cached, bytes, since }) {
-            self.bytes -= kept.bytes;
-            gone.push((address, kept.cached));
+        if let Some((_, gone)) = self.cache.push(address, Kept { record, bytes }) {
+            self.bytes -= gone.bytes;
         }
         while self.bytes > self.max_bytes
-            && let Some((address, kept)) = self.cache.pop_lru()
+            && let Some((_, gone)) = self.cache.pop_lru()
         {
-            self.bytes -= kept.bytes;
-            gone.push((address, kept.cached));
+            self.bytes -= gone.bytes;
         }
-        gone.retain(|(_, cached)| cached.unfinished);
-        gone
-    }
-
-    /// Takes out what is unfinished and was not visited since `moment`.
-    pub(crate) fn take_unfinished_since(&mut self, moment: Timestamp) -> Vec<(Address, Cached)> {
-        // The least recently visited come first.
-        let stale = self.cache.iter().rev().take_while(|(_, kept)| kept.since <= moment);
-        let addresses: Vec<_> = stale.filter(|(_, kept)| kept.cached.unfinished).map(|(address, _)| address.clone()).collect();
-        addresses.into_iter().filter_map(|address| Some((address.clone(), self.take(&address)?))).collect()
-    }
-
-    /// Everything that is unfinished; the cache is empty afterwards.
-    pub(crate) fn clear(&mut self) -> Vec<(Address, Cached)> {
-        self.bytes = 0;
-        let mut gone = Vec::new();
-        while let Some((address, Kept { cached, .. })) = self.cache.pop_lru() {
-            if cached.unfinished {
-                gone.push((address, cached));
-            }
-        }
-        gone
     }
 }
 
@@ -84,5 +50,5 @@ impl Sticky {
 fn weight(record: &Record) -> usize {
     let state: usize = record.state.iter().map(|(name, stored)| name.len() + stored.value.len() + 96).sum();
     let tokens: usize = record.tokens.keys().map(|token| token.len() + 64).sum();
-    512 + record.ledger.inline.len() * 16 + state + tokens
+    512 + record.ledger.inline.len() * size_of::<Taken>() + state + tokens
 }

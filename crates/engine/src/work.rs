@@ -7,10 +7,11 @@ use futures_util::{
     future::{Either, select},
 };
 use statefun_core::{
-    Delivered, FunctionError, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
+    Delivered, FunctionError, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
 };
 
 use crate::{
+    alone::Announced,
     metrics::FunctionCounters,
     ports::PortError,
     run::{Ended, Halt, Run},
@@ -59,7 +60,7 @@ impl Run<'_> {
                 ended = Ended::More;
                 break;
             }
-            match self.verdict(&turn, delivered).await? {
+            match self.verdict(&mut turn, delivered).await? {
                 Verdict::Duplicate => {
                     FunctionCounters::add(&self.counters.duplicates, 1);
                     turn.pass(delivered.seq);
@@ -72,21 +73,20 @@ impl Run<'_> {
                     upto += 1;
                     continue;
                 }
-                Verdict::New | Verdict::Ask { .. } => {}
+                Verdict::New | Verdict::Ask { .. } | Verdict::WrongMark => {}
             }
-            let alone = self.must_run_alone(delivered);
-            if alone && turn.is_dirty() {
+            let note = self.suspicion(turn.record(), delivered);
+            let suspected = note != Note::None;
+            if suspected && turn.is_dirty() {
                 ended = Ended::More;
                 break;
             }
-            if alone && self.announced != Some(delivered.envelope.id) {
-                if self.alone.is_none() && !self.lock_alone().await {
-                    ended = Ended::Stop(Duration::ZERO);
-                    break;
-                }
+            if suspected && self.announced != Some(delivered.envelope.id) {
                 ended = Ended::More;
-                if self.announce(&mut turn, delivered) {
-                    upto += 1;
+                match self.announce(&mut turn, delivered, note).await {
+                    Announced::Noted => {}
+                    Announced::Parked => upto += 1,
+                    Announced::NoTime => ended = Ended::Stop(Duration::ZERO),
                 }
                 break;
             }
@@ -109,7 +109,7 @@ impl Run<'_> {
                     upto += 1;
                 }
             }
-            if alone {
+            if suspected {
                 ended = Ended::More;
                 break;
             }
@@ -117,22 +117,29 @@ impl Run<'_> {
         Ok((turn, upto, ended))
     }
 
-    async fn verdict(&mut self, turn: &Turn, delivered: &Delivered) -> Result<Verdict, PortError> {
+    async fn verdict(&mut self, turn: &mut Turn, delivered: &Delivered) -> Result<Verdict, PortError> {
         let id = delivered.envelope.id;
         if turn.has_closed(id) && self.on(Safeguard::InlineLedger) {
             return Ok(Verdict::Duplicate);
         }
-        match self.engine.rules().protocol.classify(turn.record(), delivered, self.now()) {
-            Verdict::Ask { since } => {
-                if !self.looked_up.contains_key(&id) {
-                    self.look_up(turn, delivered, since).await?;
-                }
-                let known = self.looked_up.get(&id).is_some_and(|known| *known);
-                self.hearsay |= known;
-                Ok(if known { Verdict::Duplicate } else { Verdict::New })
-            }
-            verdict => Ok(verdict),
+        let mut verdict = self.engine.rules().protocol.classify(turn.record(), delivered, self.now());
+        if verdict == Verdict::WrongMark {
+            FunctionCounters::add(&self.counters.wrong_marks, 1);
+            tracing::warn!(
+                function = %self.address.function(),
+                "a queue counts from lower numbers than before: was it deleted and made anew, or was the function invoked by hand? \
+                 The ledger decides what is new"
+            );
+            turn.forget_mark(self.now());
+            verdict = self.engine.rules().protocol.classify(turn.record(), delivered, self.now());
         }
+        let Verdict::Ask { since } = verdict else { return Ok(verdict) };
+        if !self.looked_up.contains_key(&id) {
+            self.look_up(turn, delivered, since).await?;
+        }
+        let known = self.looked_up.get(&id).is_some_and(|known| *known);
+        self.hearsay |= known;
+        Ok(if known { Verdict::Duplicate } else { Verdict::New })
     }
 
     /// Looks in the spilled segments for an envelope, and for all later ones that would ask too: one pass serves them all.
@@ -149,49 +156,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// An envelope that came often enough to be suspected runs alone, in a commit of its own. What it did not survive was its own
-    /// doing then, and messages that only waited behind it are not blamed. All functions of a process share the count: if one is
-    /// suspected and dies, no other that would be blamed for it may run unnoted.
-    fn must_run_alone(&self, delivered: &Delivered) -> bool {
-        delivered.receive_count >= self.engine.suspected_after
-    }
-
-    /// Waits until nobody else in this process runs an envelope alone; `false` if the time runs out before.
-    async fn lock_alone(&mut self) -> bool {
-        let lock = std::pin::pin!(self.engine.alone.lock());
-        let end = self.engine.ports.clock.sleep_until(self.last_moment());
-        self.alone = match select(lock, end).await {
-            Either::Left((guard, _)) => Some(guard),
-            Either::Right(_) => None,
-        };
-        self.alone.is_some() && !self.out_of_time()
-    }
-
-    /// Takes the note back that an envelope runs alone, since it will not run now.
-    fn withdraw(&self, turn: &mut Turn) {
-        if let Some(trial) = turn.record().trial.filter(|trial| trial.running && self.announced == Some(trial.id)) {
-            turn.note(Trial { running: false, ..trial });
-        }
-    }
-
-    /// Notes in the record that the envelope is about to run alone. If that was noted before, that run died, which is a failure
-    /// like others; after as many as are allowed the envelope is given up unrun, and this returns `true`.
-    fn announce(&mut self, turn: &mut Turn, delivered: &Delivered) -> bool {
-        let trial = turn.record().trial_of(delivered.envelope.id);
-        let failures = trial.failures + u32::from(trial.running);
-        let too_many = self.function.spec.on_failure.max_attempts().is_some_and(|max| failures >= max);
-        if trial.running && too_many && self.on(Safeguard::ParkTheDying) {
-            let error = "the process died, or ran out of time, while it ran this message alone";
-            self.park_whole(turn, delivered, Reason::Died, error, failures);
-            return true;
-        }
-        turn.open(&delivered.envelope, failures + 1);
-        turn.abandon(Trial { id: delivered.envelope.id, failures, running: true });
-        self.announced = Some(delivered.envelope.id);
-        false
-    }
-
-    fn park_whole(&self, turn: &mut Turn, delivered: &Delivered, reason: Reason, error: &str, attempts: u32) {
+    pub(crate) fn park_whole(&self, turn: &mut Turn, delivered: &Delivered, reason: Reason, error: &str, attempts: u32) {
         let envelope = &delivered.envelope;
         turn.open(envelope, attempts);
         let done = self.done_of(turn, delivered);
@@ -226,6 +191,7 @@ impl Run<'_> {
                 self.applied += index - done;
                 return Worked::Left;
             }
+            let Some(_guard) = self.enter().await else { return self.cut_short(turn, index, done) };
             turn.begin(index, self.now());
             FunctionCounters::add(&self.counters.invocations, 1);
             let first = !std::mem::replace(&mut self.invoked, true) && self.has_most_of_its_time();
@@ -246,7 +212,7 @@ impl Run<'_> {
             tracing::debug!(target: "statefun::handler", function = %self.address.function(), attempt, ?error, "a handler failed");
             turn.undo();
             let Some(reason) = self.reason_to_give_up(&error, attempt) else {
-                turn.abandon(Trial { id: envelope.id, failures: attempt, running: false });
+                turn.abandon(Trial { id: envelope.id, failures: attempt, note: Note::None });
                 return Worked::Failed(self.engine.config.backoff.after(attempt));
             };
             self.give_up(turn, index..index + 1, reason, &error.chain(), attempt);
@@ -272,7 +238,7 @@ impl Run<'_> {
         let max = self.function.spec.on_failure.max_attempts()?;
         match error.is_terminal() {
             true => Some(Reason::Terminal),
-            false => (attempt >= max).then_some(Reason::Exhausted),
+            false => (attempt >= max || !self.on(Safeguard::RetryFirst)).then_some(Reason::Exhausted),
         }
     }
 
@@ -304,11 +270,11 @@ impl Run<'_> {
         self.last_moment().since(self.now()) * 2 >= self.last_moment().since(self.started)
     }
 
-    fn last_moment(&self) -> Timestamp {
+    pub(crate) fn last_moment(&self) -> Timestamp {
         self.deadline.minus(self.engine.config.reserve)
     }
 
-    fn out_of_time(&self) -> bool {
+    pub(crate) fn out_of_time(&self) -> bool {
         self.now() >= self.last_moment()
     }
 }

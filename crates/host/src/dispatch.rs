@@ -57,9 +57,9 @@ async fn next(inner: &Inner, permits: &Arc<Semaphore>) -> Option<(Address, Owned
     }
 }
 
-async fn batch(inner: Arc<Inner>, address: Address, _permit: OwnedSemaphorePermit) {
+async fn batch(inner: Arc<Inner>, address: Address, permit: OwnedSemaphorePermit) {
     // Handlers' panics are the engine's business. A panic of the engine itself must not keep the address for ever.
-    let worked = AssertUnwindSafe(work(&inner, &address)).catch_unwind().await;
+    let worked = AssertUnwindSafe(work(&inner, &address, permit)).catch_unwind().await;
     let settled = worked.unwrap_or_else(|_| {
         tracing::error!(function = %address.function(), "the engine panicked: please report this");
         inner.store.settle(&address, &[], Some(inner.options.backoff.longest))
@@ -69,7 +69,8 @@ async fn batch(inner: Arc<Inner>, address: Address, _permit: OwnedSemaphorePermi
     }
 }
 
-async fn work(inner: &Inner, address: &Address) -> Result<Op, PortError> {
+/// The permit is free as soon as the run only waits for its turn to run alone: others may go on meanwhile.
+async fn work(inner: &Inner, address: &Address, permit: OwnedSemaphorePermit) -> Result<Op, PortError> {
     if inner.engine.functions().get(address.function()).is_none() {
         inner.warn_of_unknown(address.function());
         return inner.store.settle(address, &[], Some(UNKNOWN_PAUSE));
@@ -79,7 +80,7 @@ async fn work(inner: &Inner, address: &Address) -> Result<Op, PortError> {
         return inner.store.settle(address, &[], None);
     }
     let deadline = SystemClock::now().plus(inner.options.handler_timeout);
-    let outcomes = inner.engine.run(address, &deliveries, deadline).await;
+    let outcomes = inner.engine.run(address, &deliveries, deadline, Some(Box::new(permit))).await;
     // Only what comes before the first failure is settled: order is kept.
     let done = outcomes.iter().take_while(|outcome| **outcome == Outcome::Done).count();
     let retry = outcomes.get(done).and_then(|outcome| match outcome {

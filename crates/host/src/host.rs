@@ -220,7 +220,6 @@ impl Host {
         let _ = tokio::time::timeout(self.inner.options.stop_timeout, ingresses.wait_for(|count| *count == 0)).await;
         let mut set = std::mem::take(&mut *self.tasks.set.lock().unwrap_or_else(PoisonError::into_inner));
         while set.join_next().await.is_some() {}
-        self.inner.engine.settle().await;
         self.inner.store.clone().close().await?;
         Ok(())
     }

@@ -121,8 +121,7 @@ impl Inner {
         if self.is_stopping() {
             return Err(SendError::Stopping);
         }
-        let ids = envelopes.iter().map(|envelope| envelope.id).collect();
-        let Ingested { op, accepted } = self.store.ingest(envelopes, None, dedup).await?;
+        let Ingested { op, accepted, ids } = self.store.ingest(envelopes, None, dedup).await?;
         Ok(Submitted { ids, accepted, op })
     }
 }

@@ -19,7 +19,6 @@ mod ports;
 mod router;
 mod serve;
 mod settings;
-mod shutdown;
 #[cfg(test)]
 mod test_ports;
 

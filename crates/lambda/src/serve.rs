@@ -22,7 +22,6 @@ use crate::{
     log,
     router::RouterService,
     settings::{InvalidSettings, Settings},
-    shutdown,
 };
 
 /// Why a Lambda does not start, or not go on.
@@ -49,12 +48,7 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
     let backend = start(settings).await.0;
     let engine = Engine::new(functions, backend.ports(), Config { rules: Arc::new(rules), ..Config::default() });
     let service = FunctionService::new(engine, backend.dead_letters.clone(), Arc::new(backend.visibility.clone()), emf());
-    let service = Arc::new(service);
-    let settled = service.clone();
-    if let Ok(api) = env::var("AWS_LAMBDA_RUNTIME_API") {
-        shutdown::before_end(&api, async move { settled.settle().await }).await;
-    }
-    run(service).await
+    run(Arc::new(service)).await
 }
 
 /// Serves the events of a router Lambda with a router of one's own. It gets the records of all streams and queues that invoke the

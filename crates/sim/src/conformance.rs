@@ -27,7 +27,7 @@ pub fn conformance(safeguards: Safeguards, settles: bool) -> Vec<Finding> {
     let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000));
     let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, false);
     world.lock().settles = settles;
-    let connection = Connection { world, env: WORLD, skew: 0, queue: 0 };
+    let connection = Connection { world, env: WORLD, skew: 0, queue: 0, old: false };
     let backend = Simulated { connection: Arc::new(connection), received: Arc::default() };
     let findings: Arc<Mutex<Option<Vec<Finding>>>> = Arc::default();
     let result = findings.clone();

@@ -69,27 +69,6 @@ impl World {
         Self::Reused,
     ];
 
-    /// Worlds that show faults of the protocol which are known and not yet fixed: each has to find one, until it is taken from here.
-    pub const KNOWN_TO_FAIL: [Self; 11] = [
-        Self::Mixed,
-        Self::Moving,
-        Self::Suspicious,
-        Self::Late,
-        Self::Volatile,
-        Self::Outages,
-        Self::Deploying,
-        Self::RemadeLower,
-        Self::RemadeHigher,
-        Self::Forged,
-        Self::Reused,
-    ];
-
-    /// Whether it is one of these.
-    #[must_use]
-    pub fn is_known_to_fail(self) -> bool {
-        Self::KNOWN_TO_FAIL.contains(&self)
-    }
-
     /// The kind of world that a seed has, if nobody asks for another.
     #[must_use]
     pub fn of(seed: u64) -> Self {
@@ -227,11 +206,12 @@ impl Dials {
                 self.outages = outages(rng, &[20, 40, 60, 60, 60, 100]);
             }
             World::Late => {
-                self.faults = Faults { late: 30, freeze: 10, lost_reply: 10, ..self.faults };
+                self.faults = Faults { late: 30, freeze: 10, lost_reply: 10, lost_request: 20, ..self.faults };
                 (self.settles, self.max_receive) = (false, 1_000);
             }
             World::Volatile => {
-                self.faults = Faults { freeze: 0, throttle: 0, lost_reply: 0, late: 0, crash_before: 4, crash_after: 4 };
+                self.faults =
+                    Faults { freeze: 0, throttle: 0, lost_reply: 0, late: 0, crash_before: 4, crash_after: 4, lost_request: 0 };
                 (self.settles, self.volatile, self.max_receive, self.skew) = (true, true, 1_000, 0);
             }
             World::Outages => {
@@ -333,7 +313,6 @@ fn config(rng: &mut fastrand::Rng, horizon: Duration, safeguards: Safeguards) ->
         backoff: Backoff { longest: Duration::from_secs(20), ..Backoff::default() },
         sticky_records: [0, 2, 100][rng.usize(0..3)],
         drain_at_once: rng.usize(1..8),
-        lazy_finish: false,
         ..Config::default()
     }
 }

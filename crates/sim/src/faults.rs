@@ -17,13 +17,16 @@ pub(crate) struct Faults {
     pub(crate) crash_after: u32,
     /// The call takes effect, but its reply is lost.
     pub(crate) lost_reply: u32,
+    /// The call gets no answer, and had no effect.
+    pub(crate) lost_request: u32,
     /// The caller gives up, and the call takes effect later, up to two minutes.
     pub(crate) late: u32,
 }
 
 impl Faults {
     /// None.
-    pub(crate) const NONE: Self = Self { freeze: 0, crash_before: 0, throttle: 0, crash_after: 0, lost_reply: 0, late: 0 };
+    pub(crate) const NONE: Self =
+        Self { freeze: 0, crash_before: 0, throttle: 0, crash_after: 0, lost_reply: 0, lost_request: 0, late: 0 };
 
     /// A mix that one seed lives with: each kind between never and often.
     pub(crate) fn mix(rng: &mut fastrand::Rng) -> Self {
@@ -34,6 +37,7 @@ impl Faults {
             throttle: often(),
             crash_after: often(),
             lost_reply: often(),
+            lost_request: often() / 2,
             late: often() / 4,
         }
     }
@@ -100,6 +104,7 @@ struck! {
     CrashAfter => "crash after a call",
     Throttle => "call refused",
     LostReply => "reply lost",
+    LostRequest => "request lost",
     Late => "call takes effect after its caller gave up",
     ShortOutage => "calls in an outage of less than 5 minutes",
     OutageBeyondDeduplication => "calls in an outage of more than 5 minutes",
@@ -119,6 +124,9 @@ struck! {
     Expired => "state value expired",
     BigValue => "big state value written",
     FunctionMissing => "message for a function that is removed or renamed",
+    OldVersion => "commit by an older version",
+    CommitRepeated => "commit repeated within its call",
+    Transaction => "commit in a transaction",
     Cancelled => "timer cancelled",
     OrderedIngress => "record of an ordered source",
 }

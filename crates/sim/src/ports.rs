@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use statefun_core::{DeadLetter, EgressRecord, Envelope, EnvelopeId, Timer, Timestamp};
-use statefun_engine::ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, PortError, PortErrorKind, Timers};
+use statefun_engine::{
+    backend::{self, TimerRows},
+    ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, PortError, PortErrorKind, Timers},
+};
 
 use crate::{
     executor::EnvId,
@@ -22,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) skew: i64,
     /// The queue that its configuration names.
     pub(crate) queue: usize,
+    /// It runs the version before this one.
+    pub(crate) old: bool,
 }
 
 #[async_trait]
@@ -65,12 +70,39 @@ impl Timers for Connection {
     }
 
     async fn remove(&self, timer: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
-        let bury = move |world: &mut WorldState, _| _ = world.stored.buried.insert(timer);
-        self.world.call(self.env, "bury", &timer, bury).await?;
-        let operation = move |world: &mut WorldState, now| {
-            world.struck(Struck::Cancelled);
-            world.unschedule(timer, due, now);
-        };
+        let safeguards = self.world.lock().safeguards;
+        backend::cancel(self, timer, due, safeguards).await?;
+        let mut world = self.world.lock();
+        world.struck(Struck::Cancelled);
+        world.stored.unscheduled.entry(timer).or_insert(self.world.executor.now());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl TimerRows for Connection {
+    type Row = Timer;
+
+    fn key(row: &Timer) -> (EnvelopeId, Timestamp) {
+        (row.envelope.id, row.due)
+    }
+
+    async fn read(&self, row: Timer) -> Result<Option<Timer>, PortError> {
+        let key = (row.due, row.envelope.id);
+        self.world.call(self.env, "timer", &row.envelope.id, move |world, _| world.stored.timers.get(&key).cloned()).await
+    }
+
+    async fn bury(&self, timer: EnvelopeId, _: Timestamp) -> Result<(), PortError> {
+        let operation = move |world: &mut WorldState, _| _ = world.stored.buried.insert(timer);
+        self.world.call(self.env, "bury", &timer, operation).await
+    }
+
+    async fn is_buried(&self, timer: EnvelopeId) -> Result<bool, PortError> {
+        self.world.call(self.env, "is buried", &timer, move |world, _| world.stored.buried.contains(&timer)).await
+    }
+
+    async fn delete(&self, timer: EnvelopeId, due: Timestamp) -> Result<(), PortError> {
+        let operation = move |world: &mut WorldState, _| drop(world.stored.timers.remove(&(due, timer)));
         self.world.call(self.env, "unschedule", &timer, operation).await
     }
 }
@@ -79,9 +111,6 @@ impl Timers for Connection {
 impl DueTimers for Connection {
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Timer>, PortError> {
         let operation = move |world: &mut WorldState, _| {
-            let buried = std::mem::take(&mut world.stored.buried);
-            world.stored.timers.retain(|(_, id), _| !buried.contains(id));
-            world.stored.buried = buried;
             let due = world.stored.timers.range(..=(now, EnvelopeId([0xff; 16]))).take(limit);
             due.map(|(_, timer)| timer.clone()).collect()
         };

@@ -1,8 +1,13 @@
-//! The simulated table: records under leases, segments, and commits.
+//! The simulated table: records under leases, segments, and commits, which the shipped loop repeats.
 
 use async_trait::async_trait;
-use statefun_core::{Address, Commit, Effect, EnvelopeId, Held, Record, Safeguard, Timestamp, stored::BIG_VALUE_BYTES};
-use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
+use statefun_core::{
+    Address, Commit, Effect, EnvelopeId, Held, Note, Record, Safeguard, Segment, Taken, Timestamp, stored::BIG_VALUE_BYTES,
+};
+use statefun_engine::{
+    backend::{ConditionalWrite, Tried, commit_with_retries},
+    ports::{Acquired, Committed, InstanceStore, PortError},
+};
 
 use crate::{
     executor::EnvId,
@@ -17,18 +22,40 @@ impl InstanceStore for Connection {
     async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
         let (env, owner) = (self.env, address.clone());
         let operation = move |world: &mut WorldState, at| world.acquire(env, &owner, (now, until), at);
-        let acquired = self.world.call(self.env, "acquire", address, operation).await?;
+        let acquired = self.world.call(self.env, "acquire", address, operation).await;
+        if acquired.is_err() {
+            // Whoever has no answer cannot know of its lease.
+            self.world.lock().leases.remove(address);
+        }
+        let acquired = acquired?;
         if acquired == Acquired::Busy {
             // The lease that stands is of a call before.
             self.world.lock().answered.insert((self.env, address.to_string()), false);
         }
-        Ok(acquired)
+        Ok(match acquired {
+            Acquired::Held(mut record) if self.old => {
+                as_before(&mut record);
+                Acquired::Held(record)
+            }
+            acquired => acquired,
+        })
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
-        let (env, queue, owned) = (self.env, self.queue, commit.clone());
-        let operation = move |world: &mut WorldState, now| world.commit(env, queue, &owned, now);
-        self.world.call(self.env, "commit", &commit.address, operation).await
+        let mut owned = commit.clone();
+        if self.old {
+            as_before(&mut owned.record);
+            self.world.lock().struck(Struck::OldVersion);
+        }
+        let (env, queue, settles) = (self.env, self.queue, self.world.lock().settles);
+        if settles {
+            let operation = move |world: &mut WorldState, now| world.settle(env, queue, &owned, now);
+            return self.world.call(self.env, "commit", &commit.address, operation).await;
+        }
+        let token = format!("{:032x}", self.world.lock().rng.u128(..));
+        let safeguards = self.world.lock().safeguards;
+        let makes = owned.record.held();
+        commit_with_retries(&Write { connection: self, commit: owned }, makes, &token, self, safeguards).await
     }
 
     async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
@@ -60,10 +87,14 @@ impl InstanceStore for Connection {
         let (owner, ids) = (address.clone(), ids.to_vec());
         let operation = move |world: &mut WorldState, now| {
             world.looks += 1;
+            let now = Timestamp(now);
             let segments = world.stored.segments.entry(owner).or_default();
-            segments.retain(|segment| segment.expires > Timestamp(now));
-            let recent = segments.iter().filter(|segment| segment.newest >= since);
-            recent.flat_map(|segment| &segment.ids).filter(|id| ids.contains(id)).copied().collect()
+            segments.retain(|segment| segment.expires > now);
+            // A producer's key has an item of its own, whatever segment it left its record in.
+            let asked = |segment: &Segment, id: EnvelopeId| segment.newest >= since || id.is_keyed();
+            let all = segments.iter().flat_map(|segment| segment.ids.iter().map(move |spilled| (segment, spilled)));
+            let found = all.filter(|(segment, spilled)| asked(segment, spilled.id) && spilled.expires > now);
+            found.map(|(_, spilled)| spilled.id).filter(|id| ids.contains(id)).collect()
         };
         self.world.call(self.env, "spilled", address, operation).await
     }
@@ -73,6 +104,59 @@ impl InstanceStore for Connection {
         self.world.flush();
         Ok(())
     }
+}
+
+/// A commit as the DynamoDB store writes it.
+struct Write<'a> {
+    connection: &'a Connection,
+    commit: Commit,
+}
+
+impl Write<'_> {
+    /// What does not fit into the record's own item makes a transaction of it, which knows a repetition by its token.
+    fn is_transaction(&self) -> bool {
+        let is_big = |name| self.commit.record.state.get(name).is_some_and(|stored| stored.value.len() > BIG_VALUE_BYTES);
+        self.commit.changed.iter().any(is_big) || self.commit.segment.as_ref().is_some_and(|segment| segment.fresh)
+    }
+}
+
+#[async_trait]
+impl ConditionalWrite for Write<'_> {
+    async fn put_first(&self) -> Result<(), PortError> {
+        let Some(segment) = self.commit.segment.clone().filter(|segment| !segment.fresh) else { return Ok(()) };
+        let owner = self.commit.address.clone();
+        let operation = move |world: &mut WorldState, _| world.stored.segments.entry(owner).or_default().push(segment);
+        self.connection.world.call(self.connection.env, "segment", &self.commit.address, operation).await
+    }
+
+    async fn try_commit(&self, token: &str) -> Result<Tried, PortError> {
+        let (env, commit, token) = (self.connection.env, self.commit.clone(), token.to_owned());
+        let transaction = self.is_transaction();
+        let operation = move |world: &mut WorldState, now| {
+            if transaction && world.stored.tokens.contains(&token) {
+                return Tried::Written;
+            }
+            let tried = world.write(env, &commit, commit.segment.clone().filter(|segment| segment.fresh), now);
+            if tried == Tried::Written && transaction {
+                world.struck(Struck::Transaction);
+                world.stored.tokens.insert(token);
+            }
+            tried
+        };
+        self.connection.world.call(self.connection.env, "commit", &self.commit.address, operation).await
+    }
+}
+
+/// The record as the version before this one reads and writes it: one trial, and no times that it does not know.
+fn as_before(record: &mut Record) {
+    record.last_at = Timestamp::ZERO;
+    record.trials.sort_by_key(|trial| trial.note);
+    if let Some(mut last) = record.trials.pop() {
+        last.note = last.note.min(Note::Watched);
+        record.trials = vec![last];
+    }
+    let newest = record.ledger.newest;
+    record.ledger.inline.iter_mut().for_each(|taken| *taken = Taken::new(taken.id, newest));
 }
 
 impl WorldState {
@@ -90,46 +174,46 @@ impl WorldState {
         Acquired::Held(Box::new(record.clone()))
     }
 
-    fn commit(&mut self, env: EnvId, queue: usize, commit: &Commit, now: u64) -> Committed {
+    /// Writes a commit and its segment, if epoch and version are as expected.
+    fn write(&mut self, env: EnvId, commit: &Commit, segment: Option<Segment>, now: u64) -> Tried {
         let fence = self.safeguards.on(Safeguard::Fence);
-        let segments = self.stored.segments.entry(commit.address.clone()).or_default();
-        // As the DynamoDB store does: what was accepted before is stored first, and stays if the commit is fenced.
-        if !self.settles {
-            segments.extend(commit.segment.clone().filter(|segment| !segment.fresh));
-        }
-        let Some(record) = self.stored.table.get_mut(&commit.address) else { return Committed::Fenced };
+        let Some(record) = self.stored.table.get_mut(&commit.address) else { return Tried::Conflict(None) };
         if record.held() != commit.expect && fence {
-            return Committed::Fenced;
+            return Tried::Conflict(Some(record.held()));
         }
-        segments.extend(commit.segment.clone().filter(|segment| segment.fresh || self.settles));
         *record = commit.record.clone();
         if record.lease_until > Timestamp::ZERO {
             self.leases.insert(commit.address.clone(), env);
         }
-        let outbox = match self.settles {
-            true => {
-                record.lease_until = Timestamp::ZERO;
-                std::mem::take(&mut record.outbox)
-            }
-            false => Vec::new(),
-        };
+        self.stored.segments.entry(commit.address.clone()).or_default().extend(segment);
         self.stored.touched.insert(commit.address.clone(), now);
         self.stored.committed.insert(commit.address.clone(), now);
         self.note_commit(env, commit);
-        for effect in outbox {
-            self.apply(effect, queue, now);
+        Tried::Written
+    }
+
+    /// A commit that takes its sends along.
+    fn settle(&mut self, env: EnvId, queue: usize, commit: &Commit, now: u64) -> Committed {
+        if self.write(env, commit, commit.segment.clone(), now) != Tried::Written {
+            return Committed::Fenced;
         }
-        if self.settles {
-            self.struck(Struck::Settled);
-            Committed::Settled
-        } else {
-            Committed::Stored
-        }
+        let record = self.stored.table.get_mut(&commit.address);
+        let outbox = record.map(|record| {
+            record.lease_until = Timestamp::ZERO;
+            std::mem::take(&mut record.outbox)
+        });
+        outbox.into_iter().flatten().for_each(|effect| self.apply(effect, queue, now));
+        self.struck(Struck::Settled);
+        Committed::Settled
     }
 
     /// What the oracle has to know of a commit.
     fn note_commit(&mut self, env: EnvId, commit: &Commit) {
-        self.notes.committed(env, &commit.address, &commit.record);
+        self.stored.notes.committed(env, &commit.address, &commit.record);
+        if self.dead.contains(&env) {
+            // Its request took effect after it died.
+            self.excuse(env, None);
+        }
         let is_big = |name| commit.record.state.get(name).is_some_and(|stored| stored.value.len() > BIG_VALUE_BYTES);
         if commit.changed.iter().any(is_big) {
             self.struck(Struck::BigValue);

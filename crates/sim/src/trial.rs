@@ -1,13 +1,19 @@
 //! One trial: a seed decides the world, the input, the faults and their moments; the oracle judges what is left.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use statefun_core::{Delivered, Safeguards, Timestamp};
-use statefun_engine::{Engine, Outcome, Ports};
+use statefun_core::{Address, Delivered, Safeguards, Timestamp};
+use statefun_engine::{
+    Engine, Outcome, Ports, backend,
+    ports::{Clock, DueTimers},
+};
 
 use crate::{
     calls::Calls,
-    dials::{CALM, DEADLINE, Dials, END, QUIET, SECOND, START, World as Kind},
+    dials::{CALM, DEADLINE, Dials, END, MARGIN, QUIET, SECOND, START, World as Kind},
     executor::{EnvId, Executor, WORLD},
     faults::{Faults, Strikes, Struck},
     fifo::{Fifo, Received},
@@ -181,7 +187,14 @@ impl Trial {
             let mut world = self.world.lock();
             let queue = usize::try_from(message.delivered.seq.queue - FIRST_QUEUE).unwrap_or_default();
             match outcome {
-                Outcome::Done if answered => world.stored.queues[queue].delete(message, now),
+                Outcome::Done if answered => {
+                    world.stored.queues[queue].delete(message, now);
+                    let quiet = world.stored.queues.iter().all(|queue| queue.is_quiet(to));
+                    let left = world.stored.table.get(to).is_some_and(|record| !record.outbox.is_empty());
+                    if quiet && left && !self.dials.moves && world.open.iter().all(|(_, open)| open != to) {
+                        world.problems.push(format!("{to}: all is acknowledged, and its outbox stands"));
+                    }
+                }
                 Outcome::Retry(pause) if answered => {
                     world.stored.queues[queue].change_visibility(message, now, millis(pause).max(1));
                     if now > QUIET && !self.dials.moves {
@@ -196,14 +209,24 @@ impl Trial {
 
     async fn run(&self, env: &Environment, batch: &[Delivered]) -> Vec<Outcome> {
         let now = Timestamp(self.world.executor.now().saturating_add_signed(env.connection.skew));
+        let addresses: BTreeSet<&Address> = batch.iter().map(|delivered| &delivered.envelope.to).collect();
+        self.world.lock().open.extend(addresses.iter().map(|to| (env.id, (*to).clone())));
         let outcomes = env.engine.run_batch(batch, now.plus(DEADLINE)).await;
         let mut world = self.world.lock();
-        for delivered in batch {
-            let to = &delivered.envelope.to;
+        for to in addresses {
+            let mine = (env.id, to.clone());
+            if let Some(place) = world.open.iter().position(|open| *open == mine) {
+                world.open.swap_remove(place);
+            }
             let answered = world.answered.get(&(env.id, to.to_string())).copied().unwrap_or(true);
-            let mine = world.leases.get(to) == Some(&env.id);
             let held = world.stored.table.get(to).is_some_and(|record| record.lease_until.0 > self.world.executor.now());
-            if held && mine && answered && !self.dials.moves {
+            if !held || world.leases.get(to) != Some(&env.id) {
+                continue;
+            }
+            if !answered {
+                // Nobody can give it back any more.
+                world.leases.remove(to);
+            } else if !world.open.contains(&mine) && !self.dials.moves {
                 let now = self.world.executor.now() - START;
                 world.problems.push(format!("{to}: a lease outlives its run at {now} of {}", env.id));
             }
@@ -234,10 +257,12 @@ impl Trial {
         while self.world.executor.now() < END {
             self.world.executor.sleep(20 * SECOND).await;
             let env = if self.dials.volatile { self.environment(&rng) } else { self.new_environment() };
-            let connection = env.connection.clone();
+            let (connection, safeguards) = (env.connection.clone(), self.world.lock().safeguards);
             self.world.executor.spawn(env.id, async move {
-                // Whatever failed is due again at the next sweep.
-                let _ = env.engine.fire_due(&connection, 10).await;
+                // As the sweep on AWS, it also finds what falls due soon. Whatever fails is found again by the next one.
+                for timer in connection.due(connection.now().plus(MARGIN), 10).await.unwrap_or_default() {
+                    let _ = backend::fire(&connection, &connection, timer, connection.now(), safeguards).await;
+                }
             });
         }
     }
@@ -280,7 +305,8 @@ impl Trial {
             Some((from, until, false)) if (from..until).contains(&now) => Variant::WithoutD,
             _ => Variant::All,
         };
-        let connection = Connection { world: self.world.clone(), env: id, skew, queue };
+        let old = self.dials.old_versions && now < CALM && self.world.lock().rng.bool();
+        let connection = Connection { world: self.world.clone(), env: id, skew, queue, old };
         let port = Arc::new(connection.clone());
         let ports = Ports {
             store: port.clone(),

@@ -14,7 +14,7 @@ use crate::{
     executor::{EnvId, Executor, WORLD},
     faults::{Faults, Outage, Service, Strikes, Struck},
     fifo::Fifo,
-    notes::Notes,
+    notes::{Deaths, Noted, Notes},
     workload::Payload,
 };
 
@@ -37,12 +37,16 @@ pub(crate) struct Stored {
     pub(crate) buried: BTreeSet<EnvelopeId>,
     pub(crate) egress: Vec<EgressRecord>,
     pub(crate) letters: BTreeMap<EnvelopeId, DeadLetter>,
+    /// Tokens of transactions that took effect.
+    pub(crate) tokens: BTreeSet<String>,
     /// For the oracle: timers that commits scheduled and cancelled, and when the cancellations reached the timers.
     pub(crate) scheduled: BTreeMap<EnvelopeId, (Timestamp, Payload)>,
     pub(crate) cancelled: BTreeSet<EnvelopeId>,
     pub(crate) unscheduled: BTreeMap<EnvelopeId, u64>,
     /// In which envelope each message was sent: receiver, sender, message.
     pub(crate) sent: BTreeMap<(char, char, u32, u32), EnvelopeId>,
+    /// Notes of envelopes that run alone.
+    pub(crate) notes: Notes,
     /// When each record was last written to, and when by a commit.
     pub(crate) touched: BTreeMap<Address, u64>,
     pub(crate) committed: BTreeMap<Address, u64>,
@@ -62,9 +66,11 @@ pub(crate) struct WorldState {
     pub(crate) losses: u64,
     pub(crate) environments: Vec<EnvId>,
     pub(crate) dead: BTreeSet<EnvId>,
-    pub(crate) notes: Notes,
+    pub(crate) deaths: Deaths,
     /// Whose call made the lease that stands.
     pub(crate) leases: BTreeMap<Address, EnvId>,
+    /// Runs under way.
+    pub(crate) open: Vec<(EnvId, Address)>,
     /// Whether an environment's last call on a record was answered.
     pub(crate) answered: BTreeMap<(EnvId, String), bool>,
     pub(crate) problems: Vec<String>,
@@ -82,6 +88,7 @@ enum Fault {
     Throttle,
     CrashAfter,
     LostReply,
+    LostRequest,
     Late(u64),
 }
 
@@ -106,8 +113,9 @@ impl World {
             losses: 0,
             environments: Vec::new(),
             dead: BTreeSet::new(),
-            notes: Notes::default(),
+            deaths: Deaths::new(),
             leases: BTreeMap::new(),
+            open: Vec::new(),
             answered: BTreeMap::new(),
             problems: Vec::new(),
             looks: 0,
@@ -157,6 +165,10 @@ impl World {
                 self.note(env, name, subject, "throttled");
                 return Err(PortError::new(name, PortErrorKind::Throttled, "simulated"));
             }
+            Fault::LostRequest => {
+                self.note(env, name, subject, "request lost");
+                return Err(PortError::new(name, PortErrorKind::Unavailable, "simulated"));
+            }
             Fault::Late(delay) => {
                 self.later(env, name, subject.to_string(), delay, operation);
                 let patience = self.lock().rng.u64(5..5_000);
@@ -191,6 +203,10 @@ impl World {
         self.executor.spawn(WORLD, async move {
             world.executor.sleep(delay).await;
             drop(operation(&mut world.lock(), world.executor.now()));
+            if let Ok(address) = Address::parse(&subject) {
+                // Whoever made this call does not know of a lease that it took.
+                world.lock().leases.remove(&address);
+            }
             world.note(env, name, &subject, "takes effect late");
         });
     }
@@ -252,6 +268,8 @@ impl WorldState {
             (Fault::CrashAfter, Struck::CrashAfter)
         } else if hit(faults.lost_reply) {
             (Fault::LostReply, Struck::LostReply)
+        } else if hit(faults.lost_request) {
+            (Fault::LostRequest, Struck::LostRequest)
         } else if hit(faults.late) {
             let delay = [50, 500, 3_000, 9_000, 40_000, 120_000][self.rng.usize(0..6)];
             (Fault::Late(delay), Struck::Late)
@@ -261,7 +279,7 @@ impl WorldState {
         self.struck(name);
         if let Fault::Freeze = fault {
             // What it has noted stands while others take over.
-            self.notes.excuse(env, None);
+            self.excuse(env, None);
             return (latency + [20_000, 60_000, 200_000, 400_000][self.rng.usize(0..4)], fault);
         }
         (latency, fault)
@@ -273,7 +291,7 @@ impl WorldState {
         let Some(outage) = self.outages.iter().find(|outage| outage.strikes(service, now)) else { return false };
         let name = outage.name();
         self.struck(name);
-        self.notes.excuse(env, None);
+        self.excuse(env, None);
         true
     }
 
@@ -298,9 +316,14 @@ impl WorldState {
         if self.disk.is_some() {
             self.struck(Struck::PowerLoss);
         }
-        gone.iter().for_each(|env| self.notes.excuse(*env, only.as_ref()));
+        gone.iter().for_each(|env| self.excuse(*env, only.as_ref()));
         self.dead.extend(&gone);
         gone
+    }
+
+    /// The environment died, was frozen or was cut off: what it has noted may be blamed for it, or only this one.
+    pub(crate) fn excuse(&mut self, env: EnvId, only: Option<&Noted>) {
+        self.stored.notes.excuse(env, only, &mut self.deaths);
     }
 
     pub(crate) fn struck(&mut self, what: Struck) {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use statefun_core::{
-    Commit, EnvelopeId, Segment,
+    Commit, Segment, Spilled, Timestamp,
     stored::{BIG_VALUE_BYTES, encode_outbox, encode_value},
 };
 
@@ -165,15 +165,17 @@ impl Writes {
 
 /// What is spilled of the ledger: an item for each keyed id, and one for all others.
 fn ledger_items(commit: &Commit, segment: &Segment) -> Vec<Item> {
-    let (keyed, others): (Vec<EnvelopeId>, Vec<EnvelopeId>) = segment.ids.iter().partition(|id| id.is_keyed());
-    let mut items: Vec<_> = keyed.into_iter().map(|id| keys::key(&commit.address, keys::keyed(id))).collect();
+    let expiring = |mut item: Item, expires: Timestamp| {
+        item.insert(TTL.to_owned(), number(expires.0 / 1_000));
+        item
+    };
+    let (keyed, others): (Vec<Spilled>, Vec<Spilled>) = segment.ids.iter().partition(|spilled| spilled.id.is_keyed());
+    let item = |spilled: Spilled| expiring(keys::key(&commit.address, keys::keyed(spilled.id)), spilled.expires);
+    let mut items: Vec<_> = keyed.into_iter().map(item).collect();
     if !others.is_empty() {
         let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number, commit.expect.epoch));
-        item.insert(BYTES.to_owned(), bytes(others.iter().flat_map(|id| id.0).collect::<Vec<_>>()));
-        items.push(item);
-    }
-    for item in &mut items {
-        item.insert(TTL.to_owned(), number(segment.expires.0 / 1_000));
+        item.insert(BYTES.to_owned(), bytes(others.iter().flat_map(|spilled| spilled.id.0).collect::<Vec<_>>()));
+        items.push(expiring(item, segment.expires));
     }
     items
 }
@@ -189,8 +191,8 @@ mod tests {
 
     use proptest::prelude::*;
     use statefun_core::{
-        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, LiveToken, Reason, Record, StoredValue,
-        Timer, Timestamp, Trial, TypeName, TypedValue, stored::record_bytes,
+        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, LiveToken, Note, Reason, Record,
+        StoredValue, Taken, Timer, Trial, TypeName, TypedValue, stored::record_bytes,
     };
 
     use super::*;
@@ -306,11 +308,12 @@ mod tests {
             record.state.values_mut().for_each(|stored| stored.written_at = now);
             record.last_seq = Some(LastSeq { queue: u64::MAX, seq: 18_895_000_000_000_000_000_000 });
             (record.version, record.lease_until, record.invoked_at, record.moved_at) = (1_000_000, now, now, now);
-            record.ledger.inline = (0..ids).map(|number| EnvelopeId([number; 16])).collect();
+            record.ledger.inline = (0..ids).map(|number| Taken::new(EnvelopeId([number; 16]), now)).collect();
+            record.last_at = now;
             (record.ledger.newest, record.ledger.floor, record.ledger.next_segment) = (now, now, 1_000);
             let live = LiveToken { timer: EnvelopeId([1; 16]), due: now };
             record.tokens = (0..tokens).map(|number| (format!("token-{number}"), live.clone())).collect();
-            record.trial = Some(Trial { id: EnvelopeId([1; 16]), failures: 3, running: true });
+            record.trials = vec![Trial { id: EnvelopeId([1; 16]), failures: 3, note: Note::Alone }];
             record.outbox = (0..effects).map(|number| effect(number, &value)).collect();
             let foreseen = record_bytes(&commit.address, record) + usize::from(ids) * 16;
             let real = item_size(&commit.address, &Writes::of(&commit, 0).update);

@@ -8,7 +8,7 @@
 //! | `h` B | the token of the `acquire` that holds or last held the lease: its repetition after a lost reply succeeds |
 //! | `u` N | lease_until, milliseconds; 0 if free |
 //! | `v` N | version |
-//! | `r` B | the rest: last_seq, ledger, invoked_at, tokens, partial, trial ([`statefun_core::stored`]) |
+//! | `r` B | the rest: last_seq, ledger, invoked_at, tokens, partial, trials, last_at ([`statefun_core::stored`]) |
 //! | `o` B | the outbox; absent if empty |
 //! | `p` N | parts of an outbox that is spilled to items of its own |
 //! | `s.NAME` B | a state value; N if it is big: the number of its parts, which are items of their own |
@@ -57,6 +57,7 @@ pub(super) fn encode_rest(owner: &Address, record: &Record) -> Vec<u8> {
         tokens: record.tokens.clone(),
         ledger: record.ledger.clone(),
         partial: record.partial.clone(),
+        trials: record.trials.clone(),
         ..*record
     };
     encode_record(owner, &rest, Parts { state: false, outbox: false }, &mut bytes);

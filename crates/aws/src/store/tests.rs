@@ -1,6 +1,6 @@
 //! What the store makes of DynamoDB's answers, each given by hand.
 
-use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Segment, Timestamp};
+use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Segment, Spilled, Timestamp};
 use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortErrorKind};
 
 use super::DynamoStore;
@@ -28,7 +28,7 @@ fn address() -> Address {
 fn commit(segment: Option<bool>) -> Commit {
     let segment = segment.map(|fresh| Segment {
         number: 1,
-        ids: vec![EnvelopeId([1; 16])],
+        ids: vec![Spilled { id: EnvelopeId([1; 16]), expires: Timestamp(5_000) }],
         newest: Timestamp(5),
         expires: Timestamp(9_000),
         fresh,
@@ -148,13 +148,15 @@ async fn ids_of_producers_keys_have_items_of_their_own() {
     let (store, script) = store([fine(), fine(), fine()]);
     let mut commit = commit(Some(false));
     let key = EnvelopeId([2; 16]).keyed();
-    commit.segment.as_mut().unwrap().ids.push(key);
+    commit.segment.as_mut().unwrap().ids.push(Spilled { id: key, expires: Timestamp(7_000) });
     assert_eq!(store.commit(&commit).await.unwrap(), Committed::Stored);
     let asked = script.asked();
     let mut sorts: Vec<_> = asked.iter().filter_map(|(_, body)| body["Item"]["sk"]["S"].as_str()).collect();
     sorts.sort_unstable();
     assert!(sorts.len() == 2 && sorts[0] == format!("k#{key}") && sorts[1].starts_with("s#"), "{sorts:?}");
     assert_eq!(asked[2].0, "UpdateItem", "after both");
+    let of_key = asked.iter().find(|(_, body)| body["Item"]["sk"]["S"] == format!("k#{key}"));
+    assert_eq!(of_key.unwrap().1["Item"]["ttl"]["N"], "7", "its own time, not the segment's");
 
     let until = |seconds: u64| Some((200, format!(r#"{{"Items":[{{"sk":{{"S":"k#{key}"}},"ttl":{{"N":"{seconds}"}}}}]}}"#)));
     let now = crate::SystemClock::time().0 / 1_000;

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     address::Address,
     id::EnvelopeId,
-    ledger::Ledger,
-    record::{LastSeq, LiveToken, Partial, Record, StoredValue, Trial},
+    ledger::{Ledger, Taken},
+    record::{LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial},
     time::Timestamp,
     typed_value::TypedValue,
 };
@@ -49,14 +49,20 @@ struct RecordForm {
     tokens: Vec<TokenForm>,
     #[prost(message, repeated, tag = "9")]
     partial: Vec<PartialForm>,
-    #[prost(message, optional, tag = "10")]
-    trial: Option<TrialForm>,
+    /// Older versions kept one; they read the last of several, mixed with what it lacks. So one that runs stands last.
+    #[prost(message, repeated, tag = "10")]
+    trials: Vec<TrialForm>,
     #[prost(message, repeated, tag = "11")]
     outbox: Vec<EntryForm>,
     #[prost(uint64, tag = "12")]
     newest: u64,
     #[prost(uint64, tag = "14")]
     moved_at: u64,
+    #[prost(uint64, tag = "15")]
+    last_at: u64,
+    /// For each producer's key among the inline ids, in their order, the second of its acceptance: 4 bytes. Older versions wrote none.
+    #[prost(bytes = "bytes", tag = "16")]
+    keys_at: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -105,8 +111,9 @@ struct TrialForm {
     id: Bytes,
     #[prost(uint32, tag = "2")]
     failures: u32,
-    #[prost(bool, tag = "3")]
-    running: bool,
+    /// Older versions wrote a bool: 1 is what they meant by it.
+    #[prost(uint32, tag = "3")]
+    note: u32,
 }
 
 /// Appends the record of `owner`, without epoch, version and lease.
@@ -116,7 +123,9 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
     let form = RecordForm {
         born: record.born.0,
         last_seq: record.last_seq.map(of_last_seq),
-        inline: record.ledger.inline.iter().flat_map(|id| id.0).collect::<Vec<_>>().into(),
+        inline: record.ledger.inline.iter().flat_map(|taken| taken.id.0).collect::<Vec<_>>().into(),
+        keys_at: record.ledger.inline.iter().filter_map(|taken| taken.at).flat_map(second).collect::<Vec<_>>().into(),
+        last_at: record.last_at.0,
         newest: record.ledger.newest.0,
         moved_at: record.moved_at.0,
         floor: record.ledger.floor.0,
@@ -125,7 +134,7 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
         invoked_at: record.invoked_at.0,
         tokens: record.tokens.iter().map(|(token, live)| of_token(token, live)).collect(),
         partial: record.partial.iter().map(|partial| PartialForm { id: of_id(partial.id), done: partial.done }).collect(),
-        trial: record.trial.map(|Trial { id, failures, running }| TrialForm { id: of_id(id), failures, running }),
+        trials: of_trials(&record.trials),
         outbox: outbox.iter().map(|effect| of_effect(owner, effect)).collect(),
     };
     into.reserve(form.encoded_len());
@@ -145,7 +154,7 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
             .last_seq
             .map(|form| LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }),
         ledger: Ledger {
-            inline: to_ids(&form.inline)?,
+            inline: to_taken(&form.inline, &form.keys_at, Timestamp(form.newest))?,
             newest: Timestamp(form.newest),
             floor: Timestamp(form.floor),
             next_segment: form.next_segment,
@@ -159,7 +168,8 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
             .iter()
             .map(|form| Ok(Partial { id: id(&form.id)?, done: form.done }))
             .collect::<Result<_, Unreadable>>()?,
-        trial: form.trial.map(to_trial).transpose()?,
+        trials: form.trials.into_iter().map(to_trial).collect::<Result<_, _>>()?,
+        last_at: Timestamp(form.last_at),
         outbox: form.outbox.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
         ..Record::default()
     })
@@ -187,11 +197,31 @@ fn of_last_seq(last: LastSeq) -> LastSeqForm {
     LastSeqForm { queue: last.queue, low: last.seq as u64, high: (last.seq >> 64) as u64 }
 }
 
-fn to_ids(bytes: &[u8]) -> Result<Vec<EnvelopeId>, Unreadable> {
-    match bytes.as_chunks::<16>() {
-        (ids, []) => Ok(ids.iter().map(|id| EnvelopeId(*id)).collect()),
-        _ => Err(Unreadable::Form("a ledger")),
-    }
+fn second(at: Timestamp) -> [u8; 4] {
+    u32::try_from(at.0 / 1_000).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// The inline ids. Producers' keys whose time is missing are the oldest; they count as accepted with the newest.
+fn to_taken(ids: &[u8], times: &[u8], newest: Timestamp) -> Result<Vec<Taken>, Unreadable> {
+    let ((ids, []), (times, [])) = (ids.as_chunks::<16>(), times.as_chunks::<4>()) else {
+        return Err(Unreadable::Form("a ledger"));
+    };
+    let keys = ids.iter().filter(|id| EnvelopeId(**id).is_keyed()).count();
+    let missing = keys.checked_sub(times.len()).ok_or(Unreadable::Form("a ledger"))?;
+    let known = times.iter().map(|time| Timestamp(u64::from(u32::from_be_bytes(*time)) * 1_000));
+    let mut times = std::iter::repeat_n(newest, missing).chain(known);
+    let taken = ids.iter().map(|id| {
+        let id = EnvelopeId(*id);
+        Taken { id, at: id.is_keyed().then(|| times.next()).flatten() }
+    });
+    Ok(taken.collect())
+}
+
+fn of_trials(trials: &[Trial]) -> Vec<TrialForm> {
+    let mut trials: Vec<&Trial> = trials.iter().collect();
+    trials.sort_by_key(|trial| trial.note);
+    let form = |trial: &Trial| TrialForm { id: of_id(trial.id), failures: trial.failures, note: trial.note as u32 };
+    trials.into_iter().map(form).collect()
 }
 
 fn of_state((name, stored): (&Arc<str>, &StoredValue)) -> StateForm {
@@ -217,5 +247,10 @@ fn to_token(form: TokenForm) -> Result<(String, LiveToken), Unreadable> {
 }
 
 fn to_trial(form: TrialForm) -> Result<Trial, Unreadable> {
-    Ok(Trial { id: id(&form.id)?, failures: form.failures, running: form.running })
+    let note = match form.note {
+        0 => Note::None,
+        1 => Note::Watched,
+        _ => Note::Alone,
+    };
+    Ok(Trial { id: id(&form.id)?, failures: form.failures, note })
 }

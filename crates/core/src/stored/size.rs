@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Keys, numbers, marks, and the names of their attributes.
-const FIXED: usize = 124;
+const FIXED: usize = 134;
 
 /// The bytes of a record's item in DynamoDB without its ledger's ids: not less, and few more. Values and outboxes that have items of
 /// their own are not counted.
@@ -21,7 +21,7 @@ pub fn record_bytes(owner: &Address, record: &Record) -> usize {
         _ => name.len() + value(&stored.value) + 10,
     });
     let tokens = record.tokens.keys().map(|token| token.len() + 34);
-    let marks = record.partial.len() * 30 + record.trial.map_or(0, |_| 30);
+    let marks = (record.partial.len() + record.trials.len()) * 30;
     FIXED + address(owner) + state.sum::<usize>() + tokens.sum::<usize>() + marks + outbox(&record.outbox)
 }
 

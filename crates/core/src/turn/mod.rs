@@ -17,7 +17,7 @@ use crate::{
     id::{EnvelopeId, IdKind},
     ledger::Segment,
     limits::{EFFECT_BYTES, MAX_REASON_BYTES},
-    record::{Held, LastSeq, Partial, Record, Trial},
+    record::{Held, LastSeq, Note, Partial, Record, Trial},
     rules::Rules,
     safeguard::Safeguard,
     stored::record_bytes,
@@ -36,7 +36,7 @@ pub struct Turn {
     closed: Vec<EnvelopeId>,
     last_seq: Option<LastSeq>,
     left: Option<Partial>,
-    trial: Option<Trial>,
+    trials: Vec<Trial>,
     letters: usize,
 }
 
@@ -82,7 +82,7 @@ impl Turn {
             current,
             timers: 0,
         };
-        Self { context, closed: Vec::new(), last_seq: None, left: None, trial: None, letters: 0 }
+        Self { context, closed: Vec::new(), last_seq: None, left: None, trials: Vec::new(), letters: 0 }
     }
 
     /// The record as it was loaded.
@@ -142,6 +142,12 @@ impl Turn {
         let id = EnvelopeId::of_commit(IdKind::DeadLetter, address, record.born, record.version + 1, self.letters);
         self.letters += 1;
         let envelope = Envelope { messages: current.envelope.messages[messages].to_vec(), ..(*current.envelope).clone() };
+        // What the simulation has to notice.
+        let reason = match reason {
+            Reason::Exhausted if !self.holds(Safeguard::LetterReason) => Reason::Terminal,
+            reason => reason,
+        };
+        let attempts = attempts + u32::from(!self.holds(Safeguard::LetterAttempts));
         let mut error = error.to_owned();
         truncate(&mut error, MAX_REASON_BYTES);
         self.context.envelope.bytes += letter_bytes(&envelope) + error.len();
@@ -173,8 +179,10 @@ impl Turn {
         let id = self.context.current.envelope.id;
         self.left = Some(Partial { id, done });
         // It did not die.
-        let trial = self.context.record.trial.filter(|trial| trial.id == id && trial.running);
-        self.trial = trial.map(|trial| Trial { running: false, ..trial }).or(self.trial);
+        let trial = self.context.record.trial_of(id);
+        if trial.note != Note::None {
+            self.note(Trial { note: Note::None, ..trial });
+        }
     }
 
     /// The envelope failed: nothing of it belongs to the commit but the note of its failure.
@@ -183,7 +191,7 @@ impl Turn {
         if !self.holds(Safeguard::Rollback) {
             self.context.turn.absorb(envelope);
         }
-        self.trial = Some(trial);
+        self.note(trial);
     }
 
     /// The envelope was not run after all: nothing of it belongs to the commit.
@@ -193,7 +201,15 @@ impl Turn {
 
     /// Notes how often an envelope failed, without anything else of it.
     pub fn note(&mut self, trial: Trial) {
-        self.trial = Some(trial);
+        self.trials.push(trial);
+    }
+
+    /// The record's mark is wrong ([`Verdict::WrongMark`](crate::Verdict::WrongMark)): the next envelope sets it anew, and until then, and for
+    /// what was sent before, only the ledger tells a copy from a first one.
+    pub fn forget_mark(&mut self, now: Timestamp) {
+        let record = &mut self.context.record;
+        record.moved_at = record.moved_at.max(record.ledger.newest).max(now);
+        record.last_seq = None;
     }
 
     /// Whether the commit should take no further message.
@@ -207,13 +223,13 @@ impl Turn {
     /// Whether there is anything to commit. Passing duplicates alone is not worth a write.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.closed.is_empty() || self.left.is_some() || self.trial.is_some()
+        !self.closed.is_empty() || self.left.is_some() || !self.trials.is_empty()
     }
 
     /// The commit: everything closed so far, or left, or noted.
     #[must_use]
     pub fn commit(self, now: Timestamp, lease: LeaseAfter) -> Commit {
-        let Self { context, closed, last_seq, left, trial, .. } = self;
+        let Self { context, closed, last_seq, left, trials, .. } = self;
         let Context { rules, address, mut record, turn: Layer { state, tokens, effects, invoked, .. }, .. } = context;
         let expect = record.held();
         record.version += 1;
@@ -233,18 +249,26 @@ impl Turn {
         record.tokens.retain(|_, live| live.due > now);
         record.partial.retain(|partial| !closed.contains(&partial.id) && left.is_none_or(|left| left.id != partial.id));
         record.partial.extend(left);
-        record.trial = trial.or(record.trial.filter(|trial| !closed.contains(&trial.id)));
+        if !trials.is_empty() && !rules.protocol.safeguards.on(Safeguard::TrialEach) {
+            record.trials.clear();
+        }
+        record.trials.retain(|trial| !closed.contains(&trial.id));
+        trials.into_iter().filter(|trial| !closed.contains(&trial.id)).for_each(|trial| record.put_trial(trial));
         if record.last_seq.zip(last_seq).is_some_and(|(old, new)| old.queue != new.queue) {
             record.moved_at = record.ledger.newest.max(now);
         }
-        record.last_seq = last_seq.or(record.last_seq);
+        if last_seq.is_some() {
+            record.last_seq = last_seq;
+            record.last_at = record.last_at.max(now);
+        }
         if invoked {
             record.invoked_at = record.invoked_at.max(now);
         }
         record.outbox = outbox::build(&address, &record, now, effects, rules.budget.envelope_messages);
         let protocol = &rules.protocol;
-        let room = protocol.ledger.room(record_bytes(&address, &record), closed.len());
-        let segment = record.ledger.accept(closed, now, room, protocol.horizon.saturating_add(protocol.margin));
+        let keyed = record.ledger.has_keys() || closed.iter().any(|id| id.is_keyed());
+        let room = protocol.ledger.room(record_bytes(&address, &record), closed.len(), keyed);
+        let segment = record.ledger.accept(closed, now, room, protocol.kept());
         record.lease_until = match lease {
             LeaseAfter::Held(until) => until,
             LeaseAfter::UntilSent(until) if !record.outbox.is_empty() => until,

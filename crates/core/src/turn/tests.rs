@@ -70,7 +70,7 @@ fn a_commit_names_what_it_must_find_and_frees_the_lease() {
     assert_eq!(commit.expect, Held { epoch: 7, version: 3 });
     assert_eq!((commit.record.version, commit.record.lease_until), (4, Timestamp::ZERO));
     assert_eq!(commit.record.last_seq, Some(SEQ));
-    assert!(commit.record.ledger.holds(EnvelopeId([1; 16])));
+    assert!(commit.record.ledger.holds(EnvelopeId([1; 16]), Timestamp::ZERO));
     assert_eq!(commit.record.state["count"].value.get::<i64>().unwrap(), Some(4));
     assert_eq!(commit.changed, [Arc::from("count")]);
 }
@@ -106,12 +106,12 @@ fn an_abandoned_envelope_leaves_only_the_note_of_its_failure() {
     let mut turn = turn();
     turn.context().set(&COUNT, 1).unwrap();
     turn.keep();
-    turn.abandon(Trial { id: EnvelopeId([1; 16]), failures: 1, running: false });
+    turn.abandon(Trial { id: EnvelopeId([1; 16]), failures: 1, note: Note::None });
     assert!(turn.is_dirty());
     let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
     assert!(record.state.is_empty() && record.ledger.inline.is_empty() && record.last_seq.is_none());
     assert_eq!(record.trial_of(EnvelopeId([1; 16])).failures, 1);
-    assert_eq!(commit(turn_on(record)).record.trial, None, "once it succeeds the note is gone");
+    assert_eq!(commit(turn_on(record)).record.trials, [], "once it succeeds the note is gone");
 }
 
 #[test]
@@ -121,9 +121,9 @@ fn an_envelope_left_half_done_goes_on_where_it_was_left() {
     turn.leave(1);
     let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
     assert_eq!(record.done_of(EnvelopeId([1; 16])), 1);
-    assert!(!record.ledger.holds(EnvelopeId([1; 16])));
+    assert!(!record.ledger.holds(EnvelopeId([1; 16]), Timestamp::ZERO));
     let done = commit(turn_on(record)).record;
-    assert!(done.partial.is_empty() && done.ledger.holds(EnvelopeId([1; 16])));
+    assert!(done.partial.is_empty() && done.ledger.holds(EnvelopeId([1; 16]), Timestamp::ZERO));
 }
 
 #[test]

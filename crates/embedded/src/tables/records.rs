@@ -94,7 +94,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::samples::{golden, record};
+    use statefun_core::{EnvelopeId, Ledger, Note, Taken, Trial};
+
+    use crate::tables::samples::{golden, read_golden, record};
 
     fn owner() -> Address {
         Address::parse("example/greeter/bob").unwrap()
@@ -103,9 +105,15 @@ mod tests {
     #[test]
     fn golden_files() {
         let record = record(5);
-        let value = golden("record-v1", &encode(&owner(), &record, 9, true).0);
+        let value = golden("record-v1-trials", &encode(&owner(), &record, 9, true).0);
         assert_eq!(decode(&owner(), &value.clone().into()).unwrap(), record);
         assert_eq!(Head::read(&value).unwrap().start, 9);
+        // Before there were several trials: what ran did so beside others, and nobody noted when `last_seq` was set.
+        let before = decode(&owner(), &read_golden("record-v1").into()).unwrap();
+        let inline = (0..5).map(|number| Taken { id: EnvelopeId([number; 16]), at: None }).collect();
+        let trials = vec![Trial { id: EnvelopeId([5; 16]), failures: 3, note: Note::Watched }];
+        let ledger = Ledger { inline, ..record.ledger.clone() };
+        assert_eq!(before, Record { trials, ledger, last_at: Timestamp::ZERO, ..record });
     }
 
     #[test]

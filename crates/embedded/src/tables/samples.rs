@@ -13,10 +13,19 @@ pub(crate) fn golden(name: &str, now: &[u8]) -> Vec<u8> {
         std::fs::write(&path, hex.as_bytes().chunks(120).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>())
             .unwrap();
     }
-    let text: String =
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).split_whitespace().collect();
-    assert_eq!(hex, text, "{name} is written in another form now: give it a new version");
+    assert_eq!(hex, golden_hex(name), "{name} is written in another form now: give it a new version");
+    read_golden(name)
+}
+
+/// What an older version wrote.
+pub(crate) fn read_golden(name: &str) -> Vec<u8> {
+    let text = golden_hex(name);
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect()
+}
+
+fn golden_hex(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.hex"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).split_whitespace().collect()
 }
 
 pub(crate) fn envelope(number: u8) -> Envelope {
@@ -75,6 +84,11 @@ pub(crate) fn record(size: u8) -> Record {
         3 => Effect::Egress(egress(number)),
         _ => Effect::DeadLetter(Box::new(letter(number))),
     };
+    let taken = |number: u8| match number % 2 {
+        0 => Taken::new(EnvelopeId([number; 16]), Timestamp(0)),
+        _ => Taken::new(EnvelopeId([number; 16]).keyed(), Timestamp(1_700_000_000_000 + u64::from(number) * 1_000)),
+    };
+    let note = |number: u8| if number == 1 { Note::None } else { Note::Alone };
     Record {
         born: Timestamp(1_700_000_000_000),
         epoch: 7,
@@ -83,7 +97,7 @@ pub(crate) fn record(size: u8) -> Record {
         last_seq: (size > 0).then(|| LastSeq { queue: u64::MAX - 1, seq: u128::MAX / u128::from(size) }),
         moved_at: Timestamp(8),
         ledger: Ledger {
-            inline: (0..size).map(|number| EnvelopeId([number; 16])).collect(),
+            inline: (0..size).map(taken).collect(),
             newest: Timestamp(u64::from(size) << 40),
             floor: Timestamp(size.into()),
             next_segment: size.into(),
@@ -92,7 +106,8 @@ pub(crate) fn record(size: u8) -> Record {
         invoked_at: Timestamp(9),
         tokens: (0..size).map(|number| (format!("token-{number}"), token(number))).collect(),
         partial: (0..size).map(|number| Partial { id: EnvelopeId([number; 16]), done: number.into() }).collect(),
-        trial: (size > 1).then_some(Trial { id: EnvelopeId([size; 16]), failures: 3, running: true }),
+        trials: (1..size.min(3)).map(|number| Trial { id: EnvelopeId([number; 16]), failures: 3, note: note(number) }).collect(),
+        last_at: Timestamp(10),
         outbox: (0..size).map(effect).collect(),
     }
 }

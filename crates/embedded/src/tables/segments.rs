@@ -1,13 +1,14 @@
 //! Table `segments`: ledger entries that left their record. Key: the address with its length (2 bytes) before it, the newest
-//! time of acceptance in the segment (8), its number (8). Value: 1, when it expires (8), the ids (16 each).
+//! time of acceptance in the segment (8), its number (8). Value: 2, when it expires (8), how many ids (4), the ids (16 each), and for
+//! each that is a producer's key, in their order, until when it counts (8 each). Version 1 had the ids behind the expiry, and no times.
 
 use bytes::Bytes;
-use statefun_core::{Address, EnvelopeId, Segment, Timestamp};
+use statefun_core::{Address, EnvelopeId, Segment, Spilled, Timestamp, stored::versioned};
 
-use super::{Unreadable, address_bytes, prefixed, time, versioned};
+use super::{Unreadable, address_bytes, prefixed, time};
 use crate::batch::Key;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 fn prefix(address: &Address) -> Vec<u8> {
     let (mut name, mut key) = (Vec::new(), Vec::new());
@@ -29,21 +30,37 @@ pub(crate) fn since(address: &Address, since: Timestamp) -> (Key, Key) {
 }
 
 pub(crate) fn encode(segment: &Segment) -> Bytes {
-    let mut bytes = Vec::with_capacity(9 + segment.ids.len() * 16);
+    let count = u32::try_from(segment.ids.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(13 + segment.ids.len() * 24);
     bytes.push(VERSION);
     bytes.extend_from_slice(&segment.expires.0.to_be_bytes());
-    bytes.extend(segment.ids.iter().flat_map(|id| id.0));
+    bytes.extend_from_slice(&count.to_be_bytes());
+    bytes.extend(segment.ids.iter().flat_map(|spilled| spilled.id.0));
+    let keys = segment.ids.iter().filter(|spilled| spilled.id.is_keyed());
+    bytes.extend(keys.flat_map(|spilled| spilled.expires.0.to_be_bytes()));
     bytes.into()
 }
 
 /// When it expires, and its ids.
-pub(crate) fn decode(value: &[u8]) -> Result<(Timestamp, Vec<EnvelopeId>), Unreadable> {
-    let (expires, ids) = time(versioned(value, VERSION)?)?;
-    let (ids, rest) = ids.as_chunks::<16>();
-    match rest {
-        [] => Ok((expires, ids.iter().map(|id| EnvelopeId(*id)).collect())),
-        _ => Err(Unreadable::Form("a segment")),
+pub(crate) fn decode(value: &[u8]) -> Result<(Timestamp, Vec<Spilled>), Unreadable> {
+    const BAD: Unreadable = Unreadable::Form("a segment");
+    if value.first() == Some(&1) {
+        let (expires, ids) = time(versioned(value, 1)?)?;
+        let (ids, []) = ids.as_chunks::<16>() else { return Err(BAD) };
+        return Ok((expires, ids.iter().map(|id| Spilled { id: EnvelopeId(*id), expires }).collect()));
     }
+    let (expires, rest) = time(versioned(value, VERSION)?)?;
+    let (count, rest) = rest.split_first_chunk::<4>().ok_or(BAD)?;
+    let bytes = (u32::from_be_bytes(*count) as usize).checked_mul(16).ok_or(BAD)?;
+    let (ids, times) = rest.split_at_checked(bytes).ok_or(BAD)?;
+    let (ids, (times, [])) = (ids.as_chunks::<16>().0, times.as_chunks::<8>()) else { return Err(BAD) };
+    let mut times = times.iter().map(|time| Timestamp(u64::from_be_bytes(*time)));
+    let mut spilled = Vec::with_capacity(ids.len());
+    for id in ids.iter().map(|id| EnvelopeId(*id)) {
+        let expires = if id.is_keyed() { times.next().ok_or(BAD)? } else { expires };
+        spilled.push(Spilled { id, expires });
+    }
+    if times.next().is_some() { Err(BAD) } else { Ok((expires, spilled)) }
 }
 
 #[cfg(test)]
@@ -51,17 +68,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tables::samples::golden;
+    use crate::tables::samples::{golden, read_golden};
 
     fn segment(count: u8) -> Segment {
-        let ids = (0..count).map(|index| EnvelopeId([index; 16])).collect();
-        Segment { number: 3, ids, newest: Timestamp(4), expires: Timestamp(5), fresh: false }
+        let id = |index: u8| if index % 2 == 1 { EnvelopeId([index; 16]).keyed() } else { EnvelopeId([index; 16]) };
+        let expires = |index: u8| Timestamp(if index % 2 == 1 { u64::from(index) } else { 500 });
+        let ids = (0..count).map(|index| Spilled { id: id(index), expires: expires(index) }).collect();
+        Segment { number: 3, ids, newest: Timestamp(4), expires: Timestamp(500), fresh: false }
     }
 
     #[test]
     fn golden_files() {
-        let segment = segment(2);
-        assert_eq!(decode(&golden("segment-v1", &encode(&segment))).unwrap(), (segment.expires, segment.ids));
+        let segment = segment(4);
+        assert_eq!(decode(&golden("segment-v2", &encode(&segment))).unwrap(), (segment.expires, segment.ids));
+        let first = |id| Spilled { id: EnvelopeId([id; 16]), expires: Timestamp(5) };
+        assert_eq!(decode(&read_golden("segment-v1")).unwrap(), (Timestamp(5), vec![first(0), first(1)]));
     }
 
     #[test]

@@ -110,7 +110,13 @@ async fn spilled_ids_are_found_from_a_moment_on_until_they_are_swept() {
     let id = |number: u8| EnvelopeId([number; 16]);
     for number in 0..3 {
         let newest = Timestamp(100 + u64::from(number));
-        let segment = Segment { number: number.into(), ids: vec![id(number)], newest, expires: newest, fresh: false };
+        let segment = Segment {
+            number: number.into(),
+            ids: vec![Spilled { id: id(number), expires: newest }],
+            newest,
+            expires: newest,
+            fresh: false,
+        };
         let commit = Commit { segment: Some(segment), ..commit(&address, &record, Vec::new()) };
         store.commit(&commit).await.unwrap();
         record = commit.record;

@@ -54,7 +54,7 @@ pub async fn read_unless_cancelled<R: TimerRows>(rows: &R, row: R::Row) -> Resul
     rows.read(row).await
 }
 
-/// Fires the timer of a row that is due: sends its envelope, then deletes the row. A cancelled one is only deleted.
+/// Fires the timer of a row, if it is due at `now`: sends its envelope, then deletes the row. A cancelled one is only deleted.
 ///
 /// When it returns, the envelope is in its queue and the deletion is durable.
 ///
@@ -64,9 +64,13 @@ pub async fn fire<R: TimerRows>(
     rows: &R,
     queue: &dyn EnvelopeQueue,
     row: R::Row,
+    now: Timestamp,
     safeguards: Safeguards,
 ) -> Result<(), PortError> {
     let (id, due) = R::key(&row);
+    if due > now && safeguards.on(Safeguard::TimerDue) {
+        return Ok(());
+    }
     let timer = read_unless_cancelled(rows, row).await?;
     let delete_last = safeguards.on(Safeguard::TimerDeleteLast);
     if !delete_last {
@@ -126,7 +130,7 @@ mod tests {
         }
 
         fn fire(&self, safeguards: Safeguards) -> Result<(), PortError> {
-            fire(self, self, (ID, DUE), safeguards).now_or_never().unwrap()
+            fire(self, self, (ID, DUE), DUE, safeguards).now_or_never().unwrap()
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use statefun_core::{
-    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LiveToken, Partial, Reason,
-    Record, Segment, StoredValue, Timer, Timestamp, Trial, TypeName, TypedValue,
+    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LiveToken, Note, Partial,
+    Reason, Record, Segment, Spilled, StoredValue, Taken, Timer, Timestamp, Trial, TypeName, TypedValue,
 };
 
 pub(super) const TYPE: TypeName = TypeName::from_static("conformance/value");
@@ -69,7 +69,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         lease_until: Timestamp::ZERO,
         last_seq: Some(LastSeq { queue: u64::MAX, seq: u128::MAX - 7 }),
         ledger: Ledger {
-            inline: vec![id(1), id(2)],
+            inline: vec![Taken::new(id(1), now), Taken::new(id(2).keyed(), now)],
             newest: now,
             floor: Timestamp(5),
             next_segment: base.ledger.next_segment + 1,
@@ -78,21 +78,37 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         moved_at: now,
         tokens: BTreeMap::from([("token".to_owned(), LiveToken { timer: id(3), due: now })]),
         partial: vec![Partial { id: id(4), done: 2 }],
-        trial: Some(Trial { id: id(5), failures: 2, running: true }),
+        trials: vec![
+            Trial { id: id(6), failures: 1, note: Note::None },
+            Trial { id: id(7), failures: 0, note: Note::Watched },
+            Trial { id: id(5), failures: 2, note: Note::Alone },
+        ],
+        last_at: now,
         outbox: effects,
         state,
         ..base.clone()
     };
     let changed = record.state.keys().cloned().collect();
+    let ids = [id(100), id(101), id(103).keyed()].map(|id| spilled(id, now));
+    let forgotten = Spilled { id: id(104).keyed(), expires: Timestamp(1_000) };
     let segment = Segment {
         number: base.ledger.next_segment,
-        ids: vec![id(100), id(101), id(103).keyed()],
+        ids: ids.into_iter().chain([forgotten]).collect(),
         newest: now,
-        // Not before the clock of any store: the kit's own stands still, years ago.
-        expires: now.plus(std::time::Duration::from_secs(100 * 365 * 86_400)),
+        expires: far(now),
         fresh: true,
     };
     Commit { address: address.clone(), expect: base.held(), record, changed, segment: Some(segment) }
+}
+
+/// An id that left its record, and counts for long.
+pub(super) fn spilled(id: EnvelopeId, now: Timestamp) -> Spilled {
+    Spilled { id, expires: far(now) }
+}
+
+/// Not before the clock of any store: the kit's own stands still, years ago.
+fn far(now: Timestamp) -> Timestamp {
+    now.plus(std::time::Duration::from_secs(100 * 365 * 86_400))
 }
 
 /// What no record has.

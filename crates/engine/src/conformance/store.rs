@@ -7,7 +7,7 @@ use statefun_core::{Address, Effect, Record, StoredValue, Timestamp, TypedValue}
 
 use super::{
     Check, Finding, ensure,
-    sample::{NEVER, TYPE, address, commit, envelope, id},
+    sample::{NEVER, TYPE, address, commit, envelope, id, spilled},
     works,
 };
 use crate::ports::{Acquired, Committed, InstanceStore};
@@ -142,16 +142,22 @@ async fn segments(store: &dyn InstanceStore) -> Check {
     ensure!(found.len() == 3 && !wrong, "spilled: {found:?} instead of the three that were");
     let found = works("spilled", store.spilled(&one, &[id(103).keyed()], Timestamp::ZERO).await)?;
     ensure!(found == [id(103).keyed()], "spilled: {found:?} instead of a producer's key");
+    let found = works("spilled", store.spilled(&one, &[id(104).keyed()], Timestamp::ZERO).await)?;
+    ensure!(found.is_empty(), "spilled: a producer's key was found after its own time, with its segment");
     let found = works("spilled", store.spilled(&other, &ids, Timestamp::ZERO).await)?;
     ensure!(found.is_empty(), "spilled: another address's segments were found");
     let mut fenced = commit.clone();
-    fenced.segment.as_mut().into_iter().for_each(|segment| (segment.number, segment.ids) = (9, vec![id(999), id(998).keyed()]));
+    fenced.segment.as_mut().into_iter().for_each(|segment| {
+        (segment.number, segment.ids) = (9, [id(999), id(998).keyed()].map(|id| spilled(id, after(0))).into());
+    });
     ensure!(works("commit", store.commit(&fenced).await)? == Committed::Fenced, "commit: an old version was let through");
     let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;
     ensure!(!found.contains(&id(999)) && !found.contains(&id(998).keyed()), "commit: a fenced one stored its segment");
     let next = held(store, &one, after(60)).await?;
     let mut known = super::sample::commit(&one, &next, after(61), Vec::new());
-    known.segment.as_mut().into_iter().for_each(|segment| (segment.ids, segment.fresh) = (vec![id(102)], false));
+    known.segment.as_mut().into_iter().for_each(|segment| {
+        (segment.ids, segment.fresh) = (vec![spilled(id(102), after(61))], false);
+    });
     ensure!(works("commit", store.commit(&known).await)? != Committed::Fenced, "commit: the holder was fenced");
     let ids = [id(100), id(101), id(102)];
     let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;

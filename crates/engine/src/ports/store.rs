@@ -53,8 +53,8 @@ pub trait InstanceStore: Send + Sync {
     async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError>;
 
     /// Which of `ids` are in the address's spilled segments whose newest entry is at `since` or later; ids that are
-    /// [`keyed`](EnvelopeId::keyed) may be found in older ones too. Strongly consistent with every commit before it. Segments stay
-    /// until they expire.
+    /// [`keyed`](EnvelopeId::keyed) may be found in older ones too, and are not found once their own time is over, by the store's clock.
+    /// Strongly consistent with every commit before it. Segments stay until they expire.
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError>;
 
     /// Returns once everything that was written before is durable. Only for backends that may return earlier from a write.

@@ -33,10 +33,6 @@ const ANSWER_RESERVE: Duration = Duration::from_millis(300);
 /// A time-out of the Lambda below which hardly anything is left for handlers.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a sent outbox may stay in its record for the address's next commit to clear it. An environment that is ended unasked
-/// leaves no more of them behind, which would be sent once more when their addresses are next visited.
-const LEFT_OPEN: Duration = Duration::from_secs(5);
-
 /// How long a message waits that only a later deployment can read.
 const UNTIL_DEPLOYED: Duration = Duration::from_secs(300);
 
@@ -85,11 +81,7 @@ impl FunctionService {
         let last_moment = deadline.minus(ANSWER_RESERVE / 2);
         self.park(&messages, &batch, &mut failed, last_moment).await;
         let failed: Vec<_> = messages.iter().zip(failed).filter_map(|(message, pause)| Some((message, pause?))).collect();
-        let rest = async {
-            self.delay(&failed).await;
-            self.engine.settle_older(now().minus(LEFT_OPEN)).await;
-        };
-        if tokio::time::timeout(last_moment.since(now()), rest).await.is_err() {
+        if tokio::time::timeout(last_moment.since(now()), self.delay(&failed)).await.is_err() {
             tracing::warn!("there was no time left to set pauses: failed messages wait for the queue's own visibility time-out");
         }
         tracing::debug!(messages = messages.len(), failed = failed.len(), "batch");
@@ -121,11 +113,6 @@ impl FunctionService {
                 }
             }
         }
-    }
-
-    /// Does what has to be done before the environment ends.
-    pub(crate) async fn settle(&self) {
-        self.engine.settle().await;
     }
 
     /// Shortens the pause of failed messages: without it the whole group would wait for the queue's visibility time-out.

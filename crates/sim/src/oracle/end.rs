@@ -24,7 +24,7 @@ impl Judge<'_> {
             if !record.partial.is_empty() && !redriven {
                 left(format!("{address}: {} envelopes are left half done", record.partial.len()));
             }
-            if record.trial.is_some() && !redriven {
+            if !record.trials.is_empty() && !redriven {
                 left(format!("{address}: a trial is left"));
             }
             let touched = self.world.stored.touched.get(address).copied().unwrap_or_default();

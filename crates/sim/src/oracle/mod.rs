@@ -136,9 +136,13 @@ impl Judge<'_> {
         envelope.is_some_and(|id| self.had_reason_to_give_up(at, *id))
     }
 
+    fn deaths(&self, at: &Address, id: EnvelopeId) -> u32 {
+        self.world.deaths.get(&(at.clone(), id)).copied().unwrap_or_default()
+    }
+
     fn had_reason_to_give_up(&self, at: &Address, id: EnvelopeId) -> bool {
         let ends = self.trial.calls.of_envelope(at, id);
-        let failures = ends.failed + ends.cut + self.world.notes.deaths(at, id);
+        let failures = ends.failed + ends.cut + self.deaths(at, id);
         ends.terminal > 0 || self.policy(at).max_attempts().is_some_and(|attempts| failures >= attempts)
     }
 
