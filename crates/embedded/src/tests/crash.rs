@@ -110,6 +110,23 @@ async fn what_undoes_itself_never_reaches_the_disk() {
     assert_eq!(store.shared().lock_always().log.flushes, 0);
 }
 
+/// The engine notes a run that may kill the process, and relies on the barrier before it begins.
+#[tokio::test]
+// Known to fail: the barrier does nothing.
+#[should_panic(expected = "the note is lost")]
+async fn what_was_written_before_a_barrier_outlives_a_power_cut() {
+    let fixture = Fixture::with(Options { linger: Duration::from_secs(3_600), ..Options::default() });
+    let (store, to, now) = (fixture.open(), address("a"), fixture.hand.now());
+    let Acquired::Held(record) = store.acquire(&to, now, now).await.unwrap() else { panic!("busy") };
+    let mut noted = commit(&to, &record, Vec::new());
+    noted.record.trial = Some(Trial { id: EnvelopeId([1; 16]), failures: 2, running: true });
+    store.commit(&noted).await.unwrap();
+    store.barrier().await.unwrap();
+    store.abandon();
+    let found = fixture.open().record(&to).unwrap().expect("the note is lost");
+    assert_eq!((found.version, found.trial), (noted.record.version, noted.record.trial));
+}
+
 #[tokio::test]
 async fn an_unclean_end_counts_as_a_delivery() {
     let fixture = Fixture::new();

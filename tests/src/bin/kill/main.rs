@@ -1,0 +1,66 @@
+//! `cargo xtask kill --times N`: a process dies again and again and is started again, and an independent count shows what that did.
+//! In [`load`] it is killed from outside, in [`deaths`] by one of its own messages.
+#![expect(clippy::print_stdout, reason = "a command line tool")]
+
+mod deaths;
+mod load;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use lambda_statefun::Application;
+
+#[derive(Parser)]
+struct Args {
+    /// How often to kill
+    #[arg(long, default_value_t = 50)]
+    times: u32,
+    /// Decides the moments
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only lets a message kill the process, which has so many attempts
+    #[arg(long, value_name = "ATTEMPTS")]
+    only_deaths: Option<u32>,
+    /// Used by itself: be the process that is killed
+    #[arg(long, hide = true)]
+    victim: Option<PathBuf>,
+    #[arg(long, hide = true, default_value = "")]
+    listen: String,
+    /// Used by itself: be the process that dies of a message
+    #[arg(long, hide = true, requires = "only_deaths")]
+    mortal: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let Args { times, seed, only_deaths, victim, listen, mortal } = Args::parse();
+    let data = |path: PathBuf| path.display().to_string();
+    match (victim, mortal, only_deaths) {
+        (Some(victim), ..) => host(load::application(), ["--data", &data(victim), "--listen", &listen]),
+        (_, Some(mortal), Some(attempts)) => host(deaths::application(attempts), ["--data", &data(mortal), "--until-idle"]),
+        (_, _, Some(attempts)) => report(deaths::run(attempts)),
+        _ => report(load::run(times, seed.unwrap_or_else(|| fastrand::u64(..1_000_000)))),
+    }
+}
+
+/// The process under test: an ordinary local host.
+fn host<const N: usize>(application: Application, args: [&str; N]) -> ExitCode {
+    let args = ["kill"].into_iter().chain(args).map(String::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(lambda_statefun::run_with(application, args))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn report(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            println!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
