@@ -137,8 +137,12 @@ impl Host {
         let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
         let egresses = egress::declared(&options).unwrap_or_else(|| rules.egresses.clone());
         let rules = Rules { targets: Targets::Known(known), egresses, ..rules };
-        let settings =
-            Options { retention: rules.protocol.horizon, dedup_window: rules.protocol.dedup_window, ..Options::default() };
+        let settings = Options {
+            linger: options.linger,
+            retention: rules.protocol.horizon,
+            dedup_window: rules.protocol.dedup_window,
+            ..Options::default()
+        };
         let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
         http::note_address(&options.data, None);
         let config = Config {
