@@ -90,6 +90,11 @@ impl InstanceStore for Connection {
         };
         self.world.call(self.env, "spilled", address, operation).await
     }
+
+    /// Nothing to do: a simulated write is durable when it takes effect.
+    async fn barrier(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 impl WorldState {

@@ -112,8 +112,6 @@ async fn what_undoes_itself_never_reaches_the_disk() {
 
 /// The engine notes a run that may kill the process, and relies on the barrier before it begins.
 #[tokio::test]
-// Known to fail: the barrier does nothing.
-#[should_panic(expected = "the note is lost")]
 async fn what_was_written_before_a_barrier_outlives_a_power_cut() {
     let fixture = Fixture::with(Options { linger: Duration::from_secs(3_600), ..Options::default() });
     let (store, to, now) = (fixture.open(), address("a"), fixture.hand.now());
