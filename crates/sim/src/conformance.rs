@@ -108,4 +108,6 @@ impl Backend for Simulated {
     async fn parked(&self) -> Vec<DeadLetter> {
         self.connection.world.lock().letters.values().cloned().collect()
     }
+    /// Nothing to lose: a simulated write is durable when it takes effect.
+    async fn lose_power(&self) {}
 }
