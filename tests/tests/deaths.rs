@@ -1,4 +1,4 @@
-//! A message that kills its process at once, again and again: what `cargo xtask kill` tries, too.
+//! A message that kills its process at once, again and again: `cargo xtask kill` tries the same with the release build.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::process::Command;
