@@ -241,7 +241,8 @@ impl Host {
         &self.inner.options.data
     }
 
-    /// The store beneath, to look at state and dead letters.
+    /// The store beneath, to look at state and dead letters. What it shows may not be durable yet: before it leaves the process,
+    /// wait with [`Embedded::durable`].
     #[must_use]
     pub fn store(&self) -> &Embedded {
         &self.inner.store

@@ -47,8 +47,6 @@ async fn what_nobody_asked_for_may_be_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-// Known to fail: the answer does not wait for the disk.
-#[should_panic(expected = "the state that was shown is lost")]
 async fn state_that_is_shown_is_durable() {
     let (data, host, to) = handled(SILENT, GOOD).await;
     assert_eq!(get(to, "/_/state/test/silent/a").await.json()["state"]["seen"]["json"], 1);
@@ -56,8 +54,6 @@ async fn state_that_is_shown_is_durable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-// Known to fail: the answer does not wait for the disk.
-#[should_panic(expected = "the dead letter that was shown is lost")]
 async fn dead_letters_that_are_shown_or_counted_are_durable() {
     for (path, said) in
         [("/_/dead-letters", "a bad order"), ("/_/health", "\"dead_letters\":1"), ("/_/metrics", "\nstatefun_dead_letters 1\n")]
@@ -71,8 +67,6 @@ async fn dead_letters_that_are_shown_or_counted_are_durable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-// Known to fail: the answer does not wait for the disk.
-#[should_panic(expected = "the dead letter that was gone is back")]
 async fn a_dead_letter_that_is_said_to_be_gone_stays_gone() {
     for all in [false, true] {
         let (data, host, to) = handled(FAILS, BAD).await;
