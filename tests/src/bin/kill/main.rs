@@ -29,14 +29,16 @@ struct Args {
     /// Used by itself: be the process that dies of a message
     #[arg(long, hide = true, requires = "only_deaths")]
     mortal: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    input: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let Args { times, seed, only_deaths, victim, listen, mortal } = Args::parse();
-    let data = |path: PathBuf| path.display().to_string();
+    let Args { times, seed, only_deaths, victim, listen, mortal, input } = Args::parse();
+    let text = |path: PathBuf| path.display().to_string();
     match (victim, mortal, only_deaths) {
-        (Some(victim), ..) => host(load::application(), ["--data", &data(victim), "--listen", &listen]),
-        (_, Some(mortal), Some(attempts)) => host(deaths::application(attempts), ["--data", &data(mortal), "--until-idle"]),
+        (Some(data), ..) => host(load::application(), vec!["--data".into(), text(data), "--listen".into(), listen]),
+        (_, Some(data), Some(attempts)) => host(deaths::application(attempts), deaths::args(text(data), input.map(text))),
         (_, _, Some(attempts)) => said(deaths::run(attempts)),
         _ => all(times, seed.unwrap_or_else(|| fastrand::u64(..1_000_000))),
     }
@@ -50,8 +52,8 @@ fn all(times: u32, seed: u64) -> ExitCode {
 }
 
 /// The process under test: an ordinary local host.
-fn host<const N: usize>(application: Application, args: [&str; N]) -> ExitCode {
-    let args = ["kill"].into_iter().chain(args).map(String::from);
+fn host(application: Application, args: Vec<String>) -> ExitCode {
+    let args = std::iter::once("kill".to_owned()).chain(args);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map(|runtime| runtime.block_on(lambda_statefun::run_with(application, args))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
