@@ -1,2 +1,2 @@
-//! What no single crate can test. `src/bin/kill.rs` kills a loaded process again and again and counts what it did;
-//! `src/bin/bench.rs` measures.
+//! What no single crate can test. `src/bin/kill` kills a process again and again, from outside and by its own handler, and counts
+//! what it did; `src/bin/bench` measures.

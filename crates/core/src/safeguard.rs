@@ -76,8 +76,6 @@ pub enum Safeguard {
     TakeBack,
     /// The note that an envelope runs is taken back when it does not run after all.
     Withdraw,
-    /// What is left of a suspected envelope is noted anew.
-    NoteAgain,
     /// While an envelope runs alone, no other handler of its process runs.
     RunAlone,
     /// The note that an envelope runs is durable before it runs.
@@ -92,7 +90,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 41] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -129,7 +127,6 @@ impl Safeguard {
         Self::ParkOwn,
         Self::TakeBack,
         Self::Withdraw,
-        Self::NoteAgain,
         Self::RunAlone,
         Self::Barrier,
         Self::FreeLease,

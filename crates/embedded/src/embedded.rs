@@ -67,10 +67,10 @@ impl Embedded {
     pub fn open(dir: impl AsRef<Path>, options: Options, clock: Clock) -> Result<Self, OpenError> {
         let folder = Folder::take(dir.as_ref())?;
         let disk = open_disk(&folder, &options)?;
-        let life = read_life(&folder, &disk)?.next();
+        let last = read_life(&folder, &disk)?;
         let mut batch = Batch::default();
         batch.put(Table::Meta, meta::FORMAT_KEY.into(), meta::encode_format(meta::FORMAT), false);
-        batch.put(Table::Meta, meta::LIFE.into(), life.encode(), false);
+        batch.put(Table::Meta, meta::LIFE.into(), last.next().encode(), false);
         // Durable before anything else happens: should this process die, the next one knows.
         disk.apply(&batch).map_err(|error| folder.disk_error(error))?;
         let state = State {
@@ -84,7 +84,7 @@ impl Embedded {
             wakes: Wakes::default(),
         };
         let files = Files { disk, _lock: folder.lock };
-        let shared = Arc::new(Shared::new(state, files, options, clock, life));
+        let shared = Arc::new(Shared::new(state, files, options, clock, last));
         let thread = thread::Builder::new().name("statefun-flush".into());
         let flusher = thread.spawn({
             let shared = shared.clone();
@@ -124,6 +124,13 @@ impl Embedded {
     #[must_use]
     pub fn last_op(&self) -> Op {
         Op(self.shared().lock_always().log.op)
+    }
+
+    /// Whether the process that had the folder before ended without closing it: it was killed, it lost power, or it died of
+    /// something that is here now, too.
+    #[must_use]
+    pub fn follows_a_crash(&self) -> bool {
+        self.shared().after_crash
     }
 
     /// What waits now.

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::folder::{self, OpenError};
+use crate::{
+    folder::{self, OpenError},
+    names::sync_folder,
+};
 
 /// Entries of others that an error names.
 const NAMED: usize = 3;
@@ -32,7 +35,7 @@ pub fn erase(dir: &Path, owned: &dyn Fn(&Path, FileType) -> bool) -> Result<(), 
     let files = folder::STATE.iter().map(PathBuf::from).chain(found.files);
     files.into_iter().try_for_each(|file| remove(&dir.join(file))).map_err(failed)?;
     found.folders.iter().try_for_each(|folder| fs::remove_dir(dir.join(folder))).map_err(failed)?;
-    folder::sync_dir(dir).map_err(failed)?;
+    sync_folder(dir).map_err(failed)?;
     folder::MARKERS.iter().try_for_each(|marker| remove(&dir.join(marker))).map_err(failed)
 }
 

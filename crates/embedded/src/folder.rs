@@ -9,7 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{disk::DiskError, tables::meta::FORMAT};
+use crate::{
+    disk::DiskError,
+    names::{keep_name, make_folder, sync_folder},
+    tables::meta::FORMAT,
+};
 
 const LOCK: &str = "lock";
 const MARKER: &str = "statefun.json";
@@ -98,7 +102,7 @@ impl Folder {
     /// Takes the folder, and makes it if need be.
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { dir: dir.into(), source };
-        fs::create_dir_all(dir).map_err(failed)?;
+        make_folder(dir).map_err(failed)?;
         let lock = hold(dir)?;
         match fs::read(dir.join(MARKER)) {
             Ok(text) => check_marker(dir, &text)?,
@@ -111,6 +115,8 @@ impl Folder {
         {
             return Err(failed(error));
         }
+        // A process that gave data and marker their names may have died before these were durable.
+        sync_folder(dir).map_err(failed)?;
         let is_new = !dir.join(DATA).exists();
         Ok(Self { dir: dir.into(), lock, is_new })
     }
@@ -127,8 +133,8 @@ impl Folder {
 
     /// Gives new data their name.
     pub(crate) fn keep_new_data(&self) -> Result<(), OpenError> {
-        let rename = fs::rename(self.new_data(), self.data()).and_then(|()| sync_dir(&self.dir));
-        rename.map_err(|source| OpenError::Io { dir: self.dir.clone(), source })
+        let kept = fs::rename(self.new_data(), self.data()).and_then(|()| keep_name(&self.data()));
+        kept.map(drop).map_err(|source| OpenError::Io { dir: self.dir.clone(), source })
     }
 
     pub(crate) fn damaged(&self, detail: impl ToString) -> OpenError {
@@ -201,10 +207,5 @@ fn write_marker(dir: &Path) -> io::Result<()> {
     file.write_all(&serde_json::to_vec_pretty(&marker)?)?;
     file.sync_all()?;
     fs::rename(dir.join(NEW_MARKER), dir.join(MARKER))?;
-    sync_dir(dir)
-}
-
-/// Makes names durable. Not every system can open a folder; those that cannot do not need it.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    keep_name(&dir.join(MARKER)).map(drop)
 }

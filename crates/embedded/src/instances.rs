@@ -59,6 +59,10 @@ impl InstanceStore for Embedded {
         })?;
         Ok(found)
     }
+
+    async fn barrier(&self) -> Result<(), PortError> {
+        self.durable(self.last_op()).await
+    }
 }
 
 fn acquire(shared: &Shared, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {

@@ -27,6 +27,7 @@ mod instances;
 mod lanes;
 mod letters;
 mod log;
+pub mod names;
 mod options;
 mod queue;
 mod shared;

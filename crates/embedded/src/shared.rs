@@ -95,10 +95,13 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) clock: Clock,
     pub(crate) life: Life,
+    /// The life before this one did not end cleanly.
+    pub(crate) after_crash: bool,
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, files: Files, options: Options, clock: Clock, life: Life) -> Self {
+    /// `last` is the life before this one.
+    pub(crate) fn new(state: State, files: Files, options: Options, clock: Clock, last: Life) -> Self {
         Self {
             state: Mutex::new(state),
             files: RwLock::new(Some(files)),
@@ -111,7 +114,8 @@ impl Shared {
             progress: Notify::new(),
             options,
             clock,
-            life,
+            life: last.next(),
+            after_crash: !last.clean,
         }
     }
 

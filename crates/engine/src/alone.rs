@@ -136,10 +136,7 @@ impl<'a> Run<'a> {
             self.noted.iter_mut().for_each(|noted| noted.sure = true);
             return Ok(());
         }
-        (self.alone, self.noted) = (None, None);
-        if self.on(Safeguard::NoteAgain) {
-            self.announced = None;
-        }
+        self.forget_note();
         Ok(())
     }
 

@@ -5,7 +5,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use statefun_core::Address;
 use statefun_embedded::Op;
-use statefun_engine::{Outcome, ports::PortError};
+use statefun_engine::{
+    Outcome,
+    ports::{InstanceStore, PortError},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -78,6 +81,10 @@ async fn work(inner: &Inner, address: &Address, permit: OwnedSemaphorePermit) ->
     let deliveries = inner.store.receive(address, BATCH_ENVELOPES, BATCH_BYTES)?;
     if deliveries.is_empty() {
         return inner.store.settle(address, &[], None);
+    }
+    if inner.is_careful() {
+        // Were it lost with the process, nobody would know that it was run.
+        inner.store.barrier().await?;
     }
     let deadline = SystemClock::now().plus(inner.options.handler_timeout);
     let outcomes = inner.engine.run(address, &deliveries, deadline, Some(Box::new(permit))).await;

@@ -6,6 +6,7 @@ use std::{
     fs::FileType,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use statefun_core::{Rules, Targets, TypeName};
@@ -24,6 +25,11 @@ use crate::{
     options::HostOptions,
 };
 
+/// How long after a crash messages are run only once they are durable. A message that ends the process at once would else take
+/// itself along: its row would be read again, its timer would fire again, its sender would run again, each time for the first time,
+/// for ever. What makes it come again is there at the start, so that minutes are enough.
+const CAREFUL: Duration = Duration::from_secs(600);
+
 /// What all parts of a host share.
 pub(crate) struct Inner {
     pub(crate) store: Embedded,
@@ -31,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) options: HostOptions,
     pub(crate) requests: http::Requests,
     pub(crate) feeds: Arc<Feeds>,
+    /// After a crash: until then a message is run only once it is durable.
+    careful_until: Option<Instant>,
     /// Functions that the application lacks and messages wait for.
     unknown: Mutex<BTreeSet<TypeName>>,
     stop: watch::Sender<bool>,
@@ -64,6 +72,11 @@ impl Inner {
     /// Whether the host is to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// Whether the process may die soon of what the one before it died of.
+    pub(crate) fn is_careful(&self) -> bool {
+        self.careful_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Says once that messages wait for a function that the application lacks.
@@ -137,14 +150,18 @@ impl Host {
         let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
         let egresses = egress::declared(&options).unwrap_or_else(|| rules.egresses.clone());
         let rules = Rules { targets: Targets::Known(known), egresses, ..rules };
-        let settings =
-            Options { retention: rules.protocol.horizon, dedup_window: rules.protocol.dedup_window, ..Options::default() };
+        let settings = Options {
+            linger: options.linger,
+            retention: rules.protocol.horizon,
+            dedup_window: rules.protocol.dedup_window,
+            ..Options::default()
+        };
         let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
         http::note_address(&options.data, None);
         let config = Config {
             rules: Arc::new(rules),
             // A commit takes microseconds here: handlers may use all of their time.
-            reserve: std::time::Duration::ZERO,
+            reserve: Duration::ZERO,
             backoff: options.backoff,
             ..Config::default()
         };
@@ -153,7 +170,9 @@ impl Host {
         let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default() });
         let unknown = Mutex::default();
         let feeds = Feeds::new(options.module.clone());
+        let careful_until = store.follows_a_crash().then(|| Instant::now() + CAREFUL);
         let inner = Inner {
+            careful_until,
             store,
             feeds,
             engine,
@@ -236,7 +255,8 @@ impl Host {
         &self.inner.options.data
     }
 
-    /// The store beneath, to look at state and dead letters.
+    /// The store beneath, to look at state and dead letters. What it shows may not be durable yet: before it leaves the process,
+    /// wait with [`Embedded::durable`].
     #[must_use]
     pub fn store(&self) -> &Embedded {
         &self.inner.store

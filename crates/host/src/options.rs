@@ -29,6 +29,8 @@ pub struct HostOptions {
     pub stop_timeout: Duration,
     /// Pauses between tries of a failing message.
     pub backoff: Backoff,
+    /// How long changes may gather before they are written to disk, while nobody waits for them.
+    pub linger: Duration,
 }
 
 impl HostOptions {
@@ -50,6 +52,7 @@ impl HostOptions {
                 busy: Duration::from_millis(200),
                 ..Backoff::default()
             },
+            linger: statefun_embedded::Options::default().linger,
         }
     }
 }

@@ -20,13 +20,25 @@ use crate::{
     world::World,
 };
 
+/// A store of the simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As DynamoDB: each write is durable when it returns.
+    Plain,
+    /// As the local host's: a commit hands its outbox over, and writes are durable after a barrier.
+    Settling,
+}
+
 /// Runs the conformance kit on a simulated world without faults.
 #[must_use]
-pub fn conformance(safeguards: Safeguards, settles: bool) -> Vec<Finding> {
+pub fn conformance(safeguards: Safeguards, kind: Kind) -> Vec<Finding> {
     let executor = Executor::starting(START);
     let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000));
     let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, false);
-    world.lock().settles = settles;
+    if kind == Kind::Settling {
+        world.lock().settles = true;
+        world.write_behind();
+    }
     let connection = Connection { world, env: WORLD, skew: 0, queue: 0, old: false };
     let backend = Simulated { connection: Arc::new(connection), received: Arc::default() };
     let findings: Arc<Mutex<Option<Vec<Finding>>>> = Arc::default();
@@ -108,5 +120,8 @@ impl Backend for Simulated {
     }
     async fn parked(&self) -> Vec<DeadLetter> {
         self.connection.world.lock().stored.letters.values().cloned().collect()
+    }
+    async fn lose_power(&self) {
+        self.connection.world.lose_power();
     }
 }

@@ -7,7 +7,7 @@ use statefun_engine::{Backoff, Config};
 
 use crate::{
     faults::{Faults, Outage, Service},
-    workload::MAX_HOPS,
+    workload::{Kind, MAX_HOPS},
 };
 
 pub(crate) const SECOND: u64 = 1_000;
@@ -50,11 +50,13 @@ pub enum World {
     Forged,
     /// Producers use their keys again after the horizon.
     Reused,
+    /// Two queues full of messages that fail and kill, and no other fault: what is counted has to be exact.
+    Twins,
 }
 
 impl World {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Mixed,
         Self::Moving,
         Self::Sparse,
@@ -67,6 +69,7 @@ impl World {
         Self::RemadeHigher,
         Self::Forged,
         Self::Reused,
+        Self::Twins,
     ];
 
     /// The kind of world that a seed has, if nobody asks for another.
@@ -100,6 +103,7 @@ impl World {
             Self::RemadeHigher => "remade-higher",
             Self::Forged => "forged",
             Self::Reused => "reused",
+            Self::Twins => "twins",
         }
     }
 }
@@ -148,6 +152,8 @@ pub(crate) struct Dials {
     pub(crate) policies: BTreeMap<char, OnFailure>,
     /// From when to when new environments lack D, and whether they have another function in its place.
     pub(crate) removal: Option<(u64, u64, bool)>,
+    /// What fails for good fails by error, or kills.
+    pub(crate) poison: Kind,
     /// New environments may run the version before this one.
     pub(crate) old_versions: bool,
     pub(crate) config: Config,
@@ -172,6 +178,7 @@ impl Dials {
             router: if rng.u8(0..3) == 0 { Router::InOrder } else { Router::Careless },
             policies: policies(rng, &[1, 2, 3, 3, 3]),
             removal: None,
+            poison: if rng.bool() { Kind::Hopeless } else { Kind::Deadly },
             old_versions: false,
             config: config(rng, horizon, safeguards),
         };
@@ -192,12 +199,10 @@ impl Dials {
                 (self.instances, self.keys, self.settles) = (9, Keys::All, false);
                 self.protocol().horizon = Duration::from_secs(30_000);
                 self.max_receive = 1_000;
-                self.faults = Faults { crash_before: 20, crash_after: 40, ..Faults::NONE };
-                let config = &mut self.config;
-                config.sticky_records = 100;
-                if let Some(rules) = Arc::get_mut(&mut config.rules) {
-                    rules.budget.commit_effects = 15;
-                }
+                // Sends fail, and others come by with the record as it was before.
+                self.faults = Faults { throttle: 50, lost_request: 10, ..Faults::NONE };
+                self.config.sticky_records = 100;
+                Arc::make_mut(&mut self.config.rules).budget.commit_effects = 15;
             }
             World::Suspicious => {
                 self.faults = Faults { throttle: 20, lost_reply: 20, late: 0, ..Faults::NONE };
@@ -233,6 +238,13 @@ impl Dials {
                 if self.world == World::Forged {
                     (self.instances, self.router) = (10, Router::InOrder);
                 }
+            }
+            World::Twins => {
+                self.faults = Faults::NONE;
+                (self.moves, self.settles, self.max_receive, self.skew) = (true, false, 1_000, 0);
+                self.config.sticky_records = 0;
+                self.protocol().horizon = Duration::from_secs(30_000);
+                self.policies = policies(rng, &[2, 3, 3]);
             }
             World::Reused => {
                 self.faults = Faults { throttle: 10, lost_reply: 10, ..Faults::NONE };

@@ -14,7 +14,7 @@ const ALL: u32 = 110;
 /// Loops started at L. Their records come last.
 pub(crate) const LOOPS: u32 = 2;
 /// In a burst come so many records at a time.
-const BURST: u32 = 6;
+const BURST: u32 = 5;
 /// After so many records their keys come again, for other records.
 const KEYS: u32 = 45;
 
@@ -75,17 +75,17 @@ fn entry(number: u32, dials: &Dials, rng: &mut fastrand::Rng) -> Entry {
     let (key, target) = match dials.keys {
         // Both uses of a key are for one instance.
         Keys::Reused => (number % KEYS, if (number % KEYS).is_multiple_of(2) { 'A' } else { 'B' }),
-        _ if dials.world == World::Sparse => (number, 'A'),
+        _ if matches!(dials.world, World::Sparse | World::Late) => (number, 'A'),
         _ => (number, if rng.bool() { 'A' } else { 'B' }),
     };
-    let place = if dials.world == World::Sparse { burst } else { number };
+    let place = if dials.world == World::Sparse { burst / 2 } else { number };
     let at = match (faulty, dials.world) {
-        (true, World::Sparse) => START + u64::from(burst) * 120 * SECOND,
+        (true, World::Sparse) => START + u64::from(burst) * 100 * SECOND,
         (true, _) => START + u64::from(number) * 20 * SECOND,
         (false, _) => QUIET + u64::from(number) * SECOND,
     };
     let count = if rng.u8(0..4) == 0 && dials.world != World::Sparse { rng.u32(2..6) } else { 1 };
-    let (first, strikes) = if faulty { strike(target, dials, rng) } else { (Kind::Plain, target) };
+    let (first, strikes) = if faulty { strike(number, target, dials, rng) } else { (Kind::Plain, target) };
     let payloads = (0..count).map(|part| {
         let (kind, at) = if part == 0 || first == Kind::Lengthy { (first, strikes) } else { (Kind::Plain, target) };
         Payload { number, part, kind, at }
@@ -102,11 +102,21 @@ fn entry(number: u32, dials: &Dials, rng: &mut fastrand::Rng) -> Entry {
 }
 
 /// What a record asks, and where.
-fn strike(target: char, dials: &Dials, rng: &mut fastrand::Rng) -> (Kind, char) {
+fn strike(number: u32, target: char, dials: &Dials, rng: &mut fastrand::Rng) -> (Kind, char) {
     if dials.world == World::Sparse || dials.keys == Keys::Reused {
         return (Kind::Plain, target);
     }
+    // One record schedules, the next one cancels.
+    match (dials.world, number % 4) {
+        (World::Late, 0) => return (Kind::DelaysWithToken, target),
+        (World::Late, 1) => return (Kind::Cancels, target),
+        _ => {}
+    }
     let at = [target, 'C', 'D'][rng.usize(0..3)];
+    if dials.world == World::Twins {
+        let kind = if rng.bool() { gives_up(dials.poison, at, dials) } else { Kind::Plain };
+        return (kind, at);
+    }
     let deadly = if dials.world == World::Suspicious { 2 } else { 12 };
     if rng.u8(0..40) < 4 && rng.u8(0..deadly) == 0 {
         return (gives_up(Kind::Deadly, at, dials), at);

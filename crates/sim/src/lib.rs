@@ -21,7 +21,7 @@ mod workload;
 mod world;
 
 #[cfg(feature = "conformance")]
-pub use conformance::conformance;
+pub use conformance::{Kind, conformance};
 pub use dials::World;
 pub use faults::Struck;
 pub use trial::{Report, trial};
@@ -51,8 +51,8 @@ mod tests {
     #[cfg(feature = "conformance")]
     #[test]
     fn the_simulated_ports_conform() {
-        for settles in [false, true] {
-            assert_eq!(conformance(Safeguards::default(), settles), Vec::<String>::new());
+        for kind in [Kind::Plain, Kind::Settling] {
+            assert_eq!(conformance(Safeguards::default(), kind), Vec::<String>::new());
         }
     }
 }

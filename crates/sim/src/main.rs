@@ -147,7 +147,7 @@ mod mutations {
             return true;
         }
         // What keeps two environments apart, but harms nothing where it fails, is for the conformance kit to notice.
-        let findings = statefun_sim::conformance(safeguards, false);
+        let findings = statefun_sim::conformance(safeguards, statefun_sim::Kind::Plain);
         let finding = findings.first().map_or("NOTHING NOTICED IT", String::as_str);
         println!("{name:<18} {:>10}  {finding}", "kit");
         !findings.is_empty()

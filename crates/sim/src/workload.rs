@@ -282,7 +282,7 @@ impl Handler {
 
     fn delay(&self, context: &mut Context, payload: &Payload) -> Result<(), FunctionError> {
         let token = |number: u32| format!("t{number}");
-        let delay = Duration::from_secs([0, 40, 80, 120, 160, 400, 1_500][payload.number as usize % 7]);
+        let delay = Duration::from_secs([0, 40, 160, 400, 160, 400, 1_500][payload.number as usize % 7]);
         match payload.kind {
             Kind::Delays => context.send_after(delay, address('T'), payload, None)?,
             Kind::DelaysWithToken => context.send_after(delay, address('T'), payload, token(payload.number).as_str())?,

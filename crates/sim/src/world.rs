@@ -67,6 +67,8 @@ pub(crate) struct WorldState {
     pub(crate) environments: Vec<EnvId>,
     pub(crate) dead: BTreeSet<EnvId>,
     pub(crate) deaths: Deaths,
+    /// How often each envelope's handler ended its process.
+    pub(crate) kills: Deaths,
     /// Whose call made the lease that stands.
     pub(crate) leases: BTreeMap<Address, EnvId>,
     /// Runs under way.
@@ -114,6 +116,7 @@ impl World {
             environments: Vec::new(),
             dead: BTreeSet::new(),
             deaths: Deaths::new(),
+            kills: Deaths::new(),
             leases: BTreeMap::new(),
             open: Vec::new(),
             answered: BTreeMap::new(),
@@ -227,6 +230,13 @@ impl World {
         }
     }
 
+    /// What was not flushed is lost.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn lose_power(&self) {
+        let now = self.executor.now();
+        self.lock().restore(now);
+    }
+
     /// From now on a death loses what was not flushed.
     pub(crate) fn write_behind(&self) {
         let mut state = self.lock();
@@ -301,24 +311,24 @@ impl WorldState {
             Killer::Outside => None,
             Killer::Handler(address, id) => {
                 self.struck(Struck::KilledByHandler);
+                *self.kills.entry((address.clone(), id)).or_default() += 1;
                 Some((address, id))
             }
         };
-        let gone = match &self.disk {
-            None => vec![env],
-            Some(disk) => {
-                self.stored = (**disk).clone();
-                self.stored.queues.iter_mut().for_each(|queue| queue.reopen(now));
-                self.losses += 1;
-                std::mem::take(&mut self.environments)
-            }
-        };
-        if self.disk.is_some() {
-            self.struck(Struck::PowerLoss);
-        }
+        let gone = if self.restore(now) { std::mem::take(&mut self.environments) } else { vec![env] };
         gone.iter().for_each(|env| self.excuse(*env, only.as_ref()));
         self.dead.extend(&gone);
         gone
+    }
+
+    /// Goes back to what is on disk, where the store writes behind.
+    fn restore(&mut self, now: u64) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        self.stored = (**disk).clone();
+        self.stored.queues.iter_mut().for_each(|queue| queue.reopen(now));
+        self.losses += 1;
+        self.struck(Struck::PowerLoss);
+        true
     }
 
     /// The environment died, was frozen or was cut off: what it has noted may be blamed for it, or only this one.

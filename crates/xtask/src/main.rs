@@ -47,7 +47,7 @@ enum Verb {
         #[arg(long, default_value_t = 200)]
         seeds: u64,
     },
-    /// Kill a loaded process again and again, and count what it did
+    /// Kill a loaded process again and again, from outside and by a message of its own, and count what it did
     Kill {
         /// How often
         #[arg(long, default_value_t = 50)]

@@ -198,4 +198,9 @@ impl InstanceStore for DynamoStore {
         }
         Ok(found)
     }
+
+    /// Nothing to do: DynamoDB answers a write once it is durable.
+    async fn barrier(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }

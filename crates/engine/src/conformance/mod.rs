@@ -13,7 +13,8 @@ use statefun_core::{DeadLetter, EgressRecord, Timestamp, TypeName};
 
 use crate::ports::{DeadLetters, DueTimers, Egress, EnvelopeQueue, InstanceStore, QueueConsumer};
 
-/// An adapter under test: empty at first, and used by nobody else.
+/// An adapter under test: empty at first, and used by nobody else. A port that was handed out is of no use after
+/// [`lose_power`](Self::lose_power); the kit then asks for it again.
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// The instance store.
@@ -34,6 +35,9 @@ pub trait Backend: Send + Sync {
     async fn emitted(&self, egress: &TypeName) -> Vec<EgressRecord>;
     /// The dead letters, in any order.
     async fn parked(&self) -> Vec<DeadLetter>;
+    /// Loses everything that is not durable, as a power cut does, and goes on: the ports that are asked for afterwards work. There is
+    /// nothing to do where a write is durable when it returns.
+    async fn lose_power(&self);
 }
 
 /// A rule that was broken.
@@ -42,7 +46,7 @@ pub type Finding = String;
 /// Runs every check; no finding means that the adapter conforms.
 pub async fn check(backend: &dyn Backend) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(store::check(&*backend.store()).await.err());
+    findings.extend(store::check(backend).await.err());
     findings.extend(queue::check(backend).await.err());
     findings.extend(outlets::check(backend).await.err());
     findings

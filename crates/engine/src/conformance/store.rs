@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use statefun_core::{Address, Effect, Record, StoredValue, Timestamp, TypedValue};
 
 use super::{
-    Check, Finding, ensure,
+    Backend, Check, Finding, ensure,
     sample::{NEVER, TYPE, address, commit, envelope, id, spilled},
     works,
 };
@@ -18,14 +18,16 @@ fn after(seconds: u64) -> Timestamp {
     START.plus(Duration::from_secs(seconds))
 }
 
-pub(super) async fn check(store: &dyn InstanceStore) -> Check {
+pub(super) async fn check(backend: &dyn Backend) -> Check {
+    let store = &*backend.store();
     leases(store).await?;
     release(store).await?;
     one_of_many(store).await?;
     conditions(store).await?;
     everything_comes_back(store).await?;
     segments(store).await?;
-    big_values(store).await
+    big_values(store).await?;
+    barrier(backend).await
 }
 
 async fn held(store: &dyn InstanceStore, address: &Address, now: Timestamp) -> Result<Record, Finding> {
@@ -180,5 +182,38 @@ async fn big_values(store: &dyn InstanceStore) -> Check {
     ensure!(works("commit", store.commit(&commit).await)? != Committed::Fenced, "commit: the holder was fenced");
     let found = held(store, &address, after(60)).await?;
     ensure!(found.state == commit.record.state, "commit: values of the largest size did not come back");
+    Ok(())
+}
+
+/// The note that an envelope runs alone has to outlive the process, and whatever was written before it as well. After the power
+/// cut the conditions go on from what was durable.
+async fn barrier(backend: &dyn Backend) -> Check {
+    let (earlier, noted) = (address("barrier-earlier"), address("barrier"));
+    let mut commits = Vec::new();
+    let store = backend.store();
+    for address in [&earlier, &noted] {
+        let base = held(&*store, address, after(0)).await?;
+        let commit = commit(address, &base, after(0), Vec::new());
+        ensure!(works("commit", store.commit(&commit).await)? != Committed::Fenced, "commit: the holder was fenced");
+        commits.push(commit);
+    }
+    works("barrier", store.barrier().await)?;
+    drop(store);
+    backend.lose_power().await;
+    let store = backend.store();
+    for commit in commits {
+        let found = held(&*store, &commit.address, after(60)).await?;
+        let expected = Record { epoch: commit.record.epoch + 1, lease_until: after(70), ..commit.record };
+        ensure!(
+            found == expected,
+            "barrier: {} was written before it, and after a power cut it is\n{found:?}\ninstead of\n{expected:?}",
+            commit.address
+        );
+        let next = super::sample::commit(&commit.address, &found, after(61), Vec::new());
+        ensure!(
+            works("commit", store.commit(&next).await)? != Committed::Fenced,
+            "commit: after a power cut the holder was fenced"
+        );
+    }
     Ok(())
 }

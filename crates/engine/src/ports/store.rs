@@ -57,8 +57,8 @@ pub trait InstanceStore: Send + Sync {
     /// Strongly consistent with every commit before it. Segments stay until they expire.
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError>;
 
-    /// Returns once everything that was written before is durable. Only for backends that may return earlier from a write.
-    async fn barrier(&self) -> Result<(), PortError> {
-        Ok(())
-    }
+    /// Returns once everything that was written through this store before is durable: also where a write may return earlier. What
+    /// comes next may end the process, and must not take that with it. A store whose writes are durable when they return has nothing
+    /// to do here, and says so.
+    async fn barrier(&self) -> Result<(), PortError>;
 }

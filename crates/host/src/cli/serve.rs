@@ -47,7 +47,8 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     });
     let letters = host.store().letter_count();
     let stopped = host.shutdown().await;
-    if letters > 0 {
+    // If the last flush failed, not all of them may be kept; that error is the one to report.
+    if letters > 0 && stopped.is_ok() {
         tracing::warn!(dead_letters = letters, "there are dead letters: `dead-letters list` shows them");
     }
     ended.and(stopped)

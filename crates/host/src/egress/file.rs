@@ -4,14 +4,14 @@
 //! was written but not noted: it is cut off and written again.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use statefun_core::{EgressRecord, TypeName};
-use statefun_embedded::Embedded;
+use statefun_embedded::{Embedded, names};
 
 use super::{SinkError, Written, line};
 
@@ -75,14 +75,16 @@ impl FileSink {
 }
 
 fn open(path: &Path, noted: Option<u64>) -> io::Result<(File, u64)> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
     let is_new = !path.exists();
+    if let Some(folder) = path.parent().filter(|_| is_new) {
+        names::make_folder(folder)?;
+    }
     let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+    // The file's name has to be as durable as what is in it, and is before a length is noted.
     if is_new {
-        // The file's name has to be as durable as what is in it.
-        sync_folder(path)?;
+        names::keep_name(path)?;
+    } else if noted.is_none() {
+        names::keep_found_name(path)?;
     }
     let found = file.metadata()?.len();
     let length = noted.map_or(found, |noted| noted.min(found));
@@ -91,19 +93,6 @@ fn open(path: &Path, noted: Option<u64>) -> io::Result<(File, u64)> {
     }
     file.seek(SeekFrom::Start(length))?;
     Ok((file, length))
-}
-
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 fn append(mut file: File, length: u64, records: &[Arc<EgressRecord>]) -> io::Result<(File, u64)> {
@@ -129,6 +118,8 @@ fn decode(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -18,13 +18,18 @@ use std::{
 
 use axum::{
     Router,
+    extract::{Request, State},
     http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::{get, post},
     serve::ListenerExt,
 };
+use statefun_engine::ports::InstanceStore;
 use tokio::net::TcpListener;
 
 use crate::{error::HostError, host::Inner};
+use problem::Problem;
 
 /// Requests to the ingress by status.
 #[derive(Debug, Default)]
@@ -95,15 +100,28 @@ pub(crate) async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<()
 }
 
 fn router(inner: Arc<Inner>) -> Router {
-    let admin = Router::new()
+    // What shows or changes the store; whatever is added to these cannot forget to wait.
+    let views = Router::new()
         .route("/health", get(admin::health))
         .route("/metrics", get(metrics::get))
         .route("/dead-letters", get(admin::dead_letters))
         .route("/dead-letters/replay", post(admin::replay_all))
         .route("/dead-letters/{id}/replay", post(admin::replay))
         .route("/state/{*address}", get(admin::state))
+        .route_layer(middleware::from_fn_with_state(inner.clone(), once_durable));
+    // The ingresses wait for what they take in, and for nothing later.
+    let admin = views
         .route("/ingress/{namespace}/{name}", post(feed::post))
         .fallback(admin::unknown)
         .method_not_allowed_fallback(admin::wrong_method);
     Router::new().nest("/_", admin).fallback(ingress::post).with_state(inner)
+}
+
+/// Answers once everything is durable that the answer may rest on: a crash must not undo what somebody was shown.
+async fn once_durable(State(inner): State<Arc<Inner>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match inner.store.barrier().await {
+        Ok(()) => response,
+        Err(error) => Problem::failed(&error).into_response(),
+    }
 }

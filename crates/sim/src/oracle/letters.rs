@@ -2,11 +2,30 @@
 
 use statefun_core::{DeadLetter, OnFailure, Reason};
 
-use crate::workload::{Kind, letter};
+use crate::{
+    dials::World,
+    workload::{Kind, letter},
+};
 
 use super::{Judge, payloads};
 
+/// Runs beyond that, of which the note had no answer or a crash from outside took it away.
+const SLACK: u32 = 3;
+
 impl Judge<'_> {
+    /// Whoever kills is found out: it runs beside others until it is suspected, once watched, and then alone as often as is allowed.
+    pub(super) fn killers(&mut self) {
+        for ((at, id), kills) in &self.world.kills {
+            let attempts = self.policy(at).max_attempts().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
+            // A copy by another queue is counted by that queue.
+            let slack = if self.trial.dials.moves { 3 * SLACK } else { SLACK };
+            let most = attempts.max(2) + attempts + slack;
+            if *kills > most {
+                self.problems.push(format!("{at}: envelope {id} ended {kills} processes, {most} at most are expected"));
+            }
+        }
+    }
+
     pub(super) fn letters(&mut self) {
         for parked in self.world.stored.letters.values() {
             if let Err(problem) = self.letter(parked) {
@@ -35,6 +54,11 @@ impl Judge<'_> {
                 let refused = here == 'L' || kinds == [Kind::Terminal];
                 check(refused && ends.terminal > 0, || "no handler failed for good".to_owned())?;
                 check((1..=1 + failures).contains(&parked.attempts), || format!("it failed {failures} times before"))
+            }
+            Reason::Exhausted if self.trial.dials.world == World::Twins => {
+                let messages = self.world.stored.sent.values().filter(|sent| **sent == id).count();
+                let exact = messages != 1 || failures == max_attempts;
+                check(parked.attempts == max_attempts && exact, || format!("it failed {failures} times"))
             }
             Reason::Exhausted => {
                 check(kinds.iter().any(|kind| may_fail(*kind)) || ends.cut > 0, || "it never failed".to_owned())?;

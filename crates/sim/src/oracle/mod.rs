@@ -41,6 +41,7 @@ pub(crate) fn judge(trial: &Trial, world: &WorldState) -> Vec<String> {
     judge.timers(&a);
     judge.loops();
     judge.letters();
+    judge.killers();
     judge.end();
     judge.problems
 }

@@ -104,6 +104,10 @@ impl InstanceStore for Metered {
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
         self.store.spilled(address, ids, since).await
     }
+
+    async fn barrier(&self) -> Result<(), PortError> {
+        self.store.barrier().await
+    }
 }
 
 /// An item's size as DynamoDB counts it: names and values. Source: "DynamoDB item sizes and formats".

@@ -1,20 +1,18 @@
-//! `cargo xtask kill --times N`: a process under load is killed with SIGKILL at random moments and started again; an independent
-//! count then shows whether anything was lost, doubled or put out of order.
+//! A process under load is killed with SIGKILL at random moments and started again; an independent count then shows whether
+//! anything was lost, doubled or put out of order.
 //!
 //! `kill/source` gets numbered ticks over HTTP (with idempotency keys, sent again until they are acknowledged) and causes a
 //! message to `kill/sink`, an egress record, and every fifth time a delayed message to `kill/late`.
-#![expect(clippy::print_stdout, reason = "a command line tool")]
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use clap::Parser;
 use lambda_statefun::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -24,21 +22,6 @@ const SOURCES: u64 = 24;
 const SINKS: u64 = 6;
 /// Threads that send ticks, each for its own sources.
 const SENDERS: u64 = 6;
-
-#[derive(Parser)]
-struct Args {
-    /// How often to kill
-    #[arg(long, default_value_t = 50)]
-    times: u32,
-    /// Decides the moments
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Used by itself: be the process that is killed
-    #[arg(long, hide = true)]
-    victim: Option<PathBuf>,
-    #[arg(long, hide = true, default_value = "")]
-    listen: String,
-}
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Tick {
@@ -88,40 +71,16 @@ async fn gather(ctx: &mut Context, tick: Tick) -> Result<(), FunctionError> {
     note(ctx, tick)
 }
 
-fn application() -> Application {
+pub(crate) fn application() -> Application {
     Application::new()
         .function(Function::new("kill/source", source).state(&SEEN))
         .function(Function::new("kill/sink", gather).state(&SEEN))
         .function(Function::new("kill/late", gather).state(&SEEN))
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    if let Some(data) = args.victim {
-        return be_killed(&data, &args.listen);
-    }
-    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    match Trial::run(args.times, seed) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(problem) => {
-            println!("seed {seed}: {problem}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The process under test: an ordinary local host.
-fn be_killed(data: &Path, listen: &str) -> ExitCode {
-    let data = data.display().to_string();
-    let args = ["kill", "--data", &data, "--listen", listen].map(String::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(lambda_statefun::run_with(application(), args))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+/// Kills `times` times, at moments that `seed` decides, and counts.
+pub(crate) fn run(times: u32, seed: u64) -> Result<String, String> {
+    Trial::run(times, seed).map_err(|problem| format!("seed {seed}: {problem}"))
 }
 
 struct Trial {
