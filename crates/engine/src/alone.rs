@@ -2,7 +2,8 @@
 //!
 //! A process that dies takes the innocent with it, and whatever it received comes again. So an envelope that was received too often runs
 //! *watched*: a note goes into its record first, and its run is a commit of its own. A note that is found set tells that its process did
-//! not live to clear it. Then the envelope runs *alone*: no other handler of the process runs, so that the next death is its own.
+//! not live to clear it. Then the envelope runs *alone*: no other handler of the process runs, so that the next death is its own. Where
+//! nobody else runs anyway, that saves the watched run.
 
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl<'a> Run<'a> {
 
     /// Notes in the turn that the envelope is about to run. If its process died while it ran alone, that is a failure like others; after
     /// as many as are allowed the envelope is given up unrun.
-    pub(crate) async fn announce(&mut self, turn: &mut Turn, delivered: &Delivered, note: Note) -> Announced {
+    pub(crate) async fn announce(&mut self, turn: &mut Turn, delivered: &Delivered, mut note: Note) -> Announced {
         let trial = turn.record().trial_of(delivered.envelope.id);
         let own = trial.note == Note::Alone || (trial.note == Note::Watched && !self.on(Safeguard::ParkOwn));
         let failures = trial.failures + u32::from(own);
@@ -66,8 +67,14 @@ impl<'a> Run<'a> {
             self.park_whole(turn, delivered, Reason::Died, error, failures);
             return Announced::Parked;
         }
-        if note == Note::Alone && self.alone.is_none() && !self.enter_alone().await {
-            return Announced::NoTime;
+        match note {
+            Note::Alone if self.alone.is_none() && !self.enter_alone().await => return Announced::NoTime,
+            Note::Watched if self.on(Safeguard::RunAlone) => {
+                if let Some(pass) = self.engine.gate.try_pass(How::Alone) {
+                    (self.alone, note) = (Some(pass), Note::Alone);
+                }
+            }
+            _ => {}
         }
         turn.open(&delivered.envelope, failures + 1);
         turn.abandon(Trial { id: delivered.envelope.id, failures, note });

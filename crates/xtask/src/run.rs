@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A command to run from the workspace's root.
@@ -48,13 +48,30 @@ impl Step {
     }
 }
 
-/// Runs a named part and says how long it took.
-pub(crate) fn part(name: &str, action: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    println!("== {name}");
-    let start = Instant::now();
-    let result = action();
-    println!("== {name}: {} in {:.0} s\n", if result.is_ok() { "ok" } else { "FAILED" }, start.elapsed().as_secs_f64());
-    result
+/// What the parts so far took.
+#[derive(Default)]
+pub(crate) struct Parts(Vec<(&'static str, Duration)>);
+
+impl Parts {
+    /// Runs a named part and says how long it took.
+    pub(crate) fn run(&mut self, name: &'static str, action: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        println!("== {name}");
+        let start = Instant::now();
+        let result = action();
+        let took = start.elapsed();
+        println!("== {name}: {} in {:.0} s\n", if result.is_ok() { "ok" } else { "FAILED" }, took.as_secs_f64());
+        self.0.push((name, took));
+        result
+    }
+
+    /// A table of minutes.
+    pub(crate) fn print(&self) {
+        for (name, took) in &self.0 {
+            println!("{:>7.1} min  {name}", took.as_secs_f64() / 60.0);
+        }
+        let all: Duration = self.0.iter().map(|(_, took)| *took).sum();
+        println!("{:>7.1} min  in all", all.as_secs_f64() / 60.0);
+    }
 }
 
 pub(crate) fn root() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use crate::{
     e2e, layers, licences, mutations,
-    run::{cargo, part},
+    run::{Parts, cargo},
     sam, sim,
 };
 
@@ -15,30 +15,41 @@ const MUTATION_SEEDS: u64 = 60;
 /// Kills of the test command; `cargo xtask kill` does more.
 const KILLS: u32 = 15;
 
+/// Ends with a table of what each part took, also where one failed.
 pub(crate) fn all() -> Result<(), String> {
-    part("format", || cargo(&["fmt", "--all", "--check"]).run())?;
-    part("layers", layers::check)?;
-    part("licences", licences::check)?;
-    part("template.yaml", sam::lint)?;
-    part("lints", || {
+    let mut parts = Parts::default();
+    let result = run_all(&mut parts);
+    parts.print();
+    result?;
+    println!("everything passed");
+    Ok(())
+}
+
+fn run_all(parts: &mut Parts) -> Result<(), String> {
+    parts.run("format", || cargo(&["fmt", "--all", "--check"]).run())?;
+    parts.run("layers", layers::check)?;
+    parts.run("licences", licences::check)?;
+    parts.run("template.yaml", sam::lint)?;
+    parts.run("lints", || {
         let clippy = cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--features", LAMBDA]);
         clippy.args(&["--", "-D", "warnings"]).run()
     })?;
-    part("tests", || cargo(&["test", "--workspace", "--features", LAMBDA]).run())?;
-    part("Lambdas without the local host", || {
+    parts.run("tests", || cargo(&["test", "--workspace", "--features", LAMBDA]).run())?;
+    parts.run("Lambdas without the local host", || {
         let packages = ["router-lambda", "greeter", "shopping-cart", "flights"].map(|name| ["--package", name]);
         let clippy = cargo(&["clippy", "--quiet", "--no-default-features", "--features", "lambda"]);
         clippy.args(&packages.concat()).args(&["--", "-D", "warnings"]).run()
     })?;
-    part("documentation", || cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run())?;
-    part("conformance of the simulated ports", || {
+    parts.run("documentation", || {
+        cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run()
+    })?;
+    parts.run("conformance of the simulated ports", || {
         cargo(&["test", "--quiet", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
     })?;
-    part("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
-    part("mutations", || mutations(MUTATION_SEEDS).run())?;
-    part("kills", || kill(KILLS, None))?;
-    part("end to end", || e2e::run(&[]))?;
-    println!("everything passed");
+    parts.run("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
+    parts.run("mutations", || mutations(MUTATION_SEEDS).run())?;
+    parts.run("kills", || kill(KILLS, None))?;
+    parts.run("end to end", || e2e::run(&[]))?;
     Ok(())
 }
 

@@ -58,8 +58,6 @@ pub struct Commit {
 /// What a commit makes of the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseAfter {
-    /// It is free: epoch and version alone guard what follows. For sticky leases, which leave clearing the outbox to a next commit.
-    Free,
     /// Held until then if there is an outbox to send, else free.
     UntilSent(Timestamp),
     /// Held until then: more work follows.
@@ -272,7 +270,7 @@ impl Turn {
         record.lease_until = match lease {
             LeaseAfter::Held(until) => until,
             LeaseAfter::UntilSent(until) if !record.outbox.is_empty() => until,
-            LeaseAfter::UntilSent(_) | LeaseAfter::Free => Timestamp::ZERO,
+            LeaseAfter::UntilSent(_) => Timestamp::ZERO,
         };
         Commit { address, expect, record, changed, segment }
     }

@@ -95,7 +95,7 @@ fn a_failed_message_leaves_no_trace_and_the_others_of_its_envelope_do() {
     turn.undo();
     turn.park(1..2, Reason::Terminal, "no", 1, Timestamp(1_001));
     turn.close(SEQ);
-    let record = turn.commit(Timestamp(1_001), LeaseAfter::Free).record;
+    let record = turn.commit(Timestamp(1_001), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
     assert_eq!(record.state["count"].value.get::<i64>().unwrap(), Some(1));
     let [Effect::DeadLetter(letter)] = &record.outbox[..] else { panic!("{:?}", record.outbox) };
     assert_eq!(letter.envelope.messages, [TypedValue::of(&2_i64).unwrap()]);
@@ -108,7 +108,7 @@ fn an_abandoned_envelope_leaves_only_the_note_of_its_failure() {
     turn.keep();
     turn.abandon(Trial { id: EnvelopeId([1; 16]), failures: 1, note: Note::None });
     assert!(turn.is_dirty());
-    let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
+    let record = turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
     assert!(record.state.is_empty() && record.ledger.inline.is_empty() && record.last_seq.is_none());
     assert_eq!(record.trial_of(EnvelopeId([1; 16])).failures, 1);
     assert_eq!(commit(turn_on(record)).record.trials, [], "once it succeeds the note is gone");
@@ -119,7 +119,7 @@ fn an_envelope_left_half_done_goes_on_where_it_was_left() {
     let mut turn = turn();
     turn.keep();
     turn.leave(1);
-    let record = turn.commit(Timestamp(1_000), LeaseAfter::Free).record;
+    let record = turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
     assert_eq!(record.done_of(EnvelopeId([1; 16])), 1);
     assert!(!record.ledger.holds(EnvelopeId([1; 16]), Timestamp::ZERO));
     let done = commit(turn_on(record)).record;
@@ -157,7 +157,7 @@ fn values_expire_after_they_were_written() {
     assert!(turn.context().get(&BRIEF).unwrap().is_none());
     turn.keep();
     turn.close(SEQ);
-    let commit = turn.commit(Timestamp(1_100), LeaseAfter::Free);
+    let commit = turn.commit(Timestamp(1_100), LeaseAfter::UntilSent(Timestamp::ZERO));
     assert!(commit.record.state.is_empty(), "what expired is not stored again");
     assert!(commit.changed.contains(&Arc::from("brief")));
 }
@@ -173,7 +173,7 @@ fn every_invocation_puts_off_what_expires_after_invocation() {
         let visible = turn.context().get(&IDLE).unwrap().is_some();
         turn.keep();
         turn.close(SEQ);
-        (visible, turn.commit(Timestamp(now), LeaseAfter::Free).record)
+        (visible, turn.commit(Timestamp(now), LeaseAfter::UntilSent(Timestamp::ZERO)).record)
     };
     let (visible, later) = at(&record, 1_090);
     assert!(visible);
@@ -328,6 +328,6 @@ fn a_move_to_another_queue_is_noted() {
     let mut turn = turn_on(first);
     turn.keep();
     turn.close(LastSeq { queue: 2, seq: 1 });
-    let moved = turn.commit(Timestamp(900), LeaseAfter::Free).record;
+    let moved = turn.commit(Timestamp(900), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
     assert_eq!(moved.moved_at, Timestamp(1_000), "the latest of what the former queue brought");
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod conformance;
 mod crash;
 mod delivery;
+mod engine;
 mod ingest;
 mod instances;
 mod opening;
