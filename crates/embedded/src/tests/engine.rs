@@ -46,7 +46,7 @@ impl Invoke for Handler {
         self.calls.fetch_add(1, Ordering::SeqCst);
         match &self.then {
             Then::Nothing => {}
-            Then::Meets(barrier) => drop(barrier.wait().await),
+            Then::Meets(barrier) => _ = barrier.wait().await,
             Then::Waits(go) => drop(go.acquire().await),
         }
         Ok(())

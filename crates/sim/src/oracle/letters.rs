@@ -65,7 +65,7 @@ impl Judge<'_> {
             }
             Reason::Exhausted if self.trial.dials.world == World::Twins => {
                 let messages = self.world.stored.sent.values().filter(|sent| **sent == id).count();
-                let exact = messages != 1 || failures == max_attempts;
+                let exact = messages != 1 || ends.failed + ends.cut == max_attempts;
                 check(parked.attempts == max_attempts && exact, || format!("it failed {failures} times"))
             }
             Reason::Exhausted => {
