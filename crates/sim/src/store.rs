@@ -197,7 +197,6 @@ impl WorldState {
         }
         self.stored.segments.entry(commit.address.clone()).or_default().extend(segment);
         self.stored.touched.insert(commit.address.clone(), now);
-        self.stored.committed.insert(commit.address.clone(), now);
         self.note_commit(env, commit, now);
         Tried::Written
     }

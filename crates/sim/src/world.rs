@@ -47,9 +47,8 @@ pub(crate) struct Stored {
     pub(crate) sent: BTreeMap<(char, char, u32, u32), EnvelopeId>,
     /// Notes of envelopes that run alone.
     pub(crate) notes: Notes,
-    /// When each record was last written to, and when by a commit.
+    /// When each record was last written to.
     pub(crate) touched: BTreeMap<Address, u64>,
-    pub(crate) committed: BTreeMap<Address, u64>,
 }
 
 pub(crate) struct WorldState {
