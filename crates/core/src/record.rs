@@ -119,13 +119,15 @@ impl Record {
         self.trials.iter().find(|trial| trial.id == id).copied().unwrap_or(Trial { id, failures: 0, note: Note::None })
     }
 
-    /// Notes an envelope's failures in place of what was known. Beyond [`MAX_TRIALS`] the one that was noted first is forgotten.
+    /// Notes an envelope's failures in place of what was known. Beyond [`MAX_TRIALS`] one is forgotten: the oldest whose note was found by
+    /// nobody, or the oldest of all.
     pub fn put_trial(&mut self, trial: Trial) {
         self.trials.retain(|known| known.id != trial.id);
-        self.trials.push(trial);
-        if self.trials.len() > MAX_TRIALS {
-            self.trials.remove(0);
+        if self.trials.len() >= MAX_TRIALS {
+            let noted = self.trials.iter().position(|known| known.note != Note::None);
+            self.trials.remove(noted.unwrap_or(0));
         }
+        self.trials.push(trial);
     }
 
     /// Messages of this envelope that are already applied.

@@ -2,8 +2,7 @@
 //!
 //! A process that dies takes the innocent with it, and whatever it received comes again. So an envelope that was received too often runs
 //! *watched*: a note goes into its record first, and its run is a commit of its own. A note that is found set tells that its process did
-//! not live to clear it. Then the envelope runs *alone*: no other handler of the process runs, so that the next death is its own. Where
-//! nobody else runs anyway, that saves the watched run.
+//! not live to clear it. Then the envelope runs *alone*: no other handler of the process runs, so that the next death is its own.
 
 use std::time::Duration;
 
@@ -57,7 +56,7 @@ impl<'a> Run<'a> {
 
     /// Notes in the turn that the envelope is about to run. If its process died while it ran alone, that is a failure like others; after
     /// as many as are allowed the envelope is given up unrun.
-    pub(crate) async fn announce(&mut self, turn: &mut Turn, delivered: &Delivered, mut note: Note) -> Announced {
+    pub(crate) async fn announce(&mut self, turn: &mut Turn, delivered: &Delivered, note: Note) -> Announced {
         let trial = turn.record().trial_of(delivered.envelope.id);
         let own = trial.note == Note::Alone || (trial.note == Note::Watched && !self.on(Safeguard::ParkOwn));
         let failures = trial.failures + u32::from(own);
@@ -67,14 +66,8 @@ impl<'a> Run<'a> {
             self.park_whole(turn, delivered, Reason::Died, error, failures);
             return Announced::Parked;
         }
-        match note {
-            Note::Alone if self.alone.is_none() && !self.enter_alone().await => return Announced::NoTime,
-            Note::Watched if self.on(Safeguard::RunAlone) => {
-                if let Some(pass) = self.engine.gate.try_pass(How::Alone) {
-                    (self.alone, note) = (Some(pass), Note::Alone);
-                }
-            }
-            _ => {}
+        if note == Note::Alone && self.alone.is_none() && !self.enter_alone().await {
+            return Announced::NoTime;
         }
         turn.open(&delivered.envelope, failures + 1);
         turn.abandon(Trial { id: delivered.envelope.id, failures, note });
@@ -108,10 +101,15 @@ impl<'a> Run<'a> {
 
     async fn within_its_time<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
         let waiting = std::pin::pin!(waiting);
-        match select(waiting, self.engine.ports.clock.sleep_until(self.last_moment())).await {
+        match select(waiting, std::pin::pin!(self.its_end())).await {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
         }
+    }
+
+    /// Returns when handlers of this run have no more time, or are given up.
+    pub(crate) async fn its_end(&self) {
+        select(self.engine.ports.clock.sleep_until(self.last_moment()), self.engine.cut.wait()).await;
     }
 
     /// Takes the note back, in the turn, since the envelope does not run now.
@@ -157,23 +155,41 @@ impl<'a> Run<'a> {
     /// as dead.
     pub(crate) async fn take_back_note(&mut self) {
         let Some(noted) = self.noted.take().filter(|_| self.on(Safeguard::TakeBack)) else { return };
-        let mut pause = FIRST_PAUSE;
-        while let Err(error) = self.try_to_take_back(&noted).await {
-            // What is refused for good will not be allowed in a moment.
-            let hopeless = error.kind == PortErrorKind::Refused;
-            if hopeless || self.now().plus(pause) >= self.deadline {
-                tracing::warn!(function = %self.address.function(), %error, "a run that came to its end may count as a death of its process");
-                return;
+        let (clock, mut pause) = (self.engine.ports.clock.clone(), FIRST_PAUSE);
+        loop {
+            // Whoever answers too late is ended, and answers nothing at all.
+            let tried = {
+                let trying = std::pin::pin!(self.try_to_take_back(&noted));
+                match select(trying, clock.sleep_until(self.deadline)).await {
+                    Either::Left((tried, _)) => tried,
+                    Either::Right(_) => Err(PortError::new("commit", PortErrorKind::Unavailable, "the time ran out")),
+                }
+            };
+            let freed = match tried {
+                Ok(freed) => freed,
+                // What is refused for good will not be allowed in a moment.
+                Err(error) if error.kind == PortErrorKind::Refused || clock.now().plus(pause) >= self.deadline => {
+                    let function = self.address.function();
+                    tracing::warn!(%function, %error, "a run that came to its end may count as a death of its process");
+                    return;
+                }
+                Err(_) => {
+                    clock.sleep_until(clock.now().plus(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            };
+            if freed {
+                self.leased = None;
             }
-            let until: Timestamp = self.now().plus(pause);
-            self.engine.ports.clock.sleep_until(until).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            return;
         }
     }
 
     /// Writes the record without the note, in place of the one with it or, if that is not known to be written, of the one before: then a
-    /// request for it that is still on its way comes too late. If neither is found, the note is gone or somebody else's.
-    async fn try_to_take_back(&mut self, noted: &Noted) -> Result<(), PortError> {
+    /// request for it that is still on its way comes too late. If neither is found, the note is gone or somebody else's. Returns whether
+    /// the lease is free with it.
+    async fn try_to_take_back(&self, noted: &Noted) -> Result<bool, PortError> {
         let with = noted.record.held();
         let before = Held { version: with.version.saturating_sub(1), ..with };
         // The earlier one first: once it is gone, it does not come back.
@@ -183,17 +199,20 @@ impl<'a> Run<'a> {
         if let Some(id) = self.announced {
             record.put_trial(Trial { note: Note::None, ..record.trial_of(id) });
         }
+        let store = &self.engine.ports.store;
         for expect in places {
             let (address, record) = (self.address.clone(), record.clone());
             let commit = Commit { address, expect: *expect, record, changed: Vec::new(), segment: None };
-            match self.engine.ports.store.commit(&commit).await? {
+            match store.commit(&commit).await? {
                 Committed::Stored | Committed::Settled => {
-                    self.leased = None;
-                    return Ok(());
+                    if self.alone.is_some() && self.on(Safeguard::Barrier) {
+                        store.barrier().await?;
+                    }
+                    return Ok(true);
                 }
                 Committed::Fenced => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

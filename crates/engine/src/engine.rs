@@ -11,6 +11,7 @@ use statefun_core::{Address, Delivered, Record, Rules, Timestamp};
 
 use crate::{
     config::Config,
+    cut::Cut,
     functions::Functions,
     gate::Gate,
     metrics::Metrics,
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(crate) metrics: Metrics,
     sticky: Mutex<Sticky>,
     pub(crate) gate: Gate,
+    pub(crate) cut: Cut,
 }
 
 impl Engine {
@@ -60,7 +62,7 @@ impl Engine {
     pub fn new(functions: Functions, ports: Ports, config: Config) -> Self {
         let metrics = Metrics::new(functions.iter().map(|function| function.spec.name.clone()));
         let sticky = Mutex::new(Sticky::new(config.sticky_records, config.sticky_bytes));
-        Self { ports, functions, config, metrics, sticky, gate: Gate::default() }
+        Self { ports, functions, config, metrics, sticky, gate: Gate::default(), cut: Cut::default() }
     }
 
     /// What the engine counts.
@@ -114,6 +116,12 @@ impl Engine {
                 vec![Outcome::Retry(self.config.backoff.longest); deliveries.len()]
             }
         }
+    }
+
+    /// Gives up all handlers that are still at work, now and from now on, and takes back what is noted of them: for a host that stops. Their
+    /// runs end soon, nothing of these messages is committed, and none of them counts as tried.
+    pub fn cut_short(&self) {
+        self.cut.cut();
     }
 
     pub(crate) fn rules(&self) -> &Rules {

@@ -59,7 +59,8 @@ impl Gate {
     /// The same without waiting.
     pub(crate) fn try_pass(&self, how: How) -> Option<Pass<'_>> {
         let mut state = self.lock();
-        let free = state.waiting.is_empty() && state.admits(how);
+        // Those that passed and were not polled since are not in the way.
+        let free = state.waiting.iter().all(|waiter| waiter.passed) && state.admits(how);
         free.then(|| {
             state.admit(how);
             Pass { gate: self, how }
@@ -77,7 +78,9 @@ impl Gate {
             How::Beside => state.beside -= 1,
             How::Alone => state.alone = false,
         }
-        state.admit_waiting().into_iter().for_each(Waker::wake);
+        let admitted = state.admit_waiting();
+        drop(state);
+        admitted.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -112,24 +115,27 @@ impl<'a> Future for Passing<'a> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Pass<'a>> {
         let (gate, how) = (self.gate, self.how);
-        let Some(number) = self.number else {
-            if let Some(pass) = gate.try_pass(how) {
-                return Poll::Ready(pass);
-            }
-            let mut state = gate.lock();
+        // One lock for all of it: whoever leaves in between would find nobody to admit.
+        let mut state = gate.lock();
+        let number = *self.number.get_or_insert_with(|| {
             state.count += 1;
             let number = state.count;
-            state.waiting.push_back(Waiter { number, how, passed: false, waker: Some(context.waker().clone()) });
-            self.number = Some(number);
-            return Poll::Pending;
-        };
-        let mut state = gate.lock();
+            state.waiting.push_back(Waiter { number, how, passed: false, waker: None });
+            number
+        });
+        let others = state.admit_waiting();
         let Some(place) = state.waiting.iter().position(|waiter| waiter.number == number) else { return Poll::Pending };
-        if !state.waiting[place].passed {
+        let passed = state.waiting[place].passed;
+        if passed {
+            state.waiting.remove(place);
+        } else {
             state.waiting[place].waker = Some(context.waker().clone());
+        }
+        drop(state);
+        others.into_iter().for_each(Waker::wake);
+        if !passed {
             return Poll::Pending;
         }
-        state.waiting.remove(place);
         self.number = None;
         Poll::Ready(Pass { gate, how })
     }
@@ -146,7 +152,9 @@ impl Drop for Passing<'_> {
             self.gate.leave(self.how);
         } else {
             // Others may have waited only behind it.
-            state.admit_waiting().into_iter().for_each(Waker::wake);
+            let admitted = state.admit_waiting();
+            drop(state);
+            admitted.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -189,6 +197,56 @@ mod tests {
         let pass = (&mut alone).now_or_never().unwrap();
         drop(pass);
         assert!(beside.now_or_never().is_some());
+    }
+
+    /// Whoever was let in and does not know yet is not in the way of others.
+    #[test]
+    fn late_comers_run_beside_those_that_were_just_let_in() {
+        let gate = Gate::default();
+        let alone = gate.try_pass(How::Alone).unwrap();
+        let mut first = gate.pass(How::Beside);
+        assert!((&mut first).now_or_never().is_none());
+        drop(alone);
+        let late = gate.pass(How::Beside).now_or_never().unwrap();
+        drop((first.now_or_never().unwrap(), late));
+        assert!(gate.try_pass(How::Alone).is_some());
+    }
+
+    /// On several threads nobody waits before an open gate.
+    #[test]
+    fn nobody_is_forgotten() {
+        let (gate, passes) = (Gate::default(), std::sync::atomic::AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (gate, passes) = (&gate, &passes);
+                scope.spawn(move || {
+                    for round in 0..20_000 {
+                        let how = if (thread + round) % 16 == 0 { How::Alone } else { How::Beside };
+                        // Blocks for ever if a wake-up is lost.
+                        drop(block_on(gate.pass(how)));
+                        passes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(passes.into_inner(), 80_000);
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        struct Thread(std::thread::Thread);
+        impl std::task::Wake for Thread {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(std::sync::Arc::new(Thread(std::thread::current())));
+        let mut future = std::pin::pin!(future);
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(value) => return value,
+                Poll::Pending => std::thread::park(),
+            }
+        }
     }
 
     #[test]

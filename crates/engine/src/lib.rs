@@ -6,6 +6,7 @@ pub mod backend;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod cut;
 mod drain;
 mod engine;
 mod functions;

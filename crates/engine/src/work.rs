@@ -201,7 +201,7 @@ impl Run<'_> {
                     continue;
                 }
                 // Only a handler that had all of the time is to blame that it was not enough.
-                Invoked::CutShort if !first => {
+                Invoked::CutShort if !first || self.engine.cut.is_cut() => {
                     turn.undo();
                     return self.cut_short(turn, index, done);
                 }
@@ -249,7 +249,7 @@ impl Run<'_> {
         // Most handlers return at once; only the others need an alarm.
         let result = match futures_util::poll!(&mut handler) {
             std::task::Poll::Ready(result) => result,
-            std::task::Poll::Pending => match select(handler, self.engine.ports.clock.sleep_until(self.last_moment())).await {
+            std::task::Poll::Pending => match select(handler, std::pin::pin!(self.its_end())).await {
                 Either::Left((result, _)) => result,
                 Either::Right(_) => return Invoked::CutShort,
             },
@@ -275,6 +275,6 @@ impl Run<'_> {
     }
 
     pub(crate) fn out_of_time(&self) -> bool {
-        self.now() >= self.last_moment()
+        self.now() >= self.last_moment() || self.engine.cut.is_cut()
     }
 }

@@ -25,6 +25,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Pause of an address whose function the application lacks. It was said at the start; a start with the function ends it.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// How long the runs of handlers that were given up have to end.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Runs until the host stops, and then until the running handlers are done or their time is over.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let permits = Arc::new(Semaphore::new(inner.options.max_concurrent.max(1)));
@@ -33,12 +36,19 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         running.spawn(batch(inner.clone(), address, permit));
         while running.try_join_next().is_some() {}
     }
-    let done = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(inner.options.stop_timeout, done).await.is_err() {
+    if tokio::time::timeout(inner.options.stop_timeout, all(&mut running)).await.is_err() {
         // Nothing of them was committed: their messages come again at the next start.
         tracing::warn!(handlers = running.len(), "handlers still running are given up");
-        running.shutdown().await;
+        inner.engine.cut_short();
+        // What is noted of them is taken back, which takes no longer than a write.
+        if tokio::time::timeout(CUT_TIMEOUT, all(&mut running)).await.is_err() {
+            running.shutdown().await;
+        }
     }
+}
+
+async fn all(running: &mut JoinSet<()>) {
+    while running.join_next().await.is_some() {}
 }
 
 /// The next address that may run; `None` once the host stops, or cannot go on.

@@ -17,7 +17,7 @@ use crate::{
     executor::{Executor, WORLD},
     fifo::{Fifo, Received},
     ports::{Connection, millis},
-    world::World,
+    world::{Watch, World},
 };
 
 /// A store of the simulation.
@@ -34,7 +34,7 @@ pub enum Kind {
 pub fn conformance(safeguards: Safeguards, kind: Kind) -> Vec<Finding> {
     let executor = Executor::starting(START);
     let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000));
-    let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, false);
+    let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, Watch::Nothing);
     if kind == Kind::Settling {
         world.lock().settles = true;
         world.write_behind();

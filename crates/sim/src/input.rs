@@ -117,9 +117,11 @@ fn strike(number: u32, target: char, dials: &Dials, rng: &mut fastrand::Rng) -> 
         let kind = if rng.bool() { gives_up(dials.poison, at, dials) } else { Kind::Plain };
         return (kind, at);
     }
-    let deadly = if dials.world == World::Suspicious { 2 } else { 12 };
-    if rng.u8(0..40) < 4 && rng.u8(0..deadly) == 0 {
-        return (gives_up(Kind::Deadly, at, dials), at);
+    let (deadly, lengthy) = if dials.world == World::Suspicious { (15, 30) } else { (1, 1) };
+    match rng.u8(0..100) {
+        roll if roll < deadly => return (gives_up(Kind::Deadly, at, dials), at),
+        roll if roll < deadly + lengthy => return (Kind::Lengthy, at),
+        _ => {}
     }
     match rng.u8(0..40) {
         0 => (Kind::Flaky(1), at),
@@ -128,7 +130,6 @@ fn strike(number: u32, target: char, dials: &Dials, rng: &mut fastrand::Rng) -> 
         3 => (gives_up(Kind::Terminal, at, dials), at),
         4 => (gives_up(Kind::Hopeless, at, dials), at),
         5 => (Kind::Slow, at),
-        23 => (Kind::Lengthy, at),
         6..=10 if target == 'A' => (Kind::Delays, target),
         11..=16 if target == 'A' => (Kind::DelaysWithToken, target),
         17..=22 if target == 'A' => (Kind::Cancels, target),

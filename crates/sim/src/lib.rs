@@ -25,6 +25,7 @@ pub use conformance::{Kind, conformance};
 pub use dials::World;
 pub use faults::Struck;
 pub use trial::{Report, trial};
+pub use world::Watch;
 
 /// The command that replays a seed, for people.
 #[must_use]
@@ -42,10 +43,14 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_trace() {
         for seed in 0..8 {
-            let (one, two) = (trial(seed, None, Safeguards::default(), false), trial(seed, None, Safeguards::default(), false));
+            let (one, two) =
+                (trial(seed, None, Safeguards::default(), Watch::Trace), trial(seed, None, Safeguards::default(), Watch::Trace));
             assert_eq!((one.trace, one.commits, one.problems), (two.trace, two.commits, two.problems), "seed {seed}");
         }
-        assert_ne!(trial(0, None, Safeguards::default(), false).trace, trial(1, None, Safeguards::default(), false).trace);
+        assert_ne!(
+            trial(0, None, Safeguards::default(), Watch::Trace).trace,
+            trial(1, None, Safeguards::default(), Watch::Trace).trace
+        );
     }
 
     #[cfg(feature = "conformance")]

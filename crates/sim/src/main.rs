@@ -12,7 +12,7 @@ use std::{
 };
 
 use statefun_core::Safeguards;
-use statefun_sim::{Report, Struck, World, replay_command, trial};
+use statefun_sim::{Report, Struck, Watch, World, replay_command, trial};
 
 /// Seeds among which each fault has to strike.
 const ENOUGH: u64 = 300;
@@ -54,7 +54,7 @@ fn run(
                     if seed >= from + count || seed > stopped.load(Ordering::Relaxed) {
                         return;
                     }
-                    let report = trial(seed, world, safeguards, false);
+                    let report = trial(seed, world, safeguards, Watch::Nothing);
                     if stop(&report) {
                         stopped.fetch_min(seed, Ordering::Relaxed);
                     }
@@ -117,7 +117,7 @@ fn print_strikes(reports: &[Report]) -> Vec<&'static str> {
 }
 
 fn replay(seed: u64, world: Option<World>) -> ExitCode {
-    let report = trial(seed, world, Safeguards::default(), true);
+    let report = trial(seed, world, Safeguards::default(), Watch::Print);
     let name = report.world.name();
     println!("seed {seed} ({name}): trace {:016x}, {} invocations, {} commits", report.trace, report.invocations, report.commits);
     report.problems.iter().for_each(|problem| println!("  {problem}"));

@@ -38,14 +38,23 @@ impl Notes {
         }
     }
 
-    /// The environment died, was frozen or was cut off: those whose notes stand may be blamed for it, or only this one.
+    /// The environment died, was frozen or was cut off: those whose notes stand may be blamed for it, or only this one, and the others never.
     pub(crate) fn excuse(&mut self, env: EnvId, only: Option<&Noted>, deaths: &mut Deaths) {
-        self.blame(deaths, |noted, note| note.env == env && only.is_none_or(|only| only == noted));
+        if let Some(only) = only {
+            let innocent = self.0.iter_mut().filter(|(noted, note)| note.env == env && *noted != only);
+            innocent.for_each(|(_, note)| note.excused = true);
+        }
+        self.blame(deaths, |_, note| note.env == env);
     }
 
     /// The lease of a run ran out.
     pub(crate) fn overtaken(&mut self, address: &Address, deaths: &mut Deaths) {
         self.blame(deaths, |noted, _| noted.0 == *address);
+    }
+
+    /// A run ended and could not take its note back.
+    pub(crate) fn cut_off(&mut self, env: EnvId, address: &Address, deaths: &mut Deaths) {
+        self.blame(deaths, |noted, note| noted.0 == *address && note.env == env);
     }
 
     fn blame(&mut self, deaths: &mut Deaths, which: impl Fn(&Noted, &Standing) -> bool) {

@@ -64,6 +64,9 @@ impl Timers for Connection {
     async fn schedule(&self, timer: &Timer) -> Result<(), PortError> {
         let owned = timer.clone();
         let operation = move |world: &mut WorldState, _| {
+            if world.stored.buried.contains(&owned.envelope.id) {
+                world.struck(Struck::RowAfterTombstone);
+            }
             world.stored.timers.entry((owned.due, owned.envelope.id)).or_insert(owned);
         };
         self.world.call(self.env, "schedule", &timer.envelope.to, operation).await

@@ -1,5 +1,7 @@
 //! The simulated table: records under leases, segments, and commits, which the shipped loop repeats.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use async_trait::async_trait;
 use statefun_core::{
     Address, Commit, Effect, EnvelopeId, Held, Note, Record, Safeguard, Segment, Taken, Timestamp, stored::BIG_VALUE_BYTES,
@@ -55,7 +57,8 @@ impl InstanceStore for Connection {
         let token = format!("{:032x}", self.world.lock().rng.u128(..));
         let safeguards = self.world.lock().safeguards;
         let makes = owned.record.held();
-        commit_with_retries(&Write { connection: self, commit: owned }, makes, &token, self, safeguards).await
+        commit_with_retries(&Write { connection: self, commit: owned, tries: AtomicU32::new(0) }, makes, &token, self, safeguards)
+            .await
     }
 
     async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
@@ -106,13 +109,11 @@ impl InstanceStore for Connection {
     }
 }
 
-/// By how much clocks may be behind.
-const MOST_SKEW: u64 = 20_000;
-
 /// A commit as the DynamoDB store writes it.
 struct Write<'a> {
     connection: &'a Connection,
     commit: Commit,
+    tries: AtomicU32,
 }
 
 impl Write<'_> {
@@ -135,6 +136,9 @@ impl ConditionalWrite for Write<'_> {
     async fn try_commit(&self, token: &str) -> Result<Tried, PortError> {
         let (env, commit, token) = (self.connection.env, self.commit.clone(), token.to_owned());
         let transaction = self.is_transaction();
+        if self.tries.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.connection.world.lock().struck(Struck::CommitRepeated);
+        }
         let operation = move |world: &mut WorldState, now| {
             if transaction && world.stored.tokens.contains(&token) {
                 return Tried::Written;
@@ -153,8 +157,9 @@ impl ConditionalWrite for Write<'_> {
 /// The record as the version before this one reads and writes it: one trial, and no times that it does not know.
 fn as_before(record: &mut Record) {
     record.last_at = Timestamp::ZERO;
-    record.trials.sort_by_key(|trial| trial.note);
-    if let Some(mut last) = record.trials.pop() {
+    let noted = record.trials.iter().rposition(|trial| trial.note != Note::None);
+    let known = noted.or(record.trials.len().checked_sub(1)).map(|place| record.trials[place]);
+    if let Some(mut last) = known {
         last.note = last.note.min(Note::Watched);
         record.trials = vec![last];
     }
@@ -219,10 +224,11 @@ impl WorldState {
     /// What the oracle has to know of a commit.
     fn note_commit(&mut self, env: EnvId, commit: &Commit, now: u64) {
         self.stored.notes.committed(env, &commit.address, &commit.record);
-        let overdue = Timestamp(now + MOST_SKEW) >= commit.record.lease_until;
+        let until = commit.record.lease_until;
+        let overdue = until > Timestamp::ZERO && Timestamp(now + self.skew) >= until;
         if self.is_gone(env, now) || overdue {
             // Its request took effect late: others may have come by before it can take the note back.
-            self.excuse(env, None);
+            self.stored.notes.overtaken(&commit.address, &mut self.deaths);
         }
         let is_big = |name| commit.record.state.get(name).is_some_and(|stored| stored.value.len() > BIG_VALUE_BYTES);
         if commit.changed.iter().any(is_big) {

@@ -21,11 +21,9 @@ use crate::{
     oracle::{count_dropped, judge},
     ports::{Connection, millis},
     workload::{Variant, functions},
-    world::World,
+    world::{Watch, World},
 };
 
-/// Environments that are alive at a time.
-const ENVS: usize = 4;
 /// The number of the queue that addresses have at first.
 pub(crate) const FIRST_QUEUE: u64 = 1;
 
@@ -38,7 +36,7 @@ pub struct Report {
     pub world: Kind,
     /// What the oracle found wrong; nothing, if all is well.
     pub problems: Vec<String>,
-    /// The same seed gives the same trace, and so the same hash.
+    /// The same seed gives the same trace, and so the same hash; zero if nobody watched.
     pub trace: u64,
     /// Calls of handlers.
     pub invocations: u64,
@@ -54,17 +52,18 @@ pub struct Report {
     pub strikes: Strikes,
 }
 
-/// Runs a seed, in the world it has or in another one. With `print`, every event goes to standard output.
+/// Runs a seed, in the world it has or in another one.
 #[must_use]
-pub fn trial(seed: u64, world: Option<Kind>, safeguards: Safeguards, print: bool) -> Report {
+pub fn trial(seed: u64, world: Option<Kind>, safeguards: Safeguards, watch: Watch) -> Report {
     let mut rng = fastrand::Rng::with_seed(seed);
     let executor = Executor::starting(START);
     let dials = Dials::new(world.unwrap_or_else(|| Kind::of(seed)), &mut rng, safeguards);
     let queues = [FIRST_QUEUE, FIRST_QUEUE + 1].map(|number| Fifo::new(number, dials.visibility, dials.max_receive));
-    let world = World::new(executor.clone(), rng.fork(), queues, safeguards, print);
+    let world = World::new(executor.clone(), rng.fork(), queues, safeguards, watch);
     {
         let mut state = world.lock();
         (state.settles, state.faults, state.outages) = (dials.settles, dials.faults, dials.outages.clone());
+        state.skew = dials.skew_millis();
     }
     let entries = entries(&dials, &mut rng);
     let trial = Trial {
@@ -177,7 +176,8 @@ impl Trial {
     async fn invoke(self, env: Environment, received: Vec<Received>) {
         let batch: Vec<Delivered> = received.iter().map(|message| message.delivered.clone()).collect();
         if env.variant != Variant::All && batch.iter().any(|delivered| delivered.envelope.to.function().name() == "d") {
-            self.world.lock().struck(Struck::FunctionMissing);
+            let missing = if env.variant == Variant::RenamedD { Struck::FunctionRenamed } else { Struck::FunctionRemoved };
+            self.world.lock().struck(missing);
         }
         if self.world.lock().losses > 0 {
             // As the local host: after a crash nothing runs that the next one would take back.
@@ -218,6 +218,7 @@ impl Trial {
         let outcomes = env.engine.run_batch(batch, now.plus(DEADLINE)).await;
         let mut world = self.world.lock();
         for to in addresses {
+            world.cut_off(env.id, to, self.world.executor.now());
             let mine = (env.id, to.clone());
             if let Some(place) = world.open.iter().position(|open| *open == mine) {
                 world.open.swap_remove(place);
@@ -275,8 +276,7 @@ impl Trial {
     fn environment(&self, rng: &SharedRng) -> Environment {
         let (index, retire) = {
             let mut rng = lock(rng);
-            let envs = if self.dials.volatile { 1 } else { ENVS };
-            (rng.usize(0..envs), rng.u8(0..if self.dials.moves { 12 } else { 50 }) == 0 && !self.dials.volatile)
+            (rng.usize(0..self.dials.envs), rng.u8(0..if self.dials.moves { 12 } else { 50 }) == 0 && !self.dials.volatile)
         };
         let mut envs = lock(&self.envs);
         let living = envs.get(index).filter(|env| !retire && !self.world.lock().dead.contains(&env.id));

@@ -18,10 +18,22 @@ use crate::{
     workload::Payload,
 };
 
+/// What is to be seen of a trial beside its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    Nothing,
+    /// The hash of its trace.
+    Trace,
+    /// Its trace, printed.
+    Print,
+}
+
 /// Everything there is, shared by all environments.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) executor: Executor,
+    watch: Watch,
     state: Arc<Mutex<WorldState>>,
 }
 
@@ -65,6 +77,8 @@ pub(crate) struct WorldState {
     pub(crate) losses: u64,
     pub(crate) environments: Vec<EnvId>,
     pub(crate) dead: BTreeSet<EnvId>,
+    /// By how much clocks may be off.
+    pub(crate) skew: u64,
     /// Until when environments are frozen.
     frozen: BTreeMap<EnvId, u64>,
     pub(crate) deaths: Deaths,
@@ -80,7 +94,6 @@ pub(crate) struct WorldState {
     pub(crate) looks: u64,
     pub(crate) strikes: Strikes,
     trace: DefaultHasher,
-    print: bool,
 }
 
 /// What strikes a call.
@@ -104,7 +117,7 @@ pub(crate) enum Killer {
 }
 
 impl World {
-    pub(crate) fn new(executor: Executor, rng: fastrand::Rng, queues: [Fifo; 2], safeguards: Safeguards, print: bool) -> Self {
+    pub(crate) fn new(executor: Executor, rng: fastrand::Rng, queues: [Fifo; 2], safeguards: Safeguards, watch: Watch) -> Self {
         let state = WorldState {
             rng,
             faults: Faults::NONE,
@@ -116,6 +129,7 @@ impl World {
             losses: 0,
             environments: Vec::new(),
             dead: BTreeSet::new(),
+            skew: 0,
             frozen: BTreeMap::new(),
             deaths: Deaths::new(),
             kills: Deaths::new(),
@@ -126,9 +140,8 @@ impl World {
             looks: 0,
             strikes: Strikes::new(),
             trace: DefaultHasher::new(),
-            print,
         };
-        Self { executor, state: Arc::new(Mutex::new(state)) }
+        Self { executor, watch, state: Arc::new(Mutex::new(state)) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, WorldState> {
@@ -160,7 +173,7 @@ impl World {
         fault: Fault,
         operation: impl FnOnce(&mut WorldState, u64) -> T + Send + 'static,
     ) -> Result<T, PortError> {
-        if self.lock().is_out(env, name, self.executor.now()) {
+        if self.lock().is_out(name, self.executor.now()) {
             self.note(env, name, subject, "out");
             return Err(PortError::new(name, PortErrorKind::Unavailable, "an outage"));
         }
@@ -247,11 +260,14 @@ impl World {
 
     /// Adds a line to the trace.
     pub(crate) fn note(&self, env: EnvId, what: &str, subject: &dyn Display, result: &str) {
+        if self.watch == Watch::Nothing {
+            return;
+        }
         let now = (self.executor.now() - crate::dials::START) as f64 / 1_000.0;
         let line = format!("{now:>10.3} env {env:<3} {what:<10} {subject} {result}");
         let mut state = self.lock();
         line.hash(&mut state.trace);
-        if state.print {
+        if self.watch == Watch::Print {
             use std::io::Write;
             // A trace that cannot be printed is not worth failing for.
             let _ = writeln!(std::io::stdout(), "{line}");
@@ -300,13 +316,22 @@ impl WorldState {
     }
 
     /// Whether an outage takes the call.
-    fn is_out(&mut self, env: EnvId, call: &str, now: u64) -> bool {
+    fn is_out(&mut self, call: &str, now: u64) -> bool {
         let service = service_of(call);
         let Some(outage) = self.outages.iter().find(|outage| outage.strikes(service, now)) else { return false };
         let name = outage.name();
         self.struck(name);
-        self.excuse(env, None);
         true
+    }
+
+    /// A run ended while the table is away, or has only just come back: it could not take its notes back.
+    pub(crate) fn cut_off(&mut self, env: EnvId, address: &Address, now: u64) {
+        const JUST: u64 = 5_000;
+        let out =
+            |outage: &Outage| outage.strikes(Service::Table, now) || outage.strikes(Service::Table, now.saturating_sub(JUST));
+        if self.outages.iter().any(out) {
+            self.stored.notes.cut_off(env, address, &mut self.deaths);
+        }
     }
 
     /// Ends an environment; where all of them are one process, all. Returns whose tasks are to go.

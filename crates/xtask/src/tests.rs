@@ -11,7 +11,7 @@ pub(crate) const LAMBDA: &str = "flights/lambda";
 /// Seeds that the test command runs.
 const SEEDS: &str = "400";
 /// Seeds within which a missing safeguard must be noticed.
-const MUTATION_SEEDS: u64 = 60;
+const MUTATION_SEEDS: u64 = 200;
 /// Kills of the test command; `cargo xtask kill` does more.
 const KILLS: u32 = 15;
 

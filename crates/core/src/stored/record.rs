@@ -49,9 +49,9 @@ struct RecordForm {
     tokens: Vec<TokenForm>,
     #[prost(message, repeated, tag = "9")]
     partial: Vec<PartialForm>,
-    /// Older versions kept one; they read the last of several, mixed with what it lacks. So one that runs stands last.
-    #[prost(message, repeated, tag = "10")]
-    trials: Vec<TrialForm>,
+    /// The trial that is noted, or the last: older versions know one.
+    #[prost(message, optional, tag = "10")]
+    trial: Option<TrialForm>,
     #[prost(message, repeated, tag = "11")]
     outbox: Vec<EntryForm>,
     #[prost(uint64, tag = "12")]
@@ -63,6 +63,9 @@ struct RecordForm {
     /// For each producer's key among the inline ids, in their order, the second of its acceptance: 4 bytes. Older versions wrote none.
     #[prost(bytes = "bytes", tag = "16")]
     keys_at: Bytes,
+    /// All other trials, oldest first.
+    #[prost(message, repeated, tag = "17")]
+    trials: Vec<TrialForm>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,8 +123,11 @@ struct TrialForm {
 pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut Vec<u8>) {
     let outbox = if parts.outbox { &record.outbox[..] } else { &[] };
     let state = if parts.state { Some(&record.state) } else { None };
+    let mut trials: Vec<TrialForm> = trials_in_order(&record.trials).into_iter().map(of_trial).collect();
     let form = RecordForm {
         born: record.born.0,
+        trial: trials.pop(),
+        trials,
         last_seq: record.last_seq.map(of_last_seq),
         inline: record.ledger.inline.iter().flat_map(|taken| taken.id.0).collect::<Vec<_>>().into(),
         keys_at: record.ledger.inline.iter().filter_map(|taken| taken.at).flat_map(second).collect::<Vec<_>>().into(),
@@ -134,7 +140,6 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
         invoked_at: record.invoked_at.0,
         tokens: record.tokens.iter().map(|(token, live)| of_token(token, live)).collect(),
         partial: record.partial.iter().map(|partial| PartialForm { id: of_id(partial.id), done: partial.done }).collect(),
-        trials: of_trials(&record.trials),
         outbox: outbox.iter().map(|effect| of_effect(owner, effect)).collect(),
     };
     into.reserve(form.encoded_len());
@@ -168,7 +173,7 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
             .iter()
             .map(|form| Ok(Partial { id: id(&form.id)?, done: form.done }))
             .collect::<Result<_, Unreadable>>()?,
-        trials: form.trials.into_iter().map(to_trial).collect::<Result<_, _>>()?,
+        trials: form.trials.into_iter().chain(form.trial).map(to_trial).collect::<Result<_, _>>()?,
         last_at: Timestamp(form.last_at),
         outbox: form.outbox.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
         ..Record::default()
@@ -217,11 +222,18 @@ fn to_taken(ids: &[u8], times: &[u8], newest: Timestamp) -> Result<Vec<Taken>, U
     Ok(taken.collect())
 }
 
-fn of_trials(trials: &[Trial]) -> Vec<TrialForm> {
-    let mut trials: Vec<&Trial> = trials.iter().collect();
-    trials.sort_by_key(|trial| trial.note);
-    let form = |trial: &Trial| TrialForm { id: of_id(trial.id), failures: trial.failures, note: trial.note as u32 };
-    trials.into_iter().map(form).collect()
+/// Oldest first, but with one that is noted in the last place.
+fn trials_in_order(trials: &[Trial]) -> Vec<Trial> {
+    let mut trials = trials.to_vec();
+    if let Some(place) = trials.iter().rposition(|trial| trial.note != Note::None) {
+        let noted = trials.remove(place);
+        trials.push(noted);
+    }
+    trials
+}
+
+fn of_trial(trial: Trial) -> TrialForm {
+    TrialForm { id: of_id(trial.id), failures: trial.failures, note: trial.note as u32 }
 }
 
 fn of_state((name, stored): (&Arc<str>, &StoredValue)) -> StateForm {

@@ -106,6 +106,20 @@ impl World {
         outcomes.iter().all(|outcome| *outcome == Outcome::Done)
     }
 
+    /// An address whose next envelope has this number, and is suspected: its last run was noted, and its process did not live to clear
+    /// the note.
+    async fn suspect(&self, number: u32) -> Address {
+        let suspect = address("suspect");
+        let base = match self.store.acquire(&suspect, self.hand.now(), self.hand.now()).await.unwrap() {
+            Acquired::Held(record) => *record,
+            Acquired::Busy => panic!("busy"),
+        };
+        let mut noted = commit(&suspect, &base, Vec::new());
+        noted.record.trials = vec![Trial { id: one(&suspect, number).id, failures: 0, note: Note::Watched }];
+        self.store.commit(&noted).await.unwrap();
+        suspect
+    }
+
     fn calls(&self) -> u64 {
         self.handler.calls.load(Ordering::SeqCst)
     }
@@ -142,15 +156,7 @@ impl Drop for Permit {
 #[tokio::test]
 async fn whoever_waits_to_run_alone_gives_its_permit_back() {
     let world = World::new(Then::Waits(Semaphore::new(0)));
-    let suspect = address("suspect");
-    let base = match world.store.acquire(&suspect, world.hand.now(), world.hand.now()).await.unwrap() {
-        Acquired::Held(record) => *record,
-        Acquired::Busy => panic!("busy"),
-    };
-    // Its last run was noted, and its process did not live to clear the note.
-    let mut noted = commit(&suspect, &base, Vec::new());
-    noted.record.trials = vec![Trial { id: one(&suspect, 2).id, failures: 0, note: Note::Watched }];
-    world.store.commit(&noted).await.unwrap();
+    let suspect = world.suspect(2).await;
     world.store.ingest(vec![one(&address("other"), 1), one(&suspect, 2)], None, false).await.unwrap();
     let free = Arc::new(AtomicBool::new(false));
     let Then::Waits(go) = &world.handler.then else { unreachable!() };
@@ -166,6 +172,26 @@ async fn whoever_waits_to_run_alone_gives_its_permit_back() {
     assert!(other && suspected);
     assert_eq!((world.calls(), world.store.letter_count()), (2, 0));
     assert!(world.store.record(&suspect).unwrap().unwrap().trials.is_empty());
+}
+
+/// A host that stops gives handlers up. Their processes did not die of them, so no note of theirs may be left.
+#[tokio::test]
+async fn a_run_alone_that_is_cut_short_leaves_no_note() {
+    let world = World::new(Then::Waits(Semaphore::new(0)));
+    let suspect = world.suspect(2).await;
+    world.store.ingest(vec![one(&suspect, 2)], None, false).await.unwrap();
+    let stops = async {
+        while world.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let noted = world.store.record(&suspect).unwrap().unwrap();
+        assert_eq!(noted.trials[0].note, Note::Alone);
+        world.engine.cut_short();
+    };
+    let (done, ()) = tokio::join!(world.run_next(None), stops);
+    assert!(!done, "nothing of it is committed");
+    let left = world.store.record(&suspect).unwrap().unwrap();
+    assert!(left.trials.iter().all(|trial| trial.note == Note::None && trial.failures == 0), "{:?}", left.trials);
 }
 
 /// A key means a new message once its time is over, whether the instance was quiet since or not.

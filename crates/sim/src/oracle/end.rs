@@ -20,7 +20,7 @@ impl Judge<'_> {
                 left(format!("{address}: {} effects are left in its outbox", record.outbox.len()));
             }
             // What a redrive takes from the middle of its work comes back as a duplicate, or too old.
-            let redriven = self.trial.dials.reorders();
+            let redriven = self.trial.dials.redrives();
             if !record.partial.is_empty() && !redriven {
                 left(format!("{address}: {} envelopes are left half done", record.partial.len()));
             }

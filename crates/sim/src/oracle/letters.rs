@@ -21,8 +21,8 @@ impl Judge<'_> {
         }
         for ((at, id), kills) in &self.world.kills {
             let attempts = self.policy(at).max_attempts().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
-            // A copy by another queue is counted by that queue.
-            let slack = if self.trial.dials.moves { 3 * SLACK } else { SLACK };
+            // A copy by another queue is counted by that queue; what is redriven is counted anew.
+            let slack = if self.trial.dials.reorders() { 3 * SLACK } else { SLACK };
             let most = attempts.max(2) + attempts + slack;
             if *kills > most {
                 self.problems.push(format!("{at}: envelope {id} ended {kills} processes, {most} at most are expected"));

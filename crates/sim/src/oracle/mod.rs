@@ -188,14 +188,20 @@ impl Judge<'_> {
         }
     }
 
-    /// A loop ends at the hop limit, as a dead letter. (Copies that came too late are dead letters beside that.)
+    /// A loop goes on message by message, each once, and ends as a dead letter: at the hop limit, or where a message was given up.
     fn loops(&mut self) {
-        let (at, started) = (address('L'), LOOPS as usize);
-        let ends: Vec<_> = ['L', '-'].into_iter().flat_map(|sender| self.given_up(&at, sender).into_values()).collect();
-        let ended = ends.iter().filter(|(parked, _)| *parked > 0).count();
-        let (longest, applied) = (started * (MAX_HOPS as usize + 1), self.log(&at).len());
-        if applied > longest || ended > started || ends.len() < started {
-            self.problems.push(format!("L: {started} loops went on for {applied} messages, {ended} were ended"));
+        let at = address('L');
+        let mut given_up = self.given_up(&at, 'L');
+        given_up.extend(self.given_up(&at, '-'));
+        for started in 0..LOOPS {
+            let mut parts: Vec<u32> =
+                self.log(&at).iter().filter(|(_, number, _)| *number == started).map(|(.., part)| *part).collect();
+            parts.sort_unstable();
+            let applied = parts.len() as u32;
+            let whole = parts.iter().copied().eq(0..applied);
+            if !whole || applied > MAX_HOPS + 1 || !given_up.contains_key(&(started, applied)) {
+                self.problems.push(format!("L: loop {started} applied {parts:?}, and did not end with the next one"));
+            }
         }
     }
 }
