@@ -23,6 +23,7 @@ pub(super) struct Problem {
 enum Header {
     Allow(&'static str),
     RetryAfterOneSecond,
+    Bearer,
 }
 
 #[derive(Serialize)]
@@ -53,6 +54,14 @@ impl Problem {
     pub(super) fn method(allowed: &'static str) -> Self {
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allowed} only"));
         problem.header = Some(Header::Allow(allowed));
+        problem
+    }
+
+    /// Without the host's token.
+    pub(super) fn unauthorized() -> Self {
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "this host answers only those who have its token")
+            .hint("send it in the header `Authorization: Bearer TOKEN`; it is what STATEFUN_TOKEN or `--token-file` says");
+        problem.header = Some(Header::Bearer);
         problem
     }
 
@@ -125,6 +134,7 @@ impl IntoResponse for Problem {
             let (name, value) = match given {
                 Header::Allow(methods) => (header::ALLOW, methods),
                 Header::RetryAfterOneSecond => (header::RETRY_AFTER, "1"),
+                Header::Bearer => (header::WWW_AUTHENTICATE, "Bearer"),
             };
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
