@@ -21,6 +21,10 @@ pub struct HostOptions {
     pub module: Option<Arc<Module>>,
     /// Whom the host answers over HTTP.
     pub access: Access,
+    /// How long a connection may take to say what it asks, and may be idle.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// How long one address may work on a batch; a handler still running then is given up and tried again.
     pub handler_timeout: Duration,
     /// Waiting envelopes from which on ingress takes no more: HTTP answers 503, calls in the process wait.
@@ -45,6 +49,8 @@ impl HostOptions {
             egress: EgressRoutes::default(),
             module: None,
             access: Access::default(),
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
             handler_timeout: Duration::from_secs(30),
             max_waiting: 1_000_000,
             max_waiting_for_input: 20_000,

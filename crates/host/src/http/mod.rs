@@ -3,11 +3,14 @@
 //! Every request passes the [`guard`] first.
 
 mod admin;
+mod body;
+mod connections;
 mod feed;
 mod guard;
 mod ingress;
 mod metrics;
 mod problem;
+mod request;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +27,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::ListenerExt,
 };
 use statefun_engine::ports::InstanceStore;
 use tokio::net::TcpListener;
@@ -124,13 +126,10 @@ pub(crate) async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<()
     check_reach(address, &access).map_err(|problem| HostError::Config(vec![problem]))?;
     note_address(&inner.options.data, Some(Noted { address, token: access.token.is_some() }));
     let guard = Arc::new(Guard { access, on_loopback: is_loopback(address) });
-    // Replies are small and awaited: they must not wait for more to send.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
     let stop = inner.clone();
     let stopped = async move { stop.stopped().await };
-    axum::serve(listener, router(inner.clone(), guard)).with_graceful_shutdown(stopped).await.map_err(failed)
+    connections::serve(listener, router(inner.clone(), guard), inner.options.header_timeout, stopped).await;
+    Ok(())
 }
 
 fn router(inner: Arc<Inner>, guarded: Arc<Guard>) -> Router {
@@ -148,11 +147,14 @@ fn router(inner: Arc<Inner>, guarded: Arc<Guard>) -> Router {
         .route("/ingress/{namespace}/{name}", post(feed::post))
         .fallback(admin::unknown)
         .method_not_allowed_fallback(admin::wrong_method);
+    // The last is the first that a request comes to.
     Router::new()
         .nest("/_", admin)
         .fallback(ingress::post)
-        .with_state(inner)
+        .layer(middleware::from_fn(request::checked))
         .layer(middleware::from_fn_with_state(guarded, guard::guard))
+        .layer(middleware::from_fn_with_state(inner.clone(), body::drop_rest))
+        .with_state(inner)
 }
 
 /// Answers once everything is durable that the answer may rest on: a crash must not undo what somebody was shown.

@@ -1,5 +1,7 @@
 //! Refusals over HTTP: a status, what is wrong, and what to do.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -71,6 +73,11 @@ impl Problem {
             Self::new(StatusCode::SERVICE_UNAVAILABLE, error).hint("nothing was taken in: send the same request again later");
         problem.header = Some(Header::RetryAfterOneSecond);
         problem
+    }
+
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {patience:?}"))
+            .hint("nothing was taken in: send the same request again")
     }
 
     pub(super) fn too_large(error: impl Into<String>) -> Self {
