@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use statefun_embedded::MalformedRecord;
+use statefun_embedded::{MalformedRecord, Repeats};
 use statefun_module::SourceKind;
 use statefun_router::IngressRecord;
 
@@ -74,13 +74,19 @@ async fn take(inner: &Inner, name: &str, request: Request<Body>) -> Result<Fed, 
         Err(NotFed::Malformed(reason)) => return Err(park(inner, &feed, &record, reason).await),
     };
     let now = SystemClock::now();
-    let mut dedup = named;
+    let mut keyed = false;
     for envelope in &mut envelopes {
         // The store refuses what it took before in the same step: whatever it takes is a first copy.
-        dedup |= std::mem::take(&mut envelope.keyed);
+        keyed |= std::mem::take(&mut envelope.keyed);
         envelope.sent_at = now;
     }
-    let submitted = inner.take_envelopes(envelopes, dedup).await?;
+    let repeats = match (keyed, named) {
+        // A key within the message, as in production: the first message counts.
+        (true, _) => Repeats::Drop,
+        (false, true) => Repeats::DropIfSame,
+        (false, false) => Repeats::Take,
+    };
+    let submitted = inner.take_envelopes(envelopes, repeats).await?;
     inner.store.durable(submitted.op).await.map_err(|error| Problem::failed(&error))?;
     let duplicate = !submitted.accepted.iter().any(|accepted| *accepted);
     Ok(Fed { ids: submitted.ids.iter().map(ToString::to_string).collect(), duplicate })

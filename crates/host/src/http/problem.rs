@@ -126,6 +126,8 @@ impl From<SendError> for Problem {
         match error {
             SendError::Refused(refusal) => refusal.into(),
             SendError::UnknownFunction(unknown) => unknown.into(),
+            SendError::KeyReused => Self::new(StatusCode::CONFLICT, "this Idempotency-Key was used before, with another body")
+                .hint("nothing was taken in: a new message needs a new key, a repeated one the same content type and body"),
             SendError::Stopping => Self::busy(error.to_string()),
             SendError::Address(_) => Self::bad_request(error.to_string()),
             SendError::Store(_) | SendError::Random(_) => Self::failed(&error),
