@@ -1,12 +1,14 @@
 //! How Rust values become bytes: a type says its name and its codec.
 
 mod builtin;
-mod custom;
+mod json;
+mod protobuf;
 
 use bytes::Bytes;
 
 pub use builtin::Builtin;
-pub use custom::{Json, Protobuf};
+pub use json::Json;
+pub use protobuf::Protobuf;
 
 use crate::type_name::TypeName;
 
