@@ -56,6 +56,31 @@ async fn what_a_path_or_a_query_gets_wrong_is_told_in_json() {
     assert_eq!(seen(&host, "test/counter/a"), 0);
 }
 
+/// What one reader takes for one thing and another for another thing is refused where its sender can still be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_mean_two_things_is_refused_at_the_door() {
+    let (_data, host, to) = started(|_| {}).await;
+    let json = "application/json";
+    for (path, content_type, body, status, said) in [
+        ("a", "text/plain; charset=utf-16", "h\0i\0", 415, "UTF-8"),
+        ("a", "application/json; charset=\"latin1\"", "{\"id\":\"a\"}", 415, "UTF-8"),
+        ("a", "application/vnd.test/order; charset=utf-16", "{\"id\":\"a\"}", 415, "UTF-8"),
+        ("a", json, "{\"id\":\"a\",\"n\":1e400}", 400, "out of range"),
+        ("a", json, "{\"id\":\"\\ud800\"}", 400, "hex escape"),
+        ("a", json, "{\"id\":\"\\udc00\"}", 400, "surrogate"),
+        ("100%", json, "{\"id\":\"a\"}", 400, "`%25`"),
+        ("%zz", json, "{\"id\":\"a\"}", 400, "`%25`"),
+    ] {
+        let reply =
+            request(to, "POST", &format!("/test/counter/{path}"), &[("Content-Type", content_type)], body.as_bytes()).await;
+        assert_eq!(reply.status, status, "{path} {content_type} {body}: {}", reply.body);
+        assert!(reply.body.contains(said), "{said} in {}", reply.body);
+    }
+    assert_eq!(request(to, "POST", "/test/counter/100%25", &[JSON], b"{\"id\":\"a\"}").await.status, 202);
+    host.idle().await.unwrap();
+    assert_eq!((seen(&host, "test/counter/100%"), seen(&host, "test/counter/a")), (1, 0));
+}
+
 /// As a client sends that writes all before it reads anything.
 async fn write_then_read(to: SocketAddr, head: &str, body: usize) -> String {
     let mut stream = TcpStream::connect(to).await.unwrap();

@@ -7,6 +7,7 @@ mod protobuf;
 use bytes::Bytes;
 
 pub use builtin::Builtin;
+pub(crate) use builtin::check as check_builtin;
 pub use json::Json;
 pub use protobuf::Protobuf;
 

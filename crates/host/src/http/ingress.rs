@@ -3,27 +3,22 @@
 use std::sync::Arc;
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::State,
-    http::{HeaderMap, Method, Request, StatusCode, header},
+    http::{HeaderMap, Method, Request, StatusCode},
     response::{IntoResponse, Response},
 };
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use statefun_core::{Address, FunctionSpec, TypeName, TypedValue};
+use statefun_core::Address;
 use statefun_router::traceparent;
 
 use super::{
-    body,
+    body, content,
     problem::{Problem, json},
     request::query,
 };
-use crate::{
-    accept::{Form, find, message},
-    error::Refusal,
-    host::Inner,
-    ingress::Message,
-};
+use crate::{accept::find, host::Inner, ingress::Message};
 
 /// Bytes of an idempotency key.
 const MAX_KEY_BYTES: usize = 512;
@@ -56,9 +51,9 @@ async fn take(inner: &Inner, request: Request<Body>) -> Result<Accepted, Problem
     let to = Address::new(function.spec.name.clone(), &path.id).map_err(|error| Problem::bad_request(error.to_string()))?;
     let [] = query(&head.uri, [])?;
     let key = key(&head.headers)?;
-    let content = content_type(&head.headers, &function.spec)?;
+    let content = content::content(&head.headers, &function.spec)?;
     inner.check_room()?;
-    let value = read(&function.spec, &content, body::read(inner, &head.headers, body).await?)?;
+    let value = content::read(&function.spec, &content, body::read(inner, &head.headers, body).await?)?;
     let message = Message { to, value, key, trace: trace(&head.headers) };
     let submitted = inner.take_in(vec![message]).await?;
     // Nothing is said before it is true: the reply waits for the disk.
@@ -108,44 +103,6 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// W3C `traceparent`, if there is one.
 pub(super) fn trace(headers: &HeaderMap) -> Option<String> {
     traceparent(headers.get("traceparent")?.to_str().ok()?).map(str::to_owned)
-}
-
-/// How the body was given.
-enum Content {
-    Type(TypeName),
-    Json,
-    Text,
-}
-
-fn content_type(headers: &HeaderMap, spec: &FunctionSpec) -> Result<Content, Problem> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(Content::Json);
-    }
-    if essence.eq_ignore_ascii_case("text/plain") {
-        return Ok(Content::Text);
-    }
-    const VENDOR: &str = "application/vnd.";
-    if essence.get(..VENDOR.len()).is_some_and(|start| start.eq_ignore_ascii_case(VENDOR)) {
-        let name = TypeName::parse(&essence[VENDOR.len()..]);
-        return name.map(Content::Type).map_err(|error| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()));
-    }
-    let given = match essence {
-        "" => "a body without Content-Type".to_owned(),
-        other => format!("`{other}`"),
-    };
-    let accepted = spec.accepts.iter().map(|accepted| accepted.type_name.clone()).collect();
-    Err(Refusal::Type { function: spec.name.clone(), given, accepted }.into())
-}
-
-fn read(spec: &FunctionSpec, content: &Content, bytes: Bytes) -> Result<TypedValue, Problem> {
-    let form = match content {
-        Content::Type(name) => Form::Type(name),
-        Content::Json => Form::Json,
-        Content::Text => Form::Text,
-    };
-    Ok(message(spec, form, bytes)?)
 }
 
 #[cfg(test)]

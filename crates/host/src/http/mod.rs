@@ -5,6 +5,7 @@
 mod admin;
 mod body;
 mod connections;
+mod content;
 mod feed;
 mod guard;
 mod ingress;

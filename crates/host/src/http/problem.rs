@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use statefun_core::{TypeName, Value};
 
 use crate::error::{Refusal, SendError, UnknownFunction, chain};
 
@@ -101,7 +102,11 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).hint(match accepted.is_empty() {
                     true => "it takes any type: say which with `Content-Type: application/vnd.<namespace>/<name>`".to_owned(),
                     false => {
-                        let types: Vec<_> = accepted.iter().map(|name| format!("application/vnd.{name}")).collect();
+                        let said = |name: &TypeName| match *name == String::TYPE_NAME {
+                            true => "text/plain".to_owned(),
+                            false => format!("application/vnd.{name}"),
+                        };
+                        let types: Vec<_> = accepted.iter().map(said).collect();
                         format!("send one of these as Content-Type: {}", types.join(", "))
                     }
                 })
