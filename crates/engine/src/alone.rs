@@ -14,7 +14,7 @@ use statefun_core::{
 
 use crate::{
     gate::{How, Pass},
-    ports::{Committed, PortError},
+    ports::{Committed, PortError, PortErrorKind},
     run::Run,
 };
 
@@ -159,7 +159,9 @@ impl<'a> Run<'a> {
         let Some(noted) = self.noted.take().filter(|_| self.on(Safeguard::TakeBack)) else { return };
         let mut pause = FIRST_PAUSE;
         while let Err(error) = self.try_to_take_back(&noted).await {
-            if self.now().plus(pause) >= self.deadline {
+            // What is refused for good will not be allowed in a moment.
+            let hopeless = error.kind == PortErrorKind::Refused;
+            if hopeless || self.now().plus(pause) >= self.deadline {
                 tracing::warn!(function = %self.address.function(), %error, "a run that came to its end may count as a death of its process");
                 return;
             }

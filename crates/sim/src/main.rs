@@ -129,11 +129,11 @@ mod mutations {
     use super::*;
     use statefun_core::Safeguard;
 
-    /// Switches each safeguard off; within `count` seeds each has to be missed.
+    /// Switches each safeguard off; within `count` seeds its absence has to be noticed.
     pub(super) fn all(count: u64) -> ExitCode {
         println!("{:<18} {:>10}  what breaks without it", "safeguard", "seed");
         let unnoticed = Safeguard::ALL.into_iter().filter(|safeguard| !noticed(*safeguard, count)).count();
-        println!("{} safeguards, {unnoticed} of them not missed within {count} seeds", Safeguard::ALL.len());
+        println!("{} safeguards, {unnoticed} whose absence was not noticed within {count} seeds", Safeguard::ALL.len());
         if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 

@@ -31,7 +31,8 @@ impl Notes {
         for (id, failures) in running {
             let new = Standing { env, failures, excused: false };
             let standing = self.0.entry((address.clone(), id)).or_insert(new);
-            if (standing.env, standing.failures) != (env, failures) {
+            // Others carry it along with what they write.
+            if standing.failures != failures {
                 *standing = Standing { env, failures, excused: false };
             }
         }
@@ -39,8 +40,17 @@ impl Notes {
 
     /// The environment died, was frozen or was cut off: those whose notes stand may be blamed for it, or only this one.
     pub(crate) fn excuse(&mut self, env: EnvId, only: Option<&Noted>, deaths: &mut Deaths) {
+        self.blame(deaths, |noted, note| note.env == env && only.is_none_or(|only| only == noted));
+    }
+
+    /// The lease of a run ran out.
+    pub(crate) fn overtaken(&mut self, address: &Address, deaths: &mut Deaths) {
+        self.blame(deaths, |noted, _| noted.0 == *address);
+    }
+
+    fn blame(&mut self, deaths: &mut Deaths, which: impl Fn(&Noted, &Standing) -> bool) {
         for (noted, note) in &mut self.0 {
-            if note.env == env && !note.excused && only.is_none_or(|only| only == noted) {
+            if !note.excused && which(noted, note) {
                 note.excused = true;
                 *deaths.entry(noted.clone()).or_default() += 1;
             }

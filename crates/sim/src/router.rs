@@ -129,7 +129,7 @@ impl Trial {
             _ => return,
         };
         let (trial, from) = (self.clone(), START + lock(rng).u64(200..1_200) * SECOND);
-        let outage = crate::faults::Outage { from, until: from + AWAY, service: Service::Queues };
+        let outage = crate::faults::Outage { from, until: from + AWAY + SECOND, service: Service::Queues };
         self.world.lock().outages.push(outage);
         self.world.executor.spawn(WORLD, async move {
             let executor = trial.world.executor.clone();

@@ -106,6 +106,9 @@ impl InstanceStore for Connection {
     }
 }
 
+/// By how much clocks may be behind.
+const MOST_SKEW: u64 = 20_000;
+
 /// A commit as the DynamoDB store writes it.
 struct Write<'a> {
     connection: &'a Connection,
@@ -167,8 +170,15 @@ impl WorldState {
         if record.lease_until > now && lease {
             return Acquired::Busy;
         }
+        // A store that settles frees the lease with each commit: its lanes keep runs apart, which these queues do not.
+        let ran_out = record.lease_until > Timestamp::ZERO || self.settles;
         record.epoch += 1;
         record.lease_until = until;
+        if ran_out {
+            // By this clock. Whoever had it can take nothing back any more.
+            self.stored.notes.overtaken(address, &mut self.deaths);
+        }
+        let Some(record) = self.stored.table.get(address) else { return Acquired::Busy };
         self.stored.touched.insert(address.clone(), at);
         self.leases.insert(address.clone(), env);
         Acquired::Held(Box::new(record.clone()))
@@ -187,8 +197,7 @@ impl WorldState {
         }
         self.stored.segments.entry(commit.address.clone()).or_default().extend(segment);
         self.stored.touched.insert(commit.address.clone(), now);
-        self.stored.committed.insert(commit.address.clone(), now);
-        self.note_commit(env, commit);
+        self.note_commit(env, commit, now);
         Tried::Written
     }
 
@@ -208,10 +217,11 @@ impl WorldState {
     }
 
     /// What the oracle has to know of a commit.
-    fn note_commit(&mut self, env: EnvId, commit: &Commit) {
+    fn note_commit(&mut self, env: EnvId, commit: &Commit, now: u64) {
         self.stored.notes.committed(env, &commit.address, &commit.record);
-        if self.dead.contains(&env) {
-            // Its request took effect after it died.
+        let overdue = Timestamp(now + MOST_SKEW) >= commit.record.lease_until;
+        if self.is_gone(env, now) || overdue {
+            // Its request took effect late: others may have come by before it can take the note back.
             self.excuse(env, None);
         }
         let is_big = |name| commit.record.state.get(name).is_some_and(|stored| stored.value.len() > BIG_VALUE_BYTES);

@@ -47,9 +47,8 @@ pub(crate) struct Stored {
     pub(crate) sent: BTreeMap<(char, char, u32, u32), EnvelopeId>,
     /// Notes of envelopes that run alone.
     pub(crate) notes: Notes,
-    /// When each record was last written to, and when by a commit.
+    /// When each record was last written to.
     pub(crate) touched: BTreeMap<Address, u64>,
-    pub(crate) committed: BTreeMap<Address, u64>,
 }
 
 pub(crate) struct WorldState {
@@ -66,6 +65,8 @@ pub(crate) struct WorldState {
     pub(crate) losses: u64,
     pub(crate) environments: Vec<EnvId>,
     pub(crate) dead: BTreeSet<EnvId>,
+    /// Until when environments are frozen.
+    frozen: BTreeMap<EnvId, u64>,
     pub(crate) deaths: Deaths,
     /// How often each envelope's handler ended its process.
     pub(crate) kills: Deaths,
@@ -115,6 +116,7 @@ impl World {
             losses: 0,
             environments: Vec::new(),
             dead: BTreeSet::new(),
+            frozen: BTreeMap::new(),
             deaths: Deaths::new(),
             kills: Deaths::new(),
             leases: BTreeMap::new(),
@@ -141,7 +143,7 @@ impl World {
         subject: &(dyn Display + Sync),
         operation: impl FnOnce(&mut WorldState, u64) -> T + Send + 'static,
     ) -> Result<T, PortError> {
-        let (latency, fault) = self.lock().strike(env);
+        let (latency, fault) = self.lock().strike(env, self.executor.now());
         self.executor.sleep(latency).await;
         let result = self.carry_out(env, name, subject, fault, operation).await;
         if ["acquire", "commit", "finish", "release"].contains(&name) {
@@ -259,7 +261,7 @@ impl World {
 
 impl WorldState {
     /// The latency of a call, and what happens to it.
-    fn strike(&mut self, env: EnvId) -> (u64, Fault) {
+    fn strike(&mut self, env: EnvId, now: u64) -> (u64, Fault) {
         let latency = self.rng.u64(5..50);
         let mut roll = self.rng.u32(0..1_000);
         let faults = self.faults;
@@ -290,7 +292,9 @@ impl WorldState {
         if let Fault::Freeze = fault {
             // What it has noted stands while others take over.
             self.excuse(env, None);
-            return (latency + [20_000, 60_000, 200_000, 400_000][self.rng.usize(0..4)], fault);
+            let latency = latency + [20_000, 60_000, 200_000, 400_000][self.rng.usize(0..4)];
+            self.frozen.insert(env, now + latency);
+            return (latency, fault);
         }
         (latency, fault)
     }
@@ -334,6 +338,11 @@ impl WorldState {
     /// The environment died, was frozen or was cut off: what it has noted may be blamed for it, or only this one.
     pub(crate) fn excuse(&mut self, env: EnvId, only: Option<&Noted>) {
         self.stored.notes.excuse(env, only, &mut self.deaths);
+    }
+
+    /// Whether the environment can do nothing about what it has noted.
+    pub(crate) fn is_gone(&self, env: EnvId, now: u64) -> bool {
+        self.dead.contains(&env) || self.frozen.get(&env).is_some_and(|until| *until > now)
     }
 
     pub(crate) fn struck(&mut self, what: Struck) {

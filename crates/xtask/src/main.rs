@@ -41,7 +41,7 @@ enum Verb {
         #[arg(long)]
         world: Option<String>,
     },
-    /// Switch each safeguard of the protocol off: the simulation has to miss it
+    /// Switch each safeguard of the protocol off: the simulation has to notice
     Mutations {
         /// Within this many seeds
         #[arg(long, default_value_t = 200)]

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     cold_start, e2e,
     emulator::{LINT, SAM, path_with},
-    run::{part, root},
+    run::{Parts, root},
 };
 
 /// Lints the template. Small enough for the test command.
@@ -19,24 +19,24 @@ pub(crate) fn lint() -> Result<(), String> {
 
 /// Checks the template with the SAM CLI, builds everything, prints what would be uploaded, and deploys it to the emulator.
 pub(crate) fn build(architecture: &str) -> Result<(), String> {
-    let tools = SAM.install()?;
+    let (tools, mut parts) = (SAM.install()?, Parts::default());
     let sam = |args: &[&str]| {
         let mut command = Command::new(tools.join("sam"));
         command.args(args).env("SAM_CLI_TELEMETRY", "0").env("AWS_DEFAULT_REGION", "us-east-1").env("ARCHITECTURE", architecture);
         run(command.env("PATH", path_with(&tools)?))
     };
-    part("sam validate --lint", || sam(&["validate"]))?;
-    part("cfn-lint", || run(Command::new(tools.join("cfn-lint")).arg("template.yaml")))?;
+    parts.run("sam validate --lint", || sam(&["validate"]))?;
+    parts.run("cfn-lint", || run(Command::new(tools.join("cfn-lint")).arg("template.yaml")))?;
     let parameters = format!("Architecture={architecture}");
-    part("sam build", || sam(&["build", "--parameter-overrides", &parameters]))?;
+    parts.run("sam build", || sam(&["build", "--parameter-overrides", &parameters]))?;
     let built = folders(&root().join(".aws-sam/build"))?;
     sizes(&built, &tools.join("python"))?;
     if architecture.replace("arm64", "aarch64") != std::env::consts::ARCH {
         println!("cold starts are not measured: this machine runs {}, not {architecture}", std::env::consts::ARCH);
     } else {
-        part("cold starts", || built.iter().try_for_each(|folder| cold_start::measure(folder)))?;
+        parts.run("cold starts", || built.iter().try_for_each(|folder| cold_start::measure(folder)))?;
     }
-    part("sam deploy, to the emulator", || e2e::deploy(&tools.join("sam"), architecture))
+    parts.run("sam deploy, to the emulator", || e2e::deploy(&tools.join("sam"), architecture))
 }
 
 fn folders(built: &Path) -> Result<Vec<PathBuf>, String> {

@@ -47,7 +47,7 @@ impl DynamoTimers {
         }
         self.clock.sleep_until(wake_up.due).await;
         match self.row(wake_up).await? {
-            Some(row) => backend::fire(self, &*self.queue, row, self.clock.now(), Safeguards::default()).await,
+            Some(row) => backend::fire(self, &*self.queue, row, self.clock.now().max(wake_up.due), Safeguards::default()).await,
             None => Ok(()),
         }
     }

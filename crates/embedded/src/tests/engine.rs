@@ -46,7 +46,7 @@ impl Invoke for Handler {
         self.calls.fetch_add(1, Ordering::SeqCst);
         match &self.then {
             Then::Nothing => {}
-            Then::Meets(barrier) => drop(barrier.wait().await),
+            Then::Meets(barrier) => _ = barrier.wait().await,
             Then::Waits(go) => drop(go.acquire().await),
         }
         Ok(())
@@ -60,6 +60,12 @@ struct World {
     handler: Arc<Handler>,
     hand: Hand,
     _fixture: Fixture,
+}
+
+/// An envelope of one message.
+fn one(to: &Address, number: u32) -> Envelope {
+    let envelope = envelope(to, number);
+    Envelope { messages: envelope.messages[..1].to_vec(), ..envelope }
 }
 
 impl World {
@@ -113,7 +119,7 @@ async fn with_an_impatient_function_200_handlers_are_in_flight_together() {
         0 => address(number),
         _ => Address::new(IMPATIENT, number.to_string()).unwrap(),
     };
-    world.store.ingest((0..200).map(|number| envelope(&to(number), number)).collect(), None, false).await.unwrap();
+    world.store.ingest((0..200).map(|number| one(&to(number), number)).collect(), None, false).await.unwrap();
     let mut batch = Vec::new();
     while let Some(address) = world.store.try_ready().unwrap() {
         batch.extend(world.store.receive(&address, 256, usize::MAX).unwrap());
@@ -143,10 +149,9 @@ async fn whoever_waits_to_run_alone_gives_its_permit_back() {
     };
     // Its last run was noted, and its process did not live to clear the note.
     let mut noted = commit(&suspect, &base, Vec::new());
-    noted.record.trials = vec![Trial { id: envelope(&suspect, 2).id, failures: 0, note: Note::Watched }];
+    noted.record.trials = vec![Trial { id: one(&suspect, 2).id, failures: 0, note: Note::Watched }];
     world.store.commit(&noted).await.unwrap();
-    put(&world.store, &address("other"), [1]).await;
-    put(&world.store, &suspect, [2]).await;
+    world.store.ingest(vec![one(&address("other"), 1), one(&suspect, 2)], None, false).await.unwrap();
     let free = Arc::new(AtomicBool::new(false));
     let Then::Waits(go) = &world.handler.then else { unreachable!() };
     let controls = async {
@@ -172,7 +177,7 @@ async fn a_key_used_again_after_the_horizon_takes_effect() {
     for weeks in [0, 3, 3] {
         let before = world.calls();
         for expected in [true, false] {
-            let ingested = world.store.ingest(vec![envelope(&to, 1)], None, true).await.unwrap();
+            let ingested = world.store.ingest(vec![one(&to, 1)], None, true).await.unwrap();
             assert_eq!(ingested.accepted, [expected], "used again within its time");
         }
         assert!(world.run_next(None).await);
@@ -180,7 +185,7 @@ async fn a_key_used_again_after_the_horizon_takes_effect() {
         // One message a week, or none at all.
         for _ in 0..weeks {
             world.hand.advance(Duration::from_secs(7 * 86_400));
-            put(&world.store, &to, [number]).await;
+            world.store.ingest(vec![one(&to, number)], None, false).await.unwrap();
             assert!(world.run_next(None).await);
             number += 1;
         }

@@ -31,8 +31,9 @@ impl Judge<'_> {
             if touched > QUIET && record.lease_until.0 > 0 {
                 left(format!("{address}: a lease is left"));
             }
-            let committed = self.world.stored.committed.get(address).copied().unwrap_or_default();
-            let stale = record.tokens.values().filter(|live| live.due.0 + 2 * self.trial.dials.skew_millis() < committed).count();
+            // The commit that accepts a message forgets them.
+            let accepted = record.ledger.newest.0;
+            let stale = record.tokens.values().filter(|live| live.due.0 + 2 * self.trial.dials.skew_millis() < accepted).count();
             if stale > 0 {
                 left(format!("{address}: {stale} tokens are left of timers that were due"));
             }

@@ -15,6 +15,10 @@ const SLACK: u32 = 3;
 impl Judge<'_> {
     /// Whoever kills is found out: it runs beside others until it is suspected, once watched, and then alone as often as is allowed.
     pub(super) fn killers(&mut self) {
+        if self.trial.dials.old_versions {
+            // The version before notes no run as alone, so between the two nobody is found out for long.
+            return;
+        }
         for ((at, id), kills) in &self.world.kills {
             let attempts = self.policy(at).max_attempts().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
             // A copy by another queue is counted by that queue.
@@ -30,7 +34,11 @@ impl Judge<'_> {
         for parked in self.world.stored.letters.values() {
             if let Err(problem) = self.letter(parked) {
                 let (at, reason, attempts) = (&parked.envelope.to, parked.reason, parked.attempts);
-                self.problems.push(format!("{at}: {:?} given up as {reason} after {attempts}: {problem}", payloads(parked)));
+                self.problems.push(format!(
+                    "{at}: {:?} given up as {reason} after {attempts}: {problem} ({})",
+                    payloads(parked),
+                    parked.envelope.id
+                ));
             }
         }
     }
@@ -57,7 +65,7 @@ impl Judge<'_> {
             }
             Reason::Exhausted if self.trial.dials.world == World::Twins => {
                 let messages = self.world.stored.sent.values().filter(|sent| **sent == id).count();
-                let exact = messages != 1 || failures == max_attempts;
+                let exact = messages != 1 || ends.failed + ends.cut == max_attempts;
                 check(parked.attempts == max_attempts && exact, || format!("it failed {failures} times"))
             }
             Reason::Exhausted => {

@@ -88,7 +88,7 @@ const CASES: &[Case] = &[
         shape: Shape { addresses: 10, messages: 1, sends: true, payload: SMALL },
         batches: 10,
         cold: false,
-        why: "each message sends one: sends of one invocation share requests; clearing the outbox is left to the next commit",
+        why: "each message sends one: sends of one invocation share requests; a second write clears the outbox",
     },
     Case {
         name: "chain, cold, 10 at a time",
