@@ -1,5 +1,6 @@
 //! The command line of an application: what `run` of the SDK does outside of Lambda.
 
+mod access_settings;
 mod args;
 mod input_settings;
 mod inspect;

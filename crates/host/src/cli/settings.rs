@@ -15,7 +15,7 @@ use statefun_engine::Functions;
 use statefun_module::{Module, ModuleFile};
 use tracing_subscriber::filter::Targets;
 
-use super::{args::ServeArgs, input_settings::input};
+use super::{access_settings::access, args::ServeArgs, input_settings::input};
 use crate::{
     access::{Access, Token},
     feed::Feeds,
@@ -100,7 +100,7 @@ pub(super) fn settings(
 ) -> Result<Settings, Vec<String>> {
     let mut problems = Vec::new();
     let listen = keep(&mut problems, listen(args, environment)).flatten();
-    let access = access(args, environment, &mut problems).or(known.access.clone());
+    let access = access(args, environment.token.as_ref(), &mut problems).or(known.access.clone());
     // A token that cannot be read is told already.
     if let (Some(address), None) = (listen, &args.token_file.as_ref().filter(|_| access.token.is_none())) {
         keep(&mut problems, check_reach(address, &access));
@@ -148,25 +148,6 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     }
     let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse().map(Some).map_err(|_| format!("`{text}` is no address: write 127.0.0.1:8080, a port alone, or `none`"))
-}
-
-fn access(args: &ServeArgs, environment: &Environment, problems: &mut Vec<String>) -> Access {
-    let mut access = Access::default();
-    for name in &args.allow_host {
-        keep(problems, access.allow_host(name).map_err(|problem| format!("--allow-host {problem}")));
-    }
-    for origin in &args.allow_origin {
-        keep(problems, access.allow_origin(origin).map_err(|problem| format!("--allow-origin {problem}")));
-    }
-    access.token = match &args.token_file {
-        Some(path) => {
-            let text = fs::read_to_string(path).map_err(|error| error.to_string());
-            let token = text.and_then(|text| Token::new(text.trim()));
-            keep(problems, token.map_err(|problem| format!("--token-file {}: {problem}", path.display())))
-        }
-        None => environment.token.clone(),
-    };
-    access
 }
 
 fn module(
