@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     type_name::TypeName,
-    types::{DecodeError, EncodeError, Value},
+    types::{DecodeError, EncodeError, Value, check_builtin},
 };
 
 /// A value as the runtime sees it: the type's name, and bytes it never looks into.
@@ -55,6 +55,16 @@ impl TypedValue {
             return Err(DecodeError::type_mismatch(&T::TYPE_NAME, &self.type_name));
         }
         self.value.as_ref().map(|bytes| T::decode(bytes)).transpose()
+    }
+
+    /// Whether this, if it is said to be of a built-in type, is what that type writes. What comes from outside is to be checked:
+    /// plain text would be read as the empty string.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is not.
+    pub fn check_builtin(&self) -> Result<(), DecodeError> {
+        let Some(bytes) = &self.value else { return Ok(()) };
+        check_builtin(&self.type_name, bytes).map_err(|source| DecodeError { type_name: self.type_name.clone(), source })
     }
 
     /// Bytes of the value, 0 if absent.

@@ -43,7 +43,7 @@ pub use instances::Instances;
 pub use letters::Replayed;
 pub use log::Op;
 pub use options::{Clock, Options};
-pub use queue::{Cursor, Ingested};
+pub use queue::{Cursor, Ingested, Repeats};
 pub use statefun_core::stored::{Letter, MalformedRecord};
 
 #[cfg(test)]

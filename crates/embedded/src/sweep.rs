@@ -40,7 +40,7 @@ impl Embedded {
             guard.log.delete(Table::Expiries, key);
             // An id that came in again after its time is remembered anew, with another expiry.
             let renewed = matches!(expiring, Expiring::Accepted(_))
-                && value.is_none_or(|value| accepted::decode(&value).is_ok_and(|expires| expires != at));
+                && value.is_none_or(|value| accepted::decode(&value).is_ok_and(|accepted| accepted.expires != at));
             if !renewed {
                 guard.log.delete(table, row);
             }

@@ -49,14 +49,21 @@ pub(crate) fn check(spec: &FunctionSpec, value: &TypedValue) -> Result<(), Refus
         return Err(Refusal::TooBig { bytes: value.len(), limit: MAX_MESSAGE_BYTES });
     }
     if spec.accepts.is_empty() {
-        return Ok(());
+        return check_builtin(value);
     }
     let accepted = spec.accepts.iter().find(|accepted| accepted.type_name == value.type_name);
     let accepted = accepted.ok_or_else(|| refused(spec, given(&value.type_name)))?;
-    match &value.value {
-        Some(bytes) => accepted.check(bytes).map_err(|error| Refusal::Unreadable(chain(&error))),
-        None => Ok(()),
+    if let Some(bytes) = &value.value {
+        accepted.check(bytes).map_err(|error| Refusal::Unreadable(chain(&error)))?;
     }
+    check_builtin(value)
+}
+
+fn check_builtin(value: &TypedValue) -> Result<(), Refusal> {
+    value.check_builtin().map_err(|error| {
+        let text = if value.is::<String>() { ": plain text is `text/plain`" } else { "" };
+        Refusal::Unreadable(format!("{}{text}", chain(&error)))
+    })
 }
 
 /// The one JSON type of the function; without exactly one, JSON alone does not say which type is meant.

@@ -176,6 +176,9 @@ pub enum SendError {
     /// The function does not take this message.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A key stands for another message: nothing was taken in.
+    #[error("this key was used before, for another message")]
+    KeyReused,
     /// The host is shutting down.
     #[error("the host is shutting down")]
     Stopping,

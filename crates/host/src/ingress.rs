@@ -1,7 +1,7 @@
 //! Messages from inside the process: what tests, benchmarks and ingresses of one's own use.
 
 use statefun_core::{Address, Envelope, EnvelopeId, ToAddress, TypedValue, Value};
-use statefun_embedded::{Ingested, Op};
+use statefun_embedded::{Ingested, Op, Repeats};
 
 use crate::{
     accept::{check, find},
@@ -20,7 +20,8 @@ pub struct Message {
     pub to: Address,
     /// The message.
     pub value: TypedValue,
-    /// The sender's own name for it: a message of the same key to the same address has no effect within the retention horizon.
+    /// The sender's own name for it: a message of the same key to the same address has no effect within the retention horizon, and is
+    /// refused if it is another message.
     pub key: Option<String>,
     /// W3C `traceparent`.
     pub trace: Option<String>,
@@ -100,6 +101,7 @@ impl Inner {
     pub(crate) async fn take_in(&self, messages: Vec<Message>) -> Result<Submitted, SendError> {
         let sent_at = SystemClock::now();
         let keyed = messages.iter().any(|message| message.key.is_some());
+        let repeats = if keyed { Repeats::DropIfSame } else { Repeats::Take };
         let mut envelopes = Vec::with_capacity(messages.len());
         for Message { to, value, key, trace } in messages {
             let id = match &key {
@@ -113,15 +115,20 @@ impl Inner {
             // The store refuses a key it took before in the same step, so whatever it takes is a first copy: the ledger need not be asked.
             envelopes.push(Envelope { id, to, from: None, sent_at, keyed: false, hops: 0, trace, messages: vec![value] });
         }
-        self.take_envelopes(envelopes, keyed).await
+        self.take_envelopes(envelopes, repeats).await
     }
 
-    /// Appends envelopes; with `dedup` those whose id was taken in before (within the retention time) have no effect.
-    pub(crate) async fn take_envelopes(&self, envelopes: Vec<Envelope>, dedup: bool) -> Result<Submitted, SendError> {
+    /// Appends envelopes.
+    pub(crate) async fn take_envelopes(&self, envelopes: Vec<Envelope>, repeats: Repeats) -> Result<Submitted, SendError> {
         if self.is_stopping() {
             return Err(SendError::Stopping);
         }
-        let Ingested { op, accepted, ids } = self.store.ingest(envelopes, None, dedup).await?;
+        let Ingested { op, accepted, ids, differs } = self.store.ingest_with(envelopes, None, repeats).await?;
+        if differs {
+            // Nobody is told of a first use that a crash could still undo.
+            self.store.durable(op).await?;
+            return Err(SendError::KeyReused);
+        }
         Ok(Submitted { ids, accepted, op })
     }
 }

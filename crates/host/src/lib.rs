@@ -20,6 +20,7 @@
 //! holds up a thread that others need: such work belongs into `tokio::task::spawn_blocking`.
 
 mod accept;
+mod access;
 mod background;
 mod cli;
 mod clock;
@@ -35,6 +36,7 @@ mod letters;
 mod options;
 mod views;
 
+pub use access::{Access, Token};
 pub use cli::{App, run_cli};
 pub use error::{ErrorKind, HostError, InputError, Refusal, SendError, UnknownFunction};
 pub use host::{Host, erase};

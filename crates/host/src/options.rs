@@ -7,6 +7,8 @@ use statefun_core::TypeName;
 use statefun_engine::Backoff;
 use statefun_module::Module;
 
+use crate::access::Access;
+
 /// Settings of a host. The defaults suit one machine.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
@@ -17,6 +19,12 @@ pub struct HostOptions {
     /// What `module.yaml` declares: its ingresses can be fed by hand, and functions can send to its egresses, with their limits, and
     /// to those that have a route here. Queues, streams and topics are not used.
     pub module: Option<Arc<Module>>,
+    /// Whom the host answers over HTTP.
+    pub access: Access,
+    /// How long a connection may take to say what it asks, and may be idle.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// How long one address may work on a batch; a handler still running then is given up and tried again.
     pub handler_timeout: Duration,
     /// Waiting envelopes from which on ingress takes no more: HTTP answers 503, calls in the process wait.
@@ -40,6 +48,9 @@ impl HostOptions {
             data: data.into(),
             egress: EgressRoutes::default(),
             module: None,
+            access: Access::default(),
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
             handler_timeout: Duration::from_secs(30),
             max_waiting: 1_000_000,
             max_waiting_for_input: 20_000,

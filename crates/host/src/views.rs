@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
-use serde_json::{Value as Json, value::RawValue};
+use serde_json::value::{RawValue, to_raw_value};
 use statefun_core::{Address, Record, Timestamp, TypedValue, Value};
 use statefun_embedded::{Letter, MalformedRecord};
 
@@ -45,13 +45,13 @@ impl InstanceView {
     }
 }
 
-/// A value: built-in types and JSON can be read, others as far as they are text.
+/// A value: built-in types and JSON can be read, others as far as they are text. JSON is shown as it is stored: no number loses digits.
 #[derive(Debug, Serialize)]
 struct ValueView {
     #[serde(rename = "type")]
     type_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    json: Option<Json>,
+    json: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,11 +64,12 @@ impl ValueView {
     fn new(value: &TypedValue, written_at: Option<Timestamp>) -> Self {
         let type_name = value.type_name.to_string();
         let mut view = Self { type_name, json: None, text: None, base64: None, written_at: written_at.map(time) };
-        view.json = builtin(value).or_else(|| json_text(value));
-        if let (None, Some(bytes)) = (&view.json, &value.value) {
-            match std::str::from_utf8(bytes) {
-                Ok(text) => view.text = Some(text.to_owned()),
-                Err(_) => view.base64 = Some(BASE64.encode(bytes)),
+        let Some(bytes) = &value.value else { return view };
+        view.json = builtin(value).or_else(|| json_text(bytes));
+        if view.json.is_none() {
+            match not_finite(value).or_else(|| std::str::from_utf8(bytes).ok().map(str::to_owned)) {
+                Some(text) => view.text = Some(text),
+                None => view.base64 = Some(BASE64.encode(bytes)),
             }
         }
         view
@@ -82,23 +83,48 @@ impl ValueView {
     }
 }
 
-fn builtin(value: &TypedValue) -> Option<Json> {
-    fn read<T: Value + Serialize>(value: &TypedValue) -> Option<Json> {
-        let known = value.is::<T>().then(|| value.get::<T>().ok().flatten())??;
-        serde_json::to_value(known).ok()
+fn read<T: Value>(value: &TypedValue) -> Option<T> {
+    value.is::<T>().then(|| value.get::<T>().ok().flatten())?
+}
+
+fn builtin(value: &TypedValue) -> Option<Box<RawValue>> {
+    fn json<T: Value + Serialize>(value: &TypedValue) -> Option<Box<RawValue>> {
+        to_raw_value(&read::<T>(value)?).ok()
     }
-    read::<String>(value)
-        .or_else(|| read::<i64>(value))
-        .or_else(|| read::<bool>(value))
-        .or_else(|| read::<i32>(value))
-        .or_else(|| read::<f64>(value))
-        .or_else(|| read::<f32>(value))
+    if not_finite(value).is_some() {
+        return None;
+    }
+    json::<String>(value)
+        .or_else(|| json::<i64>(value))
+        .or_else(|| json::<bool>(value))
+        .or_else(|| json::<i32>(value))
+        .or_else(|| json::<f64>(value))
+        .or_else(|| json::<f32>(value))
+}
+
+/// A built-in number that JSON does not have.
+fn not_finite(value: &TypedValue) -> Option<String> {
+    let number = read::<f64>(value).or_else(|| read::<f32>(value).map(f64::from))?;
+    (!number.is_finite()).then(|| number.to_string())
 }
 
 /// Values that are JSON objects or lists: other JSON texts could as well be something else.
-fn json_text(value: &TypedValue) -> Option<Json> {
-    let bytes = value.value.as_ref().filter(|bytes| matches!(bytes.first(), Some(b'{' | b'[')))?;
-    serde_json::from_slice(bytes).ok()
+fn json_text(bytes: &[u8]) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.starts_with(['{', '[']))?;
+    serde_json::from_str::<&RawValue>(text).ok()?;
+    RawValue::from_string(on_one_line(text)).ok()
+}
+
+/// JSON without the white space between its parts: what is shown a line each stays on its line.
+fn on_one_line(json: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    let kept = |char: &char| {
+        let kept = quoted || !char.is_ascii_whitespace();
+        quoted ^= *char == '"' && !escaped;
+        escaped = quoted && *char == '\\' && !escaped;
+        kept
+    };
+    json.chars().filter(kept).collect()
 }
 
 /// A dead letter.
@@ -211,5 +237,21 @@ mod tests {
         assert_eq!(view(TypedValue::present(name.clone(), "plain")), r#"{"type":"a/b","text":"plain"}"#);
         assert_eq!(view(TypedValue::present(name.clone(), vec![0xff])), r#"{"type":"a/b","base64":"/w=="}"#);
         assert_eq!(view(TypedValue::absent(name)), r#"{"type":"a/b"}"#);
+        assert_eq!(view(TypedValue::of(&f64::NAN).unwrap()), r#"{"type":"io.statefun.types/double","text":"NaN"}"#);
+        assert_eq!(view(TypedValue::of(&f32::NEG_INFINITY).unwrap()), r#"{"type":"io.statefun.types/float","text":"-inf"}"#);
+    }
+
+    #[test]
+    fn json_is_shown_as_it_is_stored() {
+        let shown = |json: &str| json_text(json.as_bytes()).unwrap().get().to_owned();
+        for json in [
+            r#"{"n":340282366920938463463374607431768211455,"f":1e400,"g":0.1,"h":1.0,"i":-0}"#,
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#"[" \" \\","\u00e9 \ud800","{\n}"]"#,
+        ] {
+            assert_eq!(shown(json), json);
+        }
+        assert_eq!(shown("{ \"a b\" :\n\t[1 , \"\\\\\" ] }\r\n"), "{\"a b\":[1,\"\\\\\"]}");
+        assert!(json_text(b"{\"a\":}").is_none() && json_text(b"12").is_none());
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::*;
-use statefun_core::Accepted;
+use statefun_core::{Accepted, Context, TypedValue};
 use statefun_engine::Functions;
 use statefun_host::{Host, HostError, HostOptions};
 use tokio::sync::{Notify, Semaphore};
@@ -16,7 +16,14 @@ const JSON: &str = "application/json";
 
 async fn started() -> (tempfile::TempDir, Host, std::net::SocketAddr) {
     let data = tempfile::tempdir().unwrap();
-    let host = open(data.path());
+    let mut functions = functions();
+    let echo = |context: &mut Context, message: &TypedValue| Ok(context.egress_value(OUT, message.clone())?);
+    for (name, accepts) in
+        [("test/text", vec![Accepted::of::<String>()]), ("test/number", vec![Accepted::of::<i64>()]), ("test/anything", vec![])]
+    {
+        functions.add(spec(name, accepts), Arc::new(common::Sync(echo)));
+    }
+    let host = open_with(functions, options(data.path()));
     host.start();
     let to = serve(&host).await;
     (data, host, to)
@@ -31,13 +38,33 @@ async fn every_way_in_counts_once() {
         ("text/plain", "hello"),
         ("application/vnd.test/order", r#"{"id":"x"}"#),
         ("application/vnd.io.statefun.types/string", "\u{a}\u{1}b"),
+        ("", r#"{"id":"x"}"#),
+        ("application/x-www-form-urlencoded", r#"{"id":"x"}"#),
+        // What no type reads is as it came: a number that none can hold, half of a surrogate pair.
+        (JSON, r#"{"id":"x","other":[1e400,"\ud800"]}"#),
     ] {
         let reply = post(to, "/test/counter/a%2Fb/c", content_type, body).await;
         assert_eq!(reply.status, 202, "{content_type}: {}", reply.body);
         assert_eq!(reply.json()["id"].as_str().unwrap().len(), 32);
     }
     host.idle().await.unwrap();
-    assert_eq!(seen(&host, "test/counter/a/b/c"), 5);
+    assert_eq!(seen(&host, "test/counter/a/b/c"), 8);
+}
+
+/// What `curl -d` sends, and a client that says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_without_a_type_is_what_the_function_takes() {
+    let (data, host, to) = started().await;
+    for headers in [&[][..], &[("Content-Type", "application/x-www-form-urlencoded")]] {
+        for function in ["test/text", "test/anything"] {
+            let reply = request(to, "POST", &format!("/{function}/a"), headers, b"a%20b & c").await;
+            assert_eq!(reply.status, 202, "{function}: {}", reply.body);
+        }
+    }
+    let coded = [("Content-Type", "text/plain"), ("Content-Encoding", "gzip")];
+    assert_eq!(request(to, "POST", "/test/text/a", &coded, b"hi").await.status, 415);
+    host.idle().await.unwrap();
+    assert_eq!(lines(&out_file(data.path())), vec!["a%20b & c"; 4], "text is taken as it is");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,15 +76,27 @@ async fn misuse() {
         ("POST", "/", JSON, "{}", 404, "POST /<namespace>/<name>/<id>"),
         ("POST", "/test/counter", JSON, "{}", 404, "POST /<namespace>/<name>/<id>"),
         ("POST", "/test/countr/a", JSON, "{}", 404, "did you mean `test/counter`?"),
-        ("POST", "/test/countr/a", JSON, "{}", 404, "this application has test/counter, test/silent"),
+        (
+            "POST",
+            "/test/countr/a",
+            JSON,
+            "{}",
+            404,
+            "this application has test/anything, test/counter, test/number, test/silent, test/text",
+        ),
         ("POST", "/x y/z/a", JSON, "{}", 400, ""),
         ("GET", "/test/counter/a", JSON, "", 405, "/_/state/test/counter/a"),
         ("PUT", "/test/counter/a", JSON, "{}", 405, "POST"),
         ("POST", &long_id, JSON, "{}", 400, "1 to 1024 bytes"),
         ("POST", "/test/counter/%ff", JSON, "{}", 400, "UTF-8"),
-        ("POST", "/test/counter/a", "", "{}", 415, "application/vnd.test/order, application/vnd.io.statefun.types/string"),
-        ("POST", "/test/counter/a", "application/xml", "<a/>", 415, "`application/xml`"),
-        ("POST", "/test/counter/a", "application/x-www-form-urlencoded", "{}", 415, "Content-Type"),
+        ("POST", "/test/counter/a", "", "{}", 400, "read as JSON of `test/order`"),
+        ("POST", "/test/counter/a", "application/xml", "<a/>", 415, "application/vnd.test/order, text/plain"),
+        ("POST", "/test/counter/a", "application/x-www-form-urlencoded", "hi", 400, "read as JSON of `test/order`"),
+        ("POST", "/test/number/a", "", "7", 415, "a body without Content-Type"),
+        ("POST", "/test/number/a", "application/x-www-form-urlencoded", "7", 415, "application/vnd.io.statefun.types/long"),
+        ("POST", "/test/number/a", "application/vnd.io.statefun.types/long", "7", 400, "io.statefun.types/long"),
+        ("POST", "/test/counter/a", "application/vnd.io.statefun.types/string", "hi", 400, "`text/plain`"),
+        ("POST", "/test/anything/a", "application/vnd.io.statefun.types/string", "hi", 400, "`text/plain`"),
         ("POST", "/test/counter/a", "application/vnd.test/other", "{}", 415, "`test/other`"),
         ("POST", "/test/counter/a", "application/vnd.nonsense", "{}", 415, "not a type name"),
         ("POST", "/test/silent/a", "text/plain", "hi", 415, "does not take plain text"),
@@ -69,6 +108,15 @@ async fn misuse() {
         ("GET", "/_/state/test/counter", JSON, "", 400, "namespace/name/id"),
         ("GET", "/_/state/test/counter/nobody", JSON, "", 404, "never invoked"),
         ("GET", "/_/dead-letters?after=x", JSON, "", 400, "next"),
+        ("GET", "/_/dead-letters?limit=abc", JSON, "", 400, "1 to 1000"),
+        ("GET", "/_/dead-letters?limit=0", JSON, "", 400, "1 to 1000"),
+        ("GET", "/_/dead-letters?limit=1&limit=2", JSON, "", 400, "twice"),
+        ("GET", "/_/dead-letters?limt=1", JSON, "", 400, "did you mean `limit`?"),
+        ("GET", "/_/state/a/b/%ff", JSON, "", 400, "UTF-8"),
+        ("POST", "/_/dead-letters/replay?may_be_applied=1", JSON, "", 400, "true or false"),
+        ("POST", "/_/dead-letters/replay?may_be_aplied=true", JSON, "", 400, "did you mean `may_be_applied`?"),
+        ("POST", "/test/counter/what?", JSON, "{}", 400, "`%3F`"),
+        ("POST", "/test/counter/what?now", JSON, "{}", 400, "`%3F`"),
         ("POST", "/_/dead-letters/xyz/replay", JSON, "", 400, "32 hexadecimal digits"),
         ("POST", "/_/dead-letters/00000000000000000000000000000000/replay", JSON, "", 404, "there is no dead letter"),
     ] {
@@ -87,33 +135,6 @@ async fn misuse() {
     assert_eq!(post(to, "/test/counter/a", JSON, "{\"id\":\"a\"}").await.status, 202, "after all that it still works");
     host.idle().await.unwrap();
     assert_eq!(seen(&host, "test/counter/a"), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idempotency_key_counts_once_even_after_a_crash() {
-    let data = tempfile::tempdir().unwrap();
-    let mut ids = std::collections::HashSet::new();
-    for run in 0..2 {
-        let host = open(data.path());
-        host.start();
-        let to = serve(&host).await;
-        for repeat in 0..3 {
-            let headers = [("Content-Type", JSON), ("Idempotency-Key", "order-1")];
-            let reply = request(to, "POST", "/test/counter/a", &headers, b"{\"id\":\"a\"}").await;
-            assert_eq!((reply.status, reply.json()["duplicate"] == true), (202, run + repeat > 0));
-            ids.insert(reply.json()["id"].as_str().unwrap().to_owned());
-            // The same key for another instance is another message.
-            assert_eq!(request(to, "POST", "/test/counter/b", &headers, b"{\"id\":\"b\"}").await.status, 202);
-        }
-        let empty = [("Content-Type", JSON), ("Idempotency-Key", "")];
-        assert_eq!(request(to, "POST", "/test/counter/a", &empty, b"{\"id\":\"a\"}").await.status, 400);
-        if run == 0 {
-            crash(host);
-        } else {
-            host.idle().await.unwrap();
-            assert_eq!((seen(&host, "test/counter/a"), seen(&host, "test/counter/b"), ids.len()), (1, 1, 1));
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use statefun_core::{Address, TypeName, TypedValue, resource_name};
+use statefun_core::{Address, TypeName, TypedValue, chain, resource_name};
 use statefun_module::{Module, Selector, Source, ValueType};
 
 use crate::{IngressRecord, RouteError, Routed, Router};
@@ -67,7 +67,9 @@ fn value(record: &IngressRecord, value_type: &ValueType) -> Result<TypedValue, R
             TypeName::parse(&name).map_err(|error| RouteError::from(error).within("the type"))?
         }
     };
-    Ok(TypedValue::present(name, record.body.clone()))
+    let value = TypedValue::present(name, record.body.clone());
+    value.check_builtin().map_err(|error| RouteError::new(chain(&error)))?;
+    Ok(value)
 }
 
 fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, str>, RouteError> {
@@ -178,6 +180,9 @@ spec:
         let record = IngressRecord::new("example/names", "proto", "1", Timestamp(1), wrapped);
         let proto = router().route(&IngressRecord { partition_key: Some("x".into()), ..record }).unwrap().remove(0);
         assert_eq!(proto.value.get::<String>().unwrap().unwrap(), "hi");
+        let plain = IngressRecord::new("example/names", "proto", "1", Timestamp(1), "hi");
+        let error = router().route(&IngressRecord { partition_key: Some("x".into()), ..plain }).unwrap_err();
+        assert!(error.to_string().contains("io.statefun.types/string"), "{error}");
         assert!(reason(&IngressRecord::new("example/names", "texts", "1", Timestamp(1), vec![0xff])).contains("not JSON"));
     }
 

@@ -19,7 +19,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("greeter", &["lambda-statefun"], &[]),
     ("shopping-cart", &["lambda-statefun"], &[]),
     ("flights", &["lambda-statefun"], &[]),
-    ("statefun-tests", &["lambda-statefun", "statefun-core", "statefun-engine", "statefun-embedded", "statefun-host"], &[]),
+    (
+        "statefun-tests",
+        &["lambda-statefun", "statefun-core", "statefun-engine", "statefun-embedded", "statefun-host"],
+        &["greeter"],
+    ),
     ("xtask", &[], &[]),
 ];
 

@@ -103,6 +103,25 @@ named! {
     String => "io.statefun.types/string",
 }
 
+/// Whether bytes that are said to be of a built-in type are what that type writes; of other types nothing is known. protobuf
+/// passes over what it does not know, and so would read plain text as the wrapper of nothing.
+pub(crate) fn check(name: &TypeName, bytes: &[u8]) -> Result<(), CodecError> {
+    fn read<T: Value>(name: &TypeName, bytes: &[u8]) -> Option<Result<bool, CodecError>> {
+        let same = || Ok(*T::Codec::decode(bytes).and_then(|value| T::Codec::encode(&value))? == *bytes);
+        (*name == T::TYPE_NAME).then(same)
+    }
+    let read = read::<String>(name, bytes)
+        .or_else(|| read::<i64>(name, bytes))
+        .or_else(|| read::<i32>(name, bytes))
+        .or_else(|| read::<bool>(name, bytes))
+        .or_else(|| read::<f64>(name, bytes))
+        .or_else(|| read::<f32>(name, bytes));
+    match read.transpose()? {
+        None | Some(true) => Ok(()),
+        Some(false) => Err("they are not the protobuf message that wraps one value of it".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -138,7 +157,29 @@ mod tests {
         assert!(<String as Value>::decode(&[0x0a, 9, b'x']).is_err());
     }
 
+    #[test]
+    fn what_is_not_the_wrapper_of_a_built_in_type_is_found() {
+        let string = String::TYPE_NAME;
+        for text in [&b"hi"[..], b"\x0a\x02hi\x0a\x02hi", b"\x0a\x80\x00", b"\x12\x01x", b"\x0a\x09x", b"{}"] {
+            assert!(check(&string, text).is_err(), "{text:?}");
+        }
+        for (name, bytes) in
+            [(bool::TYPE_NAME, &[8, 0][..]), (bool::TYPE_NAME, &[8, 2]), (i64::TYPE_NAME, b"7"), (f64::TYPE_NAME, b"0.5")]
+        {
+            assert!(check(&name, bytes).is_err(), "{name} {bytes:?}");
+        }
+        assert!(check(&TypeName::from_static("a/b"), b"hi").is_ok());
+    }
+
     proptest! {
+        #[test]
+        fn what_was_written_is_the_wrapper(a: i32, b: i64, c in any::<f32>(), d in any::<f64>(), e: bool, f: String) {
+            fn ok<T: Value>(value: &T) -> bool {
+                check(&T::TYPE_NAME, &value.encode().unwrap()).is_ok()
+            }
+            prop_assert!(ok(&a) && ok(&b) && ok(&c) && ok(&d) && ok(&e) && ok(&f));
+        }
+
         #[test]
         fn reads_what_it_wrote(a: i32, b: i64, c: f32, d: f64, e: bool, f: String, g in 0..=i64::MAX as u64) {
             prop_assert_eq!(<i32 as Value>::decode(&a.encode().unwrap()).unwrap(), a);

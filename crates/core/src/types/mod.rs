@@ -1,12 +1,15 @@
 //! How Rust values become bytes: a type says its name and its codec.
 
 mod builtin;
-mod custom;
+mod json;
+mod protobuf;
 
 use bytes::Bytes;
 
 pub use builtin::Builtin;
-pub use custom::{Json, Protobuf};
+pub(crate) use builtin::check as check_builtin;
+pub use json::Json;
+pub use protobuf::Protobuf;
 
 use crate::type_name::TypeName;
 

@@ -1,6 +1,9 @@
 use tokio::time::timeout;
 
+use statefun_engine::ports::EnvelopeQueue;
+
 use super::*;
+use crate::Repeats;
 
 #[tokio::test]
 async fn envelopes_and_cursor_are_one_step() {
@@ -33,6 +36,34 @@ async fn with_dedup_an_id_is_taken_once() {
     fixture.hand.advance(Duration::from_secs(2 * 86_400));
     assert_eq!(store.sweep(fixture.hand.now(), 100).unwrap(), 2);
     assert_eq!(store.ingest(both(1, 3), None, true).await.unwrap().accepted, [true, false]);
+}
+
+#[tokio::test]
+async fn an_id_stands_for_one_content_where_that_is_asked_for() {
+    let fixture = Fixture::new();
+    let mut store = fixture.open();
+    let of = |number: u32, content: &'static str| {
+        let messages = vec![TypedValue::present(TypeName::from_static("a/b"), content)];
+        Envelope { messages, ..envelope(&address("a"), number) }
+    };
+    let ingest = async |store: &Embedded, envelopes, repeats| store.ingest_with(envelopes, None, repeats).await.unwrap();
+    assert!(ingest(&store, vec![of(1, "x"), of(1, "y")], Repeats::DropIfSame).await.differs, "twice in one call");
+    assert_eq!(ingest(&store, vec![of(1, "x"), of(1, "x")], Repeats::DropIfSame).await.accepted, [true, false]);
+    for reopen in [false, true] {
+        if reopen {
+            store.close().await.unwrap();
+            store = fixture.open();
+        }
+        let refused = ingest(&store, vec![of(2, "new"), of(1, "y")], Repeats::DropIfSame).await;
+        assert!(refused.differs && refused.accepted.is_empty() && store.waiting().messages == 1, "all or none");
+        assert_eq!(ingest(&store, vec![of(1, "x")], Repeats::DropIfSame).await.accepted, [false]);
+        assert_eq!(ingest(&store, vec![of(1, "y")], Repeats::Drop).await.accepted, [false], "the first one counts");
+    }
+    // What came in before there were fingerprints, or by the queue, may be the same.
+    store.send(&[&of(3, "x")]).await.pop().unwrap().unwrap();
+    assert_eq!(ingest(&store, vec![of(3, "y")], Repeats::DropIfSame).await.accepted, [false]);
+    fixture.hand.advance(Duration::from_secs(16 * 86_400));
+    assert_eq!(ingest(&store, vec![of(1, "y")], Repeats::DropIfSame).await.accepted, [true], "the key may be used again");
 }
 
 #[tokio::test]

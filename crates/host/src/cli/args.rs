@@ -23,6 +23,16 @@ pub(super) struct ServeArgs {
     /// --until-idle: none]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
+    /// Answers only requests that carry what this file holds, as `Authorization: Bearer`. Needed to listen elsewhere than on the
+    /// loopback [env: STATEFUN_TOKEN, the token itself]
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Also serves requests for this name, such as a proxy on this machine passes on. May be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(super) allow_host: Vec<String>,
+    /// Also answers pages of this origin, such as https://example.org. May be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    pub(super) allow_origin: Vec<String>,
     /// Reads messages from this file, or from the standard input with `-`. A file goes on where an earlier run left it
     #[arg(long, value_name = "FILE")]
     pub(super) input: Option<PathBuf>,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::SystemClock,
     error::HostError,
-    http::noted_address,
+    http::{Noted, noted_address},
     letters::{self, One},
     views::{InstanceView, LetterView},
 };
@@ -136,7 +136,12 @@ fn open(data: &Path, request: &str, route: &str) -> Result<Embedded, HostError> 
     Embedded::open(data, Options::default(), std::sync::Arc::new(SystemClock::now)).map_err(|error| match error {
         OpenError::Locked { pid, .. } => {
             let advice = match noted_address(data) {
-                Some(address) => format!("ask it with `{request} http://{address}/_/{route}`, or stop it"),
+                Some(Noted { address, token: false }) => {
+                    format!("ask it with `{request} http://{address}/_/{route}`, or stop it")
+                }
+                Some(Noted { address, token: true }) => format!(
+                    "ask it with `{request} -H \"Authorization: Bearer $STATEFUN_TOKEN\" http://{address}/_/{route}`, or stop it"
+                ),
                 None => "it does not listen: wait for its end, or stop it".to_owned(),
             };
             HostError::InUse { data: data.display().to_string(), pid, advice }

@@ -1,5 +1,6 @@
 //! The command line of an application: what `run` of the SDK does outside of Lambda.
 
+mod access_settings;
 mod args;
 mod input_settings;
 mod inspect;
@@ -61,7 +62,8 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
         Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data).await,
         Some(Command::State { address, json }) => inspect::state(&address, json, &data).await,
         None => {
-            let known = Known { functions: &app.functions, mapping: app.input.as_ref(), module: app.options.module.clone() };
+            let (module, access) = (app.options.module.clone(), app.options.access.clone());
+            let known = Known { functions: &app.functions, mapping: app.input.as_ref(), module, access };
             let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
             let read = settings(&cli.serve, data, &environment, &known, &env::vars_os().filter_map(text).collect());
             let (settings, log) = match (read, environment.log()) {

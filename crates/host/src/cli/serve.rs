@@ -8,7 +8,7 @@ use super::{App, output::Terminal, settings::Settings};
 use crate::{
     error::HostError,
     host::{Host, erase},
-    http::listen,
+    http::{is_loopback, listen},
     input::{FileIngress, FileReport},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 const INTERRUPTED: i32 = 130;
 
 pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> Result<(), HostError> {
-    let Settings { data, listen: address, input, egress, module, until_idle, fresh } = settings;
+    let Settings { data, listen: address, access, input, egress, module, until_idle, fresh } = settings;
     let listener = match address {
         Some(address) => Some(listen(address).await?),
         None => None,
@@ -26,7 +26,7 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     }
     let mut options = app.options;
     (options.data, options.egress) = (data, egress);
-    options.module = module.or(options.module);
+    (options.module, options.access) = (module.or(options.module), access);
     let host = Host::open(app.functions, app.rules, options)?;
     host.start();
     // A task of its own: requests that are on their way when the host stops are still answered.
@@ -67,8 +67,10 @@ fn say_where(address: SocketAddr) {
     tracing::info!(
         "POST http://{address}/<namespace>/<name>/<id> sends a message; GET http://{address}/_/health looks after the host"
     );
-    if !address.ip().is_loopback() {
-        tracing::warn!("whoever reaches {address} can send messages and read state: there is no authentication here");
+    if !is_loopback(address) {
+        tracing::warn!(
+            "other machines reach {address}, unencrypted, and the token with it: put a proxy before it that speaks TLS"
+        );
     }
 }
 

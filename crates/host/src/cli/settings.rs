@@ -15,9 +15,11 @@ use statefun_engine::Functions;
 use statefun_module::{Module, ModuleFile};
 use tracing_subscriber::filter::Targets;
 
-use super::{args::ServeArgs, input_settings::input};
+use super::{access_settings::access, args::ServeArgs, input_settings::input};
 use crate::{
+    access::{Access, Token},
     feed::Feeds,
+    http::check_reach,
     input::{FileIngress, Mapping},
     options::{EgressRoutes, SinkSpec},
 };
@@ -33,6 +35,7 @@ pub(super) struct Environment {
     data: Option<OsString>,
     module: Option<OsString>,
     listen: Option<String>,
+    token: Option<Token>,
     log: Option<String>,
 }
 
@@ -46,10 +49,12 @@ impl Environment {
                 None
             }
         };
-        let (listen, log) = (text("STATEFUN_LISTEN"), text("RUST_LOG"));
+        let (listen, log, token) = (text("STATEFUN_LISTEN"), text("RUST_LOG"), text("STATEFUN_TOKEN"));
+        let token =
+            token.and_then(|text| keep(&mut problems, Token::new(&text).map_err(|problem| format!("STATEFUN_TOKEN: {problem}"))));
         let path = |name: &str| get(name).filter(|path| !path.is_empty());
         let (data, module) = (path("STATEFUN_DATA"), path("STATEFUN_MODULE"));
-        if problems.is_empty() { Ok(Self { data, module, listen, log }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { data, module, listen, token, log }) } else { Err(problems) }
     }
 
     /// The data folder: as given, as the environment says, or one of the program's own. `program` is how it was called.
@@ -69,6 +74,7 @@ impl Environment {
 pub(super) struct Settings {
     pub(super) data: PathBuf,
     pub(super) listen: Option<SocketAddr>,
+    pub(super) access: Access,
     pub(super) input: Option<FileIngress>,
     pub(super) egress: EgressRoutes,
     pub(super) module: Option<Arc<Module>>,
@@ -81,6 +87,7 @@ pub(super) struct Known<'a> {
     pub(super) functions: &'a Functions,
     pub(super) mapping: Option<&'a Mapping>,
     pub(super) module: Option<Arc<Module>>,
+    pub(super) access: Access,
 }
 
 /// Reads everything, or says everything that is wrong. A module names `variables`.
@@ -92,7 +99,12 @@ pub(super) fn settings(
     variables: &BTreeMap<String, String>,
 ) -> Result<Settings, Vec<String>> {
     let mut problems = Vec::new();
-    let listen = keep(&mut problems, listen(args, environment));
+    let listen = keep(&mut problems, listen(args, environment)).flatten();
+    let access = access(args, environment.token.as_ref(), &mut problems).or(known.access.clone());
+    // A token that cannot be read is told already.
+    if let (Some(address), None) = (listen, &args.token_file.as_ref().filter(|_| access.token.is_none())) {
+        keep(&mut problems, check_reach(address, &access));
+    }
     let told = problems.len();
     let module = module(args, environment, variables, &mut problems).or_else(|| known.module.clone());
     // Of a module that cannot be read nothing is known: what names it may be right.
@@ -103,7 +115,7 @@ pub(super) fn settings(
         return Err(problems);
     }
     let (until_idle, fresh) = (args.until_idle, args.fresh);
-    Ok(Settings { data, listen: listen.flatten(), input, egress, module, until_idle, fresh })
+    Ok(Settings { data, listen, access, input, egress, module, until_idle, fresh })
 }
 
 pub(super) fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
@@ -188,7 +200,7 @@ mod tests {
     use super::*;
 
     fn read(args: ServeArgs) -> Result<Settings, Vec<String>> {
-        let known = Known { functions: &Functions::default(), mapping: None, module: None };
+        let known = Known { functions: &Functions::default(), mapping: None, module: None, access: Access::default() };
         let variables = BTreeMap::from([("ORDERS_TYPE".to_owned(), "a/b".to_owned())]);
         settings(&args, "x".into(), &Environment::default(), &known, &variables)
     }

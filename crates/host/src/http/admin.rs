@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State},
-    http::StatusCode,
+    extract::{Path, State},
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use statefun_core::{Address, EnvelopeId};
 
-use super::problem::{Problem, json};
+use super::{
+    problem::{Problem, json},
+    request::{flag, query},
+};
 use crate::{
     accept::find,
     host::Inner,
@@ -39,7 +42,8 @@ struct Health {
     dead_letters: u64,
 }
 
-pub(super) async fn health(State(inner): State<Arc<Inner>>) -> Response {
+pub(super) async fn health(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {
+    let [] = query(&uri, [])?;
     let waiting = inner.store.waiting();
     let stopping = inner.is_stopping();
     let health = Health {
@@ -49,15 +53,7 @@ pub(super) async fn health(State(inner): State<Arc<Inner>>) -> Response {
         egress_waiting: waiting.egress,
         dead_letters: inner.store.letter_count(),
     };
-    json(if stopping { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &health)
-}
-
-#[derive(Deserialize)]
-pub(super) struct Page {
-    #[serde(default)]
-    limit: Option<usize>,
-    #[serde(default)]
-    after: Option<String>,
+    Ok(json(if stopping { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &health))
 }
 
 #[derive(Serialize)]
@@ -68,13 +64,17 @@ struct Letters {
     next: Option<String>,
 }
 
-pub(super) async fn dead_letters(State(inner): State<Arc<Inner>>, Query(page): Query<Page>) -> Result<Response, Problem> {
-    let after = page
-        .after
+pub(super) async fn dead_letters(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {
+    let [limit, after] = query(&uri, ["limit", "after"])?;
+    let after = after
         .as_deref()
         .map(|text| letters::parse_place(text).ok_or_else(|| Problem::bad_request("`after` is not what `next` said")));
     let after = after.transpose()?;
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let limit = match limit.as_deref().map(str::parse) {
+        None => PAGE,
+        Some(Ok(limit)) if (1..=MAX_PAGE).contains(&limit) => limit,
+        Some(_) => return Err(Problem::bad_request(format!("`limit` is a number from 1 to {MAX_PAGE}"))),
+    };
     let found = inner.store.letters(after, limit).map_err(|error| Problem::failed(&error))?;
     let next = (found.len() == limit).then(|| found.last().map(letters::place_after)).flatten();
     Ok(json(StatusCode::OK, &Letters { dead_letters: found.iter().map(LetterView::from).collect(), next }))
@@ -91,19 +91,14 @@ struct Replays {
     hint: Option<&'static str>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Asked {
-    /// Whether to send what may have been applied.
-    #[serde(default)]
-    may_be_applied: bool,
+/// Whether to send what may have been applied.
+fn may_be_applied(uri: &Uri) -> Result<bool, Problem> {
+    let [asked] = query(uri, ["may_be_applied"])?;
+    flag("may_be_applied", asked.as_deref())
 }
 
-pub(super) async fn replay(
-    State(inner): State<Arc<Inner>>,
-    Path(text): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Result<Response, Problem> {
-    let replayed = letters::replay(&inner.store, id(&text)?, asked.may_be_applied).await;
+pub(super) async fn replay(State(inner): State<Arc<Inner>>, Path(text): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let replayed = letters::replay(&inner.store, id(&text)?, may_be_applied(&uri)?).await;
     match replayed.map_err(|error| Problem::failed(&error))? {
         One::Sent => Ok(json(StatusCode::OK, &Replays { replayed: 1, ..Replays::default() })),
         One::MayBeApplied => {
@@ -118,14 +113,15 @@ pub(super) async fn replay(
     }
 }
 
-pub(super) async fn replay_all(State(inner): State<Arc<Inner>>, Query(asked): Query<Asked>) -> Result<Response, Problem> {
-    let all = letters::replay_all(&inner.store, asked.may_be_applied).await.map_err(|error| Problem::failed(&error))?;
+pub(super) async fn replay_all(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {
+    let all = letters::replay_all(&inner.store, may_be_applied(&uri)?).await.map_err(|error| Problem::failed(&error))?;
     let AllReplayed { sent, malformed, may_be_applied } = all;
     let hint = (may_be_applied > 0).then_some(ASK);
     Ok(json(StatusCode::OK, &Replays { replayed: sent, malformed, may_be_applied, hint }))
 }
 
-pub(super) async fn state(State(inner): State<Arc<Inner>>, Path(address): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn state(State(inner): State<Arc<Inner>>, Path(address): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let [] = query(&uri, [])?;
     let address = Address::parse(&address).map_err(|error| Problem::bad_request(error.to_string()))?;
     let record = inner.store.record(&address).map_err(|error| Problem::failed(&error))?;
     match record {

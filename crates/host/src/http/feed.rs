@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
-    http::{HeaderMap, Request, StatusCode},
+    extract::{Path, State},
+    http::{HeaderMap, Request},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
-use statefun_embedded::MalformedRecord;
+use serde::Serialize;
+use statefun_embedded::{MalformedRecord, Repeats};
 use statefun_module::SourceKind;
 use statefun_router::IngressRecord;
 
 use super::{
-    ingress::{key, read_body, trace},
+    body,
+    ingress::{key, trace},
     problem::{Problem, json},
+    request::query,
 };
 use crate::{
     clock::SystemClock,
@@ -30,12 +33,6 @@ const MESSAGE_GROUP_ID: &str = "statefun-message-group-id";
 const MESSAGE_DEDUPLICATION_ID: &str = "statefun-message-deduplication-id";
 const ATTRIBUTE: &str = "statefun-attribute-";
 
-#[derive(Deserialize)]
-pub(super) struct Which {
-    /// The stream or queue, if the ingress has several.
-    source: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Fed {
     /// The envelopes that the record became.
@@ -48,10 +45,9 @@ struct Fed {
 pub(super) async fn post(
     State(inner): State<Arc<Inner>>,
     Path((namespace, name)): Path<(String, String)>,
-    Query(which): Query<Which>,
     request: Request<Body>,
 ) -> Response {
-    let response = match take(&inner, &format!("{namespace}/{name}"), &which, request).await {
+    let response = match take(&inner, &format!("{namespace}/{name}"), request).await {
         Ok(fed) => json(StatusCode::ACCEPTED, &fed),
         Err(problem) => problem.into_response(),
     };
@@ -59,9 +55,11 @@ pub(super) async fn post(
     response
 }
 
-async fn take(inner: &Inner, name: &str, which: &Which, request: Request<Body>) -> Result<Fed, Problem> {
+async fn take(inner: &Inner, name: &str, request: Request<Body>) -> Result<Fed, Problem> {
     let (head, body) = request.into_parts();
-    let feed = inner.feeds.find(name, which.source.as_deref())?;
+    // The stream or queue, if the ingress has several.
+    let [source] = query(&head.uri, ["source"])?;
+    let feed = inner.feeds.find(name, source.as_deref())?;
     let identity = key(&head.headers)?;
     inner.check_room()?;
     let named = identity.is_some();
@@ -69,20 +67,26 @@ async fn take(inner: &Inner, name: &str, which: &Which, request: Request<Body>) 
         Some(key) => key,
         None => random_id()?.to_string(),
     };
-    let record = record(&feed, &head.headers, position, named, read_body(body).await?)?;
+    let record = record(&feed, &head.headers, position, named, body::read(inner, &head.headers, body).await?)?;
     let mut envelopes = match feed.envelopes(&record, inner.engine.functions()) {
         Ok(envelopes) => envelopes,
         Err(NotFed::UnknownFunction(unknown)) => return Err(unknown.into()),
         Err(NotFed::Malformed(reason)) => return Err(park(inner, &feed, &record, reason).await),
     };
     let now = SystemClock::now();
-    let mut dedup = named;
+    let mut keyed = false;
     for envelope in &mut envelopes {
         // The store refuses what it took before in the same step: whatever it takes is a first copy.
-        dedup |= std::mem::take(&mut envelope.keyed);
+        keyed |= std::mem::take(&mut envelope.keyed);
         envelope.sent_at = now;
     }
-    let submitted = inner.take_envelopes(envelopes, dedup).await?;
+    let repeats = match (keyed, named) {
+        // A key within the message, as in production: the first message counts.
+        (true, _) => Repeats::Drop,
+        (false, true) => Repeats::DropIfSame,
+        (false, false) => Repeats::Take,
+    };
+    let submitted = inner.take_envelopes(envelopes, repeats).await?;
     inner.store.durable(submitted.op).await.map_err(|error| Problem::failed(&error))?;
     let duplicate = !submitted.accepted.iter().any(|accepted| *accepted);
     Ok(Fed { ids: submitted.ids.iter().map(ToString::to_string).collect(), duplicate })

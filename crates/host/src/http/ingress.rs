@@ -3,24 +3,22 @@
 use std::sync::Arc;
 
 use axum::{
-    body::{Body, Bytes, HttpBody as _},
+    body::Body,
     extract::State,
-    http::{HeaderMap, Method, Request, StatusCode, header},
+    http::{HeaderMap, Method, Request, StatusCode},
     response::{IntoResponse, Response},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use statefun_core::{Address, FunctionSpec, TypeName, TypedValue, limits::MAX_MESSAGE_BYTES};
+use statefun_core::Address;
 use statefun_router::traceparent;
 
-use super::problem::{Problem, json};
-use crate::{
-    accept::{Form, find, message},
-    error::Refusal,
-    host::Inner,
-    ingress::Message,
+use super::{
+    body, content,
+    problem::{Problem, json},
+    request::query,
 };
+use crate::{accept::find, host::Inner, ingress::Message};
 
 /// Bytes of an idempotency key.
 const MAX_KEY_BYTES: usize = 512;
@@ -51,10 +49,11 @@ async fn take(inner: &Inner, request: Request<Body>) -> Result<Accepted, Problem
         return Err(Problem::method("POST").hint(state));
     }
     let to = Address::new(function.spec.name.clone(), &path.id).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let [] = query(&head.uri, [])?;
     let key = key(&head.headers)?;
-    let content = content_type(&head.headers, &function.spec)?;
+    let content = content::content(&head.headers, &function.spec)?;
     inner.check_room()?;
-    let value = read(&function.spec, &content, body).await?;
+    let value = content::read(&function.spec, &content, body::read(inner, &head.headers, body).await?)?;
     let message = Message { to, value, key, trace: trace(&head.headers) };
     let submitted = inner.take_in(vec![message]).await?;
     // Nothing is said before it is true: the reply waits for the disk.
@@ -88,11 +87,9 @@ fn path(path: &str) -> Result<Path, Problem> {
     let (Some(namespace), Some(name), Some(id)) = (parts.next(), parts.next(), parts.next().filter(|id| !id.is_empty())) else {
         return Err(Problem::not_found("there is nothing here").hint("send messages to POST /<namespace>/<name>/<id>"));
     };
-    let decode = |text: &str| match percent_decode_str(text).decode_utf8() {
-        Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Problem::bad_request("the path is not percent-encoded UTF-8")),
-    };
-    Ok(Path { function: format!("{}/{}", decode(namespace)?, decode(name)?), id: decode(id)? })
+    // It is known to be UTF-8.
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+    Ok(Path { function: format!("{}/{}", decode(namespace), decode(name)), id: decode(id).into_owned() })
 }
 
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -108,58 +105,6 @@ pub(super) fn trace(headers: &HeaderMap) -> Option<String> {
     traceparent(headers.get("traceparent")?.to_str().ok()?).map(str::to_owned)
 }
 
-/// How the body was given.
-enum Content {
-    Type(TypeName),
-    Json,
-    Text,
-}
-
-fn content_type(headers: &HeaderMap, spec: &FunctionSpec) -> Result<Content, Problem> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(Content::Json);
-    }
-    if essence.eq_ignore_ascii_case("text/plain") {
-        return Ok(Content::Text);
-    }
-    const VENDOR: &str = "application/vnd.";
-    if essence.get(..VENDOR.len()).is_some_and(|start| start.eq_ignore_ascii_case(VENDOR)) {
-        let name = TypeName::parse(&essence[VENDOR.len()..]);
-        return name.map(Content::Type).map_err(|error| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()));
-    }
-    let given = match essence {
-        "" => "a body without Content-Type".to_owned(),
-        other => format!("`{other}`"),
-    };
-    let accepted = spec.accepts.iter().map(|accepted| accepted.type_name.clone()).collect();
-    Err(Refusal::Type { function: spec.name.clone(), given, accepted }.into())
-}
-
-/// Reads the body, never more of it than a message may have.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    let too_large = || Problem::too_large(format!("a message has {MAX_MESSAGE_BYTES} bytes at most"));
-    if body.size_hint().lower() > MAX_MESSAGE_BYTES as u64 {
-        return Err(too_large());
-    }
-    match Limited::new(body, MAX_MESSAGE_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Problem::bad_request(format!("the body did not arrive whole: {error}"))),
-    }
-}
-
-async fn read(spec: &FunctionSpec, content: &Content, body: Body) -> Result<TypedValue, Problem> {
-    let bytes = read_body(body).await?;
-    let form = match content {
-        Content::Type(name) => Form::Type(name),
-        Content::Json => Form::Json,
-        Content::Text => Form::Text,
-    };
-    Ok(message(spec, form, bytes)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +117,5 @@ mod tests {
         for bad in ["", "/", "/a", "/a/b", "/a/b/"] {
             assert_eq!(path(bad).err().map(|problem| problem.status), Some(StatusCode::NOT_FOUND), "{bad}");
         }
-        assert_eq!(path("/a/b/%ff").err().map(|problem| problem.status), Some(StatusCode::BAD_REQUEST));
     }
 }

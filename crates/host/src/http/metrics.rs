@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use axum::{
     extract::State,
-    http::header,
+    http::{Uri, header},
     response::{IntoResponse, Response},
 };
 
+use super::{problem::Problem, request::query};
 use crate::host::Inner;
 
 /// Requests to the HTTP ingress by status.
@@ -18,8 +19,9 @@ const INFLIGHT: &str = "statefun_inflight_addresses";
 const EGRESS_BACKLOG: &str = "statefun_egress_backlog";
 const DEAD_LETTERS: &str = "statefun_dead_letters";
 
-pub(super) async fn get(State(inner): State<Arc<Inner>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&inner)).into_response()
+pub(super) async fn get(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {
+    let [] = query(&uri, [])?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&inner)).into_response())
 }
 
 /// Labels and value.

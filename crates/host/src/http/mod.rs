@@ -1,12 +1,17 @@
 //! The HTTP side of a host: an ingress for messages, and routes under `/_/` to look at it and to mend it.
 //!
-//! There is no authentication: it listens on this machine only, unless told otherwise.
+//! Every request passes the [`guard`] first.
 
 mod admin;
+mod body;
+mod connections;
+mod content;
 mod feed;
+mod guard;
 mod ingress;
 mod metrics;
 mod problem;
+mod request;
 
 use std::{
     collections::BTreeMap,
@@ -23,12 +28,12 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::ListenerExt,
 };
 use statefun_engine::ports::InstanceStore;
 use tokio::net::TcpListener;
 
-use crate::{error::HostError, host::Inner};
+use crate::{access::Access, error::HostError, host::Inner};
+use guard::Guard;
 use problem::Problem;
 
 /// Requests to the ingress by status.
@@ -67,11 +72,23 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, HostError> {
 /// Where the data folder says how its host is reached. Of use only while a host has the folder: it may be left by a crash.
 pub(crate) const ADDRESS_FILE: &str = "address";
 
+/// Where a host listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Noted {
+    pub(crate) address: SocketAddr,
+    /// Whether it answers only those who have its token.
+    pub(crate) token: bool,
+}
+
+/// The second line of the note, if a token is needed.
+const TOKEN: &str = "token";
+
 /// Notes for commands that find the folder in use where to ask instead.
-pub(crate) fn note_address(data: &Path, address: Option<SocketAddr>) {
+pub(crate) fn note_address(data: &Path, noted: Option<Noted>) {
     let file = data.join(ADDRESS_FILE);
-    let noted = match address {
-        Some(address) => fs::write(file, address.to_string()),
+    let noted = match noted {
+        Some(Noted { address, token: false }) => fs::write(file, address.to_string()),
+        Some(Noted { address, token: true }) => fs::write(file, format!("{address}\n{TOKEN}")),
         None => fs::remove_file(file),
     };
     if let Err(error) = noted
@@ -81,25 +98,42 @@ pub(crate) fn note_address(data: &Path, address: Option<SocketAddr>) {
     }
 }
 
-/// The address noted by the host that has the folder, if it listens.
-pub(crate) fn noted_address(data: &Path) -> Option<SocketAddr> {
-    fs::read_to_string(data.join(ADDRESS_FILE)).ok()?.parse().ok()
+/// What the host that has the folder noted, if it listens.
+pub(crate) fn noted_address(data: &Path) -> Option<Noted> {
+    let text = fs::read_to_string(data.join(ADDRESS_FILE)).ok()?;
+    let mut lines = text.lines();
+    Some(Noted { address: lines.next()?.parse().ok()?, token: lines.next() == Some(TOKEN) })
+}
+
+/// Refuses to answer whoever reaches an address that other machines reach, too.
+pub(crate) fn check_reach(address: SocketAddr, access: &Access) -> Result<(), String> {
+    match is_loopback(address) || access.token.is_some() {
+        true => Ok(()),
+        false => Err(format!(
+            "other machines reach {address}, and could send messages and read state: set STATEFUN_TOKEN or `--token-file FILE` to \
+             what requests have to carry, or listen on 127.0.0.1"
+        )),
+    }
+}
+
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 pub(crate) async fn serve(inner: Arc<Inner>, listener: TcpListener) -> Result<(), HostError> {
     let _busy = inner.busy();
-    note_address(&inner.options.data, listener.local_addr().ok());
-    // Replies are small and awaited: they must not wait for more to send.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
+    let failed = |source| HostError::Io { what: "the HTTP ingress failed".to_owned(), source };
+    let (address, access) = (listener.local_addr().map_err(failed)?, inner.options.access.clone());
+    check_reach(address, &access).map_err(|problem| HostError::Config(vec![problem]))?;
+    note_address(&inner.options.data, Some(Noted { address, token: access.token.is_some() }));
+    let guard = Arc::new(Guard { access, on_loopback: is_loopback(address) });
     let stop = inner.clone();
     let stopped = async move { stop.stopped().await };
-    let served = axum::serve(listener, router(inner.clone())).with_graceful_shutdown(stopped);
-    served.await.map_err(|source| HostError::Io { what: "the HTTP ingress failed".to_owned(), source })
+    connections::serve(listener, router(inner.clone(), guard), inner.options.header_timeout, stopped).await;
+    Ok(())
 }
 
-fn router(inner: Arc<Inner>) -> Router {
+fn router(inner: Arc<Inner>, guarded: Arc<Guard>) -> Router {
     // What shows or changes the store; whatever is added to these cannot forget to wait.
     let views = Router::new()
         .route("/health", get(admin::health))
@@ -114,7 +148,14 @@ fn router(inner: Arc<Inner>) -> Router {
         .route("/ingress/{namespace}/{name}", post(feed::post))
         .fallback(admin::unknown)
         .method_not_allowed_fallback(admin::wrong_method);
-    Router::new().nest("/_", admin).fallback(ingress::post).with_state(inner)
+    // The last is the first that a request comes to.
+    Router::new()
+        .nest("/_", admin)
+        .fallback(ingress::post)
+        .layer(middleware::from_fn(request::checked))
+        .layer(middleware::from_fn_with_state(guarded, guard::guard))
+        .layer(middleware::from_fn_with_state(inner.clone(), body::drop_rest))
+        .with_state(inner)
 }
 
 /// Answers once everything is durable that the answer may rest on: a crash must not undo what somebody was shown.

@@ -1,11 +1,14 @@
 //! Refusals over HTTP: a status, what is wrong, and what to do.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use statefun_core::{TypeName, Value};
 
 use crate::error::{Refusal, SendError, UnknownFunction, chain};
 
@@ -23,6 +26,7 @@ pub(super) struct Problem {
 enum Header {
     Allow(&'static str),
     RetryAfterOneSecond,
+    Bearer,
 }
 
 #[derive(Serialize)]
@@ -56,12 +60,25 @@ impl Problem {
         problem
     }
 
+    /// Without the host's token.
+    pub(super) fn unauthorized() -> Self {
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "this host answers only those who have its token")
+            .hint("send it in the header `Authorization: Bearer TOKEN`; it is what STATEFUN_TOKEN or `--token-file` says");
+        problem.header = Some(Header::Bearer);
+        problem
+    }
+
     /// Not now; soon again.
     pub(super) fn busy(error: impl Into<String>) -> Self {
         let mut problem =
             Self::new(StatusCode::SERVICE_UNAVAILABLE, error).hint("nothing was taken in: send the same request again later");
         problem.header = Some(Header::RetryAfterOneSecond);
         problem
+    }
+
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {patience:?}"))
+            .hint("nothing was taken in: send the same request again")
     }
 
     pub(super) fn too_large(error: impl Into<String>) -> Self {
@@ -85,7 +102,11 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).hint(match accepted.is_empty() {
                     true => "it takes any type: say which with `Content-Type: application/vnd.<namespace>/<name>`".to_owned(),
                     false => {
-                        let types: Vec<_> = accepted.iter().map(|name| format!("application/vnd.{name}")).collect();
+                        let said = |name: &TypeName| match *name == String::TYPE_NAME {
+                            true => "text/plain".to_owned(),
+                            false => format!("application/vnd.{name}"),
+                        };
+                        let types: Vec<_> = accepted.iter().map(said).collect();
                         format!("send one of these as Content-Type: {}", types.join(", "))
                     }
                 })
@@ -110,6 +131,8 @@ impl From<SendError> for Problem {
         match error {
             SendError::Refused(refusal) => refusal.into(),
             SendError::UnknownFunction(unknown) => unknown.into(),
+            SendError::KeyReused => Self::new(StatusCode::CONFLICT, "this Idempotency-Key was used before, with another body")
+                .hint("nothing was taken in: a new message needs a new key, a repeated one the same content type and body"),
             SendError::Stopping => Self::busy(error.to_string()),
             SendError::Address(_) => Self::bad_request(error.to_string()),
             SendError::Store(_) | SendError::Random(_) => Self::failed(&error),
@@ -125,6 +148,7 @@ impl IntoResponse for Problem {
             let (name, value) = match given {
                 Header::Allow(methods) => (header::ALLOW, methods),
                 Header::RetryAfterOneSecond => (header::RETRY_AFTER, "1"),
+                Header::Bearer => (header::WWW_AUTHENTICATE, "Bearer"),
             };
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
