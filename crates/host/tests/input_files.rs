@@ -310,3 +310,19 @@ async fn a_field_is_a_number_only_if_it_is_one_and_may_be_text() {
     assert_eq!(seen(&host, "test/labels/ann"), 0);
     host.shutdown().await.unwrap();
 }
+
+#[test]
+fn a_module_declares_columns_as_text() {
+    let (_keep, at) = folder();
+    let stream = "{stream: s, valueType: test/label, targets: [test/labels], id: {jsonPointer: /id}, textColumns: [code]}";
+    let module = format!("kind: io.statefun.kinesis.v1/ingress\nspec: {{id: test/in, streams: [{stream}]}}\n");
+    fs::write(at.join("module.yaml"), module).unwrap();
+    fs::write(at.join("rows.csv"), "id,code\nann,7\nbob,true\n").unwrap();
+    finish_well(
+        &at,
+        words(
+            "--data d --until-idle --module module.yaml --input rows.csv --ingress test/in --egress test/codes=file:d/egress/test/codes.jsonl",
+        ),
+    );
+    assert_eq!(sent(&at, "codes"), ["7", "true"]);
+}

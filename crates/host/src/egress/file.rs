@@ -36,6 +36,11 @@ impl FileSink {
         Self { path, notes: Notes::new(egress), held, open: None }
     }
 
+    /// Lets go of the file.
+    pub(super) fn close(&mut self) {
+        (self.held, self.open) = (None, None);
+    }
+
     pub(super) async fn write(&mut self, store: &Embedded, records: Vec<Arc<EgressRecord>>) -> Written {
         match self.try_write(store, &records).await {
             Ok(count) => Written { count, cursor: Some(self.notes.cursor()), error: None },

@@ -78,6 +78,13 @@ impl Sink {
         }
     }
 
+    /// Lets go of a file, so that another host may have it.
+    fn close(&mut self) {
+        if let Self::File(sink) = self {
+            sink.close();
+        }
+    }
+
     async fn write(&mut self, store: &Embedded, records: Vec<Arc<EgressRecord>>) -> Written {
         match self {
             Self::Stdout => line::to_stdout(records).await,
@@ -233,6 +240,7 @@ async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (Type
             Err(error) => {
                 if matches!(error, SinkError::Closed | SinkError::Shared(_) | SinkError::Store(_)) {
                     inner.fail(&error);
+                    sink.close();
                     inner.stopped().await;
                     break;
                 }

@@ -6,6 +6,7 @@ use statefun_core::nearest;
 
 use super::{
     Mapping,
+    mapping::Resolved,
     row::{RowReader, flawed},
     split::{Found, Splitter},
 };
@@ -33,8 +34,9 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn of(mapping: &Mapping) -> Self {
-        Self { id: mapping.id_field().map(str::to_owned), text: mapping.text().to_vec() }
+    pub(super) fn of(mapping: &Mapping, resolved: &Resolved) -> Self {
+        let text = mapping.text().iter().chain(resolved.text_columns()).cloned().collect();
+        Self { id: mapping.id_field().map(str::to_owned), text }
     }
 }
 

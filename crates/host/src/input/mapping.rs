@@ -192,6 +192,14 @@ enum How {
 }
 
 impl Resolved {
+    /// Columns that the module declares as text.
+    pub(super) fn text_columns(&self) -> &[String] {
+        match &self.how {
+            How::Ingress { feed, .. } => &feed.source.text_columns,
+            How::Rows(_) | How::Field { .. } => &[],
+        }
+    }
+
     /// What the row at `place` of the input `identity` becomes: one envelope per address, in the order of their first messages.
     /// They are without their times: they are sent when they are taken in.
     ///

@@ -138,8 +138,9 @@ pub(crate) async fn run(inner: &Inner, input: FileIngress) -> Result<FileReport,
     let _busy = inner.busy();
     let FileIngress { source, format, mapping, follow, progress } = input;
     let resolved = mapping.resolve(inner.engine.functions(), &inner.feeds)?;
+    let needs = Needs::of(&mapping, &resolved);
     let opened = match source {
-        Source::Path(path) => open_file(inner, &path, format, &mapping, follow)?,
+        Source::Path(path) => open_file(inner, &path, format, &needs, follow)?,
         Source::Stream { name, reader } => open_stream(name, reader, format.unwrap_or(Format::JsonLines))?,
     };
     if opened.format != Format::Csv && !mapping.text().is_empty() {
@@ -154,7 +155,7 @@ pub(crate) async fn run(inner: &Inner, input: FileIngress) -> Result<FileReport,
         splitter,
         rows: RowReader::new(format),
         header,
-        needs: Needs::of(&mapping),
+        needs,
         mapping: resolved,
         eager: cursor.is_none(),
         torn_at: goes_on.then_some(place.offset),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Mapping, by_ending,
+    by_ending,
     cursor::{Cursor, Learner},
     header::{Header, Needs, read_header},
     row::RowReader,
@@ -35,7 +35,7 @@ pub(super) fn open_file(
     inner: &Inner,
     path: &Path,
     format: Option<Format>,
-    mapping: &Mapping,
+    needs: &Needs,
     follow: bool,
 ) -> Result<Opened, InputError> {
     let name = path.display().to_string();
@@ -60,7 +60,7 @@ pub(super) fn open_file(
     let (mut place, mut header, mut line_end) = (cursor.place(), None, Default::default());
     if format == Format::Csv {
         let mut splitter = Splitter::new(&mut file, format, Place::START);
-        header = Some(read_header(&name, &mut splitter, &mut RowReader::new(format), &Needs::of(mapping))?);
+        header = Some(read_header(&name, &mut splitter, &mut RowReader::new(format), needs)?);
         line_end = splitter.line_end();
         if place.offset < splitter.place().offset {
             place = splitter.place();
