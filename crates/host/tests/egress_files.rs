@@ -16,7 +16,7 @@ use std::{
 
 use common::{
     lines, post,
-    process::{finish, finish_well, said, serve_if_asked, start, wait_for, words},
+    process::{finish, finish_well, said, serve_if_asked, start, start_unread, wait_for, words},
     request,
 };
 
@@ -288,4 +288,15 @@ async fn the_lengths_that_older_versions_noted_are_gone_on_from() {
         finish_well(&at, nothing(copy));
         assert_eq!(fs::read_to_string(out(copy)).unwrap(), expected, "{copy}");
     }
+}
+
+#[test]
+fn a_host_whose_standard_output_is_closed_ends() {
+    let (_keep, at) = folder();
+    rows(&at.join("rows.jsonl"), 0..10);
+    let input = "--data d --input rows.jsonl --to test/counter --id id --type test/order --until-idle";
+    let mut host = start_unread(&at, words(&format!("{input} --egress test/out=stdout")));
+    assert_eq!(host.end(), Some(1));
+    finish_well(&at, words(input));
+    assert_once(&[&at.join("d/egress/test/out.jsonl")], 10);
 }

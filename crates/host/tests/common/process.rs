@@ -127,6 +127,20 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Starts a host whose standard output nobody reads.
+pub fn start_unread<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Process {
+    let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // The test program says which test it runs before it is a host.
+    let (mut stdout, mut said) = (child.stdout.take().unwrap(), Vec::new());
+    while !said.ends_with(b" ... ") {
+        let mut byte = [0];
+        std::io::Read::read_exact(&mut stdout, &mut byte).unwrap();
+        said.extend(byte);
+    }
+    drop(stdout);
+    Process(child)
+}
+
 /// The arguments in a line.
 pub fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
@@ -153,9 +167,9 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// Waits for its end.
-    pub fn end(&mut self) -> i32 {
-        self.0.wait().unwrap().code().unwrap_or(-1)
+    /// Waits for its end, and returns its exit code.
+    pub fn end(&mut self) -> Option<i32> {
+        wait_for(|| self.0.try_wait().unwrap()).code()
     }
 
     /// Where it listens, once it does. `data` is its folder.
