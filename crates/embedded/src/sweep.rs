@@ -59,6 +59,25 @@ impl Embedded {
         Ok(rows.pop().flatten().map(|value| value.to_vec()))
     }
 
+    /// What is kept under the text keys that begin like this.
+    ///
+    /// # Errors
+    /// If the store is closed, damaged or failed.
+    pub fn cursors(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, PortError> {
+        let mut found = Vec::new();
+        self.shared().pages("cursors", Table::Cursors, prefix.as_bytes(), Bound::Unbounded, |rows| {
+            for (key, value) in rows {
+                if !key.starts_with(prefix.as_bytes()) {
+                    return Ok(false);
+                }
+                let key = std::str::from_utf8(&key).map_err(|error| refused("cursors", error))?;
+                found.push((key.to_owned(), value.to_vec()));
+            }
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
     /// Keeps bytes under a text key.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) options: HostOptions,
     pub(crate) requests: http::Requests,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) egress_files: egress::Files,
     /// After a crash: until then a message is run only once it is durable.
     careful_until: Option<Instant>,
     /// Functions that the application lacks and messages wait for.
@@ -157,6 +158,7 @@ impl Host {
             ..Options::default()
         };
         let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
+        let egress_files = egress::Files::lock(&options)?;
         http::note_address(&options.data, None);
         let config = Config {
             rules: Arc::new(rules),
@@ -175,6 +177,7 @@ impl Host {
             careful_until,
             store,
             feeds,
+            egress_files,
             engine,
             options,
             requests: http::Requests::default(),
@@ -239,6 +242,7 @@ impl Host {
         let _ = tokio::time::timeout(self.inner.options.stop_timeout, ingresses.wait_for(|count| *count == 0)).await;
         let mut set = std::mem::take(&mut *self.tasks.set.lock().unwrap_or_else(PoisonError::into_inner));
         while set.join_next().await.is_some() {}
+        self.inner.egress_files.release();
         self.inner.store.clone().close().await?;
         Ok(())
     }

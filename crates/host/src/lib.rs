@@ -28,6 +28,7 @@ mod dispatch;
 mod egress;
 mod error;
 mod feed;
+mod fingerprint;
 mod host;
 mod http;
 mod ingress;

@@ -153,7 +153,7 @@ fn source(reader: &mut Reader<'_>, item: Value<'_>, kind: SourceKind, seen: &mut
         SourceKind::Kinesis => ("a stream", "stream"),
         SourceKind::Sqs => ("a queue", "queue"),
     };
-    let map = reader.map(item, what, &[key, "valueType", "targets", "id", "deduplicationKey"])?;
+    let map = reader.map(item, what, &[key, "valueType", "targets", "id", "deduplicationKey", "textColumns"])?;
     let location = reader.required(&map, key).and_then(|value| location(reader, value, kind, seen));
     let standard = location.as_ref().is_some_and(|location| location.resolved && !location.text.ends_with(FIFO));
     let value_type = reader.required(&map, "valueType").and_then(|value| reader.value_type(value, kind));
@@ -170,7 +170,20 @@ fn source(reader: &mut Reader<'_>, item: Value<'_>, kind: SourceKind, seen: &mut
         Some(value) => Some(deduplication_key(reader, value, kind, standard)?),
         None => None,
     };
-    Some(Source { location: location?.text, value_type: value_type?, targets: targets?, id: selected?, deduplication_key })
+    let text_columns = map.get("textColumns").map(|value| text_columns(reader, value)).unwrap_or_default();
+    Some(Source {
+        location: location?.text,
+        value_type: value_type?,
+        targets: targets?,
+        id: selected?,
+        deduplication_key,
+        text_columns,
+    })
+}
+
+fn text_columns(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<String> {
+    let items = reader.items(value, "textColumns");
+    items.into_iter().filter_map(|item| reader.text(item, "a column").map(|text| text.text)).collect()
 }
 
 fn deduplication_key(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, standard: bool) -> Option<Selector> {

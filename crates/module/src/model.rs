@@ -72,6 +72,8 @@ pub struct Source {
     pub id: Selector,
     /// What names a record so that a second one of the same name has no effect.
     pub deduplication_key: Option<Selector>,
+    /// Columns that are text where a local host feeds rows of CSV in place of records.
+    pub text_columns: Vec<String>,
 }
 
 /// The type of a record's message.

@@ -74,6 +74,7 @@ fn every_kind_and_key() {
         targets: greeter.clone(),
         id: Selector::PartitionKey,
         deduplication_key: None,
+        text_columns: Vec::new(),
     };
     assert_eq!(*first, plain);
     let pointer = |text| Selector::JsonPointer(JsonPointer::parse(text).unwrap());

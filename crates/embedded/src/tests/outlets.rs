@@ -28,6 +28,8 @@ async fn egress_records_leave_in_order() {
     store.abandon();
     store = fixture.open();
     assert_eq!(store.cursor("a.jsonl").unwrap().unwrap(), b"120");
+    assert_eq!(store.cursors("a.").unwrap(), [("a.jsonl".to_owned(), b"120".to_vec())]);
+    assert!(store.cursors("b").unwrap().is_empty() && store.cursors("").unwrap().len() == 1);
     assert_eq!(ids(&store, 99), [2, 3, 4]);
     store.egress_done(&a, 3, None).unwrap();
     assert_eq!(store.egress_lanes(), std::slice::from_ref(&b));

@@ -39,6 +39,12 @@ pub(super) struct ServeArgs {
     /// How the input is written: csv or jsonl [default: by the file's ending]
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<String>,
+    /// Goes on reading what is added to the input, until the host stops. A last line waits for its end
+    #[arg(long)]
+    pub(super) follow: bool,
+    /// A CSV column that is text, also where it looks like a number; can be repeated
+    #[arg(long, value_name = "FIELD")]
+    pub(super) text: Vec<String>,
     /// The function that rows of the input are sent to
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub(super) to: Option<String>,

@@ -40,6 +40,8 @@ pub(super) fn input(
     let Some(path) = &args.input else {
         let without = [
             ("--format", args.format.is_some()),
+            ("--follow", args.follow),
+            ("--text", !args.text.is_empty()),
             ("--to", args.to.is_some()),
             ("--id", args.id.is_some()),
             ("--type", args.message_type.is_some()),
@@ -56,10 +58,15 @@ pub(super) fn input(
     if path != Path::new("-") {
         check_file(path, format.is_some() || args.format.is_some(), problems);
     }
+    if args.follow && (args.until_idle || path == Path::new("-")) {
+        problems.push("--follow is for a file, and never ends: it excludes --until-idle and `--input -`".to_owned());
+    }
+    let mapping = mapping?.with_text(&args.text);
     let ingress = match path == Path::new("-") {
-        true => FileIngress::stdin(mapping?),
-        false => FileIngress::path(path, mapping?),
+        true => FileIngress::stdin(mapping),
+        false => FileIngress::path(path, mapping),
     };
+    let ingress = if args.follow { ingress.follow() } else { ingress };
     Some(match format {
         Some(format) => ingress.with_format(format),
         None => ingress,

@@ -185,7 +185,7 @@ fn egress(routes: &[String], problems: &mut Vec<String>) -> EgressRoutes {
         };
         let Some((name, sink)) = keep(problems, parsed.map_err(|problem| format!("--egress {problem}"))) else { continue };
         if matches!(&sink, SinkSpec::File(_)) && named.values().any(|other| *other == sink) {
-            // Each keeps the file's length for itself.
+            // Spelled in two ways, one file is noticed when the host opens it.
             problems.push(format!("--egress {route}: two egresses cannot share a file"));
         }
         if named.insert(name.clone(), sink).is_some() {

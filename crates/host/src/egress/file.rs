@@ -1,39 +1,50 @@
 //! A file of lines, each record in it exactly once whatever happens.
 //!
-//! The store keeps the file's length in the same step in which it forgets the records. What a crash leaves behind that length
-//! was written but not noted: it is cut off and written again.
+//! The store keeps how far the file is written in the same step in which it forgets the records. What a crash leaves behind that
+//! place was written but not noted: it is found there again.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
+    fs::{self, File},
+    io::{self, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use statefun_core::{EgressRecord, TypeName};
-use statefun_embedded::{Embedded, names};
+use statefun_embedded::Embedded;
 
-use super::{SinkError, Written, line};
+use super::{
+    SinkError, Written,
+    line::Lines,
+    notes::{Note, Notes},
+    resume::{self, Resumed},
+};
+use crate::fingerprint::{Fingerprint, Node, is_nameless};
 
 /// The sink of one egress.
 pub(super) struct FileSink {
     path: PathBuf,
-    cursor: String,
-    /// The file, once it is open, and its length as far as it is noted.
-    open: Option<(File, u64)>,
+    notes: Notes,
+    /// The file, as it was locked when the host was opened.
+    held: Option<File>,
+    /// The file, once it is open at its end, and how far it is noted.
+    open: Option<(File, Note)>,
 }
 
 impl FileSink {
-    pub(super) fn new(egress: &TypeName, path: PathBuf) -> Self {
-        // A file of another name has a length of its own.
-        let cursor = format!("egress:{egress}:{}", path.display());
-        Self { path, cursor, open: None }
+    pub(super) fn new(egress: &TypeName, path: PathBuf, held: Option<File>) -> Self {
+        Self { path, notes: Notes::new(egress), held, open: None }
+    }
+
+    /// Lets go of the file.
+    pub(super) fn close(&mut self) {
+        (self.held, self.open) = (None, None);
     }
 
     pub(super) async fn write(&mut self, store: &Embedded, records: Vec<Arc<EgressRecord>>) -> Written {
         match self.try_write(store, &records).await {
-            Ok(length) => Written { count: records.len(), cursor: Some((self.cursor.clone(), encode(length))), error: None },
-            // What was written of the batch is cut off when the file is opened again.
+            Ok(count) => Written { count, cursor: Some(self.notes.cursor()), error: None },
+            // What was written of the batch is found when the file is opened again.
             Err(error) => {
                 self.open = None;
                 Written { count: 0, cursor: None, error: Some(error) }
@@ -41,32 +52,66 @@ impl FileSink {
         }
     }
 
-    async fn try_write(&mut self, store: &Embedded, records: &[Arc<EgressRecord>]) -> Result<u64, SinkError> {
-        let (file, length) = match self.open.take() {
-            Some(open) => open,
-            None => self.reopen(store).await?,
-        };
-        let records = records.to_vec();
-        let written = blocking(move || append(file, length, &records)).await;
-        let (file, length) = written.map_err(|source| self.failed(source))?;
-        self.open = Some((file, length));
-        Ok(length)
+    /// Returns how many of the records are in the file, as the notes say now.
+    async fn try_write(&mut self, store: &Embedded, records: &[Arc<EgressRecord>]) -> Result<usize, SinkError> {
+        let lines = Arc::new(Lines::of(records));
+        loop {
+            let Some((file, note)) = self.open.take() else {
+                match self.reopen(store, &lines).await? {
+                    0 => continue,
+                    there => return Ok(there),
+                }
+            };
+            let (path, adding) = (self.path.clone(), lines.clone());
+            let appended = blocking(move || match is_as_left(&file, &note, &path)? {
+                true => append(file, &adding).map(Some),
+                false => Ok(None),
+            });
+            let Some((file, at)) = appended.await.map_err(|source| self.failed(source))? else {
+                tracing::warn!(file = %self.path.display(), "an egress's file was changed, moved or deleted while the host runs");
+                continue;
+            };
+            let note = Note { at, written: true };
+            self.notes.put(note.clone(), None);
+            self.open = Some((file, note));
+            return Ok(lines.count());
+        }
     }
 
-    /// Opens the file at its noted length. A file that is used for the first time is noted before anything is written to it.
-    async fn reopen(&self, store: &Embedded) -> Result<(File, u64), SinkError> {
-        let noted = store.cursor(&self.cursor)?.as_deref().and_then(decode);
-        let path = self.path.clone();
-        let opened = blocking(move || open(&path, noted)).await;
-        let (file, length) = opened.map_err(|source| self.failed(source))?;
-        if noted != Some(length) {
-            if let Some(noted) = noted {
-                tracing::warn!(file = %self.path.display(), noted, length, "an egress's file is shorter than it was left: going on at its end");
-            }
-            let op = store.set_cursor(&self.cursor, encode(length))?;
-            store.durable(op).await?;
+    /// Opens the file at the place where it is gone on with. Returns how many of the records stand in it already: then these are to be
+    /// noted first. Else what is noted is durable before anything is written.
+    async fn reopen(&mut self, store: &Embedded, lines: &Arc<Lines>) -> Result<usize, SinkError> {
+        self.notes.load(store)?;
+        let (path, held, notes, waiting) = (self.path.clone(), self.held.take(), self.notes.clone(), lines.clone());
+        let resumed = blocking(move || {
+            let held = match held {
+                Some(file) if leads_to(&path, &file)? => Some(file),
+                other => {
+                    drop(other);
+                    resume::open(&path)?
+                }
+            };
+            held.map(|file| resume::resume(file, &notes, &waiting)).transpose()
+        });
+        let Some(resumed) = resumed.await.map_err(|source| self.failed(source))? else {
+            return Err(SinkError::Shared(self.path.clone()));
+        };
+        let Resumed { file, note, former, there, warning } = resumed;
+        if let Some(warning) = warning {
+            tracing::warn!(file = %self.path.display(), at = note.at.offset, warning);
         }
-        Ok((file, length))
+        let is_noted = former.as_ref() == Some(&note);
+        self.notes.put(note.clone(), former.as_ref());
+        if there > 0 {
+            // Opened again then: what follows may have to be judged, too.
+            self.held = Some(file);
+            return Ok(there);
+        }
+        if !is_noted {
+            self.notes.save(store).await?;
+        }
+        self.open = Some((file, note));
+        Ok(0)
     }
 
     fn failed(&self, source: io::Error) -> SinkError {
@@ -74,64 +119,32 @@ impl FileSink {
     }
 }
 
-fn open(path: &Path, noted: Option<u64>) -> io::Result<(File, u64)> {
-    let is_new = !path.exists();
-    if let Some(folder) = path.parent().filter(|_| is_new) {
-        names::make_folder(folder)?;
-    }
-    let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
-    // The file's name has to be as durable as what is in it, and is before a length is noted.
-    if is_new {
-        names::keep_name(path)?;
-    } else if noted.is_none() {
-        names::keep_found_name(path)?;
-    }
-    let found = file.metadata()?.len();
-    let length = noted.map_or(found, |noted| noted.min(found));
-    if length < found {
-        file.set_len(length)?;
-    }
-    file.seek(SeekFrom::Start(length))?;
-    Ok((file, length))
+/// Whether the path still leads to the file, and the file ends where it was left.
+fn is_as_left(file: &File, note: &Note, path: &Path) -> io::Result<bool> {
+    Ok(file.metadata()?.len() == note.at.offset && leads_to(path, file)?)
 }
 
-fn append(mut file: File, length: u64, records: &[Arc<EgressRecord>]) -> io::Result<(File, u64)> {
-    let mut lines = Vec::new();
-    records.iter().for_each(|record| line::push(&mut lines, record));
-    file.write_all(&lines)?;
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Node::of(&found) == Node::of(&file.metadata()?)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Appends, wherever the file ends now: a file that others cut gets no hole.
+fn append(mut file: File, lines: &Lines) -> io::Result<(File, Fingerprint)> {
+    file.write_all(lines.bytes())?;
     file.sync_data()?;
-    Ok((file, length + lines.len() as u64))
+    let end = file.stream_position()?;
+    if is_nameless(&file.metadata()?) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it was deleted while it was written"));
+    }
+    let at = Fingerprint::at(&file, end)?;
+    Ok((file, at))
 }
 
 /// Runs what waits for the disk beside the runtime's own threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
-fn encode(length: u64) -> Vec<u8> {
-    length.to_string().into_bytes()
-}
-
-fn decode(bytes: &[u8]) -> Option<u64> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_cut_to_what_is_noted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b.jsonl");
-        assert_eq!(open(&path, None).unwrap().1, 0);
-        fs::write(&path, "one\ntwo\nhal").unwrap();
-        assert_eq!(open(&path, None).unwrap().1, 11, "what stood there before is kept");
-        assert_eq!(open(&path, Some(8)).unwrap().1, 8);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
-        assert_eq!(open(&path, Some(99)).unwrap().1, 8, "someone shortened it");
-        assert_eq!(decode(&encode(u64::MAX)), Some(u64::MAX));
-    }
 }

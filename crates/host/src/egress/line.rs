@@ -10,8 +10,46 @@ use statefun_core::{EgressRecord, stored::egress_to_json};
 use super::{SinkError, Written};
 use crate::views;
 
+/// The lines of a batch of records.
+pub(super) struct Lines {
+    bytes: Vec<u8>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    pub(super) fn of(records: &[Arc<EgressRecord>]) -> Self {
+        let mut bytes = Vec::new();
+        let ends = records.iter().map(|record| {
+            push(&mut bytes, record);
+            bytes.len()
+        });
+        let ends = ends.collect();
+        Self { bytes, ends }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of the first `count` lines.
+    pub(super) fn end_of(&self, count: usize) -> usize {
+        count.checked_sub(1).map_or(0, |last| self.ends[last])
+    }
+
+    /// How many of the lines, from the first on, this begins with.
+    pub(super) fn found_at_start_of(&self, text: &[u8]) -> usize {
+        let same = self.bytes.iter().zip(text).take_while(|(ours, found)| ours == found).count();
+        self.ends.partition_point(|end| *end <= same)
+    }
+}
+
 /// Adds the record's line.
-pub(super) fn push(lines: &mut Vec<u8>, record: &EgressRecord) {
+fn push(lines: &mut Vec<u8>, record: &EgressRecord) {
     egress_to_json(record, &views::time(record.at), lines);
     lines.push(b'\n');
 }
@@ -20,10 +58,9 @@ pub(super) fn push(lines: &mut Vec<u8>, record: &EgressRecord) {
 pub(super) async fn to_stdout(records: Vec<Arc<EgressRecord>>) -> Written {
     let count = records.len();
     let write = tokio::task::spawn_blocking(move || {
-        let mut lines = Vec::new();
-        records.iter().for_each(|record| push(&mut lines, record));
+        let lines = Lines::of(&records);
         let mut stdout = io::stdout().lock();
-        stdout.write_all(&lines).and_then(|()| stdout.flush())
+        stdout.write_all(lines.bytes()).and_then(|()| stdout.flush())
     });
     let error = match write.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(()) => return Written { count, cursor: None, error: None },

@@ -3,12 +3,14 @@
 mod file;
 mod http;
 mod line;
+mod notes;
+mod resume;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::FileType,
+    fs::{File, FileType},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +20,7 @@ use statefun_engine::ports::PortError;
 use tokio::task::JoinSet;
 
 use crate::{
-    error::chain,
+    error::{HostError, chain},
     host::Inner,
     options::{HostOptions, SinkSpec},
 };
@@ -46,6 +48,8 @@ struct Written {
 enum SinkError {
     #[error("cannot write {what}")]
     Io { what: String, source: std::io::Error },
+    #[error("`{}` is written by another egress or host: each needs a file of its own", .0.display())]
+    Shared(PathBuf),
     /// Nobody reads any more, and nobody will.
     #[error("the standard output was closed")]
     Closed,
@@ -64,12 +68,20 @@ enum Sink {
 }
 
 impl Sink {
-    fn new(options: &HostOptions, egress: &TypeName) -> Self {
+    fn new(inner: &Inner, egress: &TypeName) -> Self {
+        let options = &inner.options;
         match options.egress.named.get(egress) {
             Some(SinkSpec::Stdout) => Self::Stdout,
-            Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone())),
+            Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone(), inner.egress_files.take(egress))),
             Some(SinkSpec::Http(url)) => Self::Http(Box::new(HttpSink::new(url.clone()))),
-            None => Self::File(FileSink::new(egress, default_path(options, egress))),
+            None => Self::File(FileSink::new(egress, default_path(options, egress), None)),
+        }
+    }
+
+    /// Lets go of a file, so that another host may have it.
+    fn close(&mut self) {
+        if let Self::File(sink) = self {
+            sink.close();
         }
     }
 
@@ -79,6 +91,43 @@ impl Sink {
             Self::File(sink) => sink.write(store, records).await,
             Self::Http(sink) => sink.write(&records).await,
         }
+    }
+}
+
+/// The files of egresses with a route of their own, locked from the start.
+#[derive(Debug, Default)]
+pub(crate) struct Files(Mutex<HashMap<TypeName, File>>);
+
+impl Files {
+    /// Locks the files. What else may be wrong with one shows when there are records for it.
+    ///
+    /// # Errors
+    /// If another egress or host has one of them.
+    pub(crate) fn lock(options: &HostOptions) -> Result<Self, HostError> {
+        let mut files = HashMap::new();
+        for (egress, sink) in &options.egress.named {
+            let SinkSpec::File(path) = sink else { continue };
+            match resume::open(path) {
+                Ok(Some(file)) => {
+                    files.insert(egress.clone(), file);
+                }
+                Ok(None) => {
+                    let shared = SinkError::Shared(path.clone());
+                    return Err(HostError::Config(vec![format!("the egress {egress} cannot be written: {shared}")]));
+                }
+                Err(error) => tracing::warn!(%egress, file = %path.display(), %error, "an egress's file cannot be opened"),
+            }
+        }
+        Ok(Self(Mutex::new(files)))
+    }
+
+    /// Lets go of them: another host may have them now.
+    pub(crate) fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn take(&self, egress: &TypeName) -> Option<File> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(egress)
     }
 }
 
@@ -128,7 +177,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             Event::Look => {
                 for egress in inner.store.egress_lanes() {
                     if busy.insert(egress.clone()) {
-                        let sink = idle.remove(&egress).unwrap_or_else(|| Box::new(Sink::new(&inner.options, &egress)));
+                        let sink = idle.remove(&egress).unwrap_or_else(|| Box::new(Sink::new(&inner, &egress)));
                         pumps.spawn(pump(inner.clone(), egress, sink));
                     }
                 }
@@ -189,9 +238,11 @@ async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (Type
             Ok(0) => break,
             Ok(_) => failures = 0,
             Err(error) => {
-                if matches!(error, SinkError::Closed | SinkError::Store(_)) {
+                if matches!(error, SinkError::Closed | SinkError::Shared(_) | SinkError::Store(_)) {
                     inner.fail(&error);
-                    std::future::pending::<()>().await;
+                    sink.close();
+                    inner.stopped().await;
+                    break;
                 }
                 failures += 1;
                 let pause = inner.options.backoff.after(failures);

@@ -1,122 +1,202 @@
 //! How far a file was read, as the store keeps it: written in the same atomic step as the rows' messages.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-};
+use std::{fs::File, io};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::split::Place;
+use crate::fingerprint::{self, Fingerprint, KNOWN_BYTES, Node};
 
-/// Bytes of a file's beginning by which it is known again.
-const BEGINNING_BYTES: u64 = 4 << 10;
+const VERSION: u32 = 2;
 
-const VERSION: u32 = 1;
-
-/// How far a file was read. Its JSON is what is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How far a file was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
-    v: u32,
     pub(super) offset: u64,
     pub(super) line: u64,
     /// Rows taken so far, rejected ones included.
     pub(super) rows: u64,
     /// Rows sent to the dead letters so far.
     pub(super) rejected: u64,
+    /// The last row had no line end: it was complete because the file ended there.
+    pub(super) open_end: bool,
+    known: Option<Known>,
+}
+
+/// What is known of a file that was read up to a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    at: Fingerprint,
     beginning: Beginning,
 }
 
 /// The beginning of a file. A file that grows keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Beginning {
+struct Beginning {
     bytes: u64,
     sha256: String,
 }
 
+/// What is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    v: u32,
+    line: u64,
+    rows: u64,
+    rejected: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    open_end: bool,
+    #[serde(flatten)]
+    known: Known,
+}
+
+/// What versions before this one stored. Nothing of what is near the offset is known.
+#[derive(Deserialize)]
+struct Stored1 {
+    offset: u64,
+    line: u64,
+    rows: u64,
+    rejected: u64,
+    beginning: Beginning,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
+}
+
 impl Cursor {
     /// The cursor of a file that was not read yet.
-    pub(super) fn start(file: &mut File) -> io::Result<Self> {
-        let bytes = file.metadata()?.len().min(BEGINNING_BYTES);
+    pub(super) fn start() -> Self {
         let Place { offset, line } = Place::START;
-        Ok(Self { v: VERSION, offset, line, rows: 0, rejected: 0, beginning: Beginning::of(file, bytes)? })
+        Self { offset, line, rows: 0, rejected: 0, open_end: false, known: None }
     }
 
     /// Reads a stored cursor and checks that it belongs to this file.
-    pub(super) fn resume(stored: &[u8], file: &mut File) -> io::Result<Result<Self, String>> {
-        let cursor: Self = match serde_json::from_slice(stored) {
-            Ok(cursor) => cursor,
-            Err(error) => return Ok(Err(format!("its place cannot be read: {error}"))),
+    pub(super) fn resume(stored: &[u8], file: &File) -> io::Result<Result<Self, String>> {
+        let unreadable = |error| Ok(Err(format!("its place cannot be read: {error}")));
+        let v = match serde_json::from_slice::<Versioned>(stored) {
+            Ok(Versioned { v }) => v,
+            Err(error) => return unreadable(error),
         };
-        if cursor.v != VERSION {
-            return Ok(Err(format!("its place was written by another version of this program ({})", cursor.v)));
+        match v {
+            1 => match serde_json::from_slice(stored) {
+                Ok(stored) => resume_1(stored, file),
+                Err(error) => unreadable(error),
+            },
+            VERSION => match serde_json::from_slice(stored) {
+                Ok(stored) => resume_2(stored, file),
+                Err(error) => unreadable(error),
+            },
+            other => Ok(Err(format!("its place was written by another version of this program ({other})"))),
         }
-        let length = file.metadata()?.len();
-        if length < cursor.offset {
-            return Ok(Err(format!("it has {length} bytes, {} were read", cursor.offset)));
-        }
-        if Beginning::of(file, cursor.beginning.bytes)? != cursor.beginning {
-            return Ok(Err("it begins differently".to_owned()));
-        }
-        Ok(Ok(cursor))
+    }
+
+    /// Whether a stored cursor was written for the file that is at this node.
+    pub(super) fn is_of(stored: &[u8], node: Option<Node>) -> bool {
+        serde_json::from_slice::<Stored>(stored).is_ok_and(|stored| stored.v == VERSION && stored.known.at.is_of(node))
+    }
+
+    /// Whether a version before this one stored it.
+    pub(super) fn is_older(stored: &[u8]) -> bool {
+        serde_json::from_slice::<Versioned>(stored).is_ok_and(|stored| stored.v < VERSION)
     }
 
     pub(super) fn place(&self) -> Place {
         Place { offset: self.offset, line: self.line }
     }
 
-    pub(super) fn advance(&mut self, place: Place, rows: u64, rejected: u64) {
-        (self.offset, self.line) = (place.offset, place.line);
+    pub(super) fn advance(&mut self, place: Place, rows: u64, rejected: u64, open_end: bool, known: Known) {
+        (self.offset, self.line, self.open_end, self.known) = (place.offset, place.line, open_end, Some(known));
         self.rows += rows;
         self.rejected += rejected;
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// What is to be stored; nothing before anything was read.
+    pub(super) fn to_bytes(&self) -> Option<Vec<u8>> {
+        let Self { line, rows, rejected, open_end, ref known, .. } = *self;
+        let stored = Stored { v: VERSION, line, rows, rejected, open_end, known: known.clone()? };
         // Numbers and strings: serde_json cannot fail on these.
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_vec(&stored).ok()
     }
 }
 
-impl Beginning {
-    fn of(file: &mut File, bytes: u64) -> io::Result<Self> {
-        file.seek(SeekFrom::Start(0))?;
-        let mut beginning = Vec::new();
-        file.by_ref().take(bytes).read_to_end(&mut beginning)?;
-        let digest = Sha256::digest(&beginning);
-        Ok(Self { bytes, sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() })
+fn resume_1(stored: Stored1, file: &File) -> io::Result<Result<Cursor, String>> {
+    let Stored1 { offset, line, rows, rejected, beginning } = stored;
+    if let Err(problem) = check(file, offset, &beginning)? {
+        return Ok(Err(problem));
+    }
+    let open_end = offset > 0 && fingerprint::read(file, offset - 1, 1)? != b"\n";
+    Ok(Ok(Cursor { offset, line, rows, rejected, open_end, known: None }))
+}
+
+fn resume_2(stored: Stored, file: &File) -> io::Result<Result<Cursor, String>> {
+    let Stored { line, rows, rejected, open_end, known, .. } = stored;
+    if let Err(problem) = check(file, known.at.offset, &known.beginning)? {
+        return Ok(Err(problem));
+    }
+    if !known.at.matches(file)? {
+        return Ok(Err(format!("before byte {}, up to which it was read, it has other content", known.at.offset)));
+    }
+    Ok(Ok(Cursor { offset: known.at.offset, line, rows, rejected, open_end, known: Some(known) }))
+}
+
+fn check(file: &File, offset: u64, beginning: &Beginning) -> io::Result<Result<(), String>> {
+    let length = file.metadata()?.len();
+    if length < offset {
+        return Ok(Err(format!("it has {length} bytes, {offset} were read")));
+    }
+    if length < beginning.bytes || fingerprint::hash(file, 0, beginning.bytes)? != beginning.sha256 {
+        return Ok(Err("it begins differently".to_owned()));
+    }
+    Ok(Ok(()))
+}
+
+/// Learns a file, place by place, by a handle of its own.
+pub(super) struct Learner {
+    file: File,
+    /// Once it has all of its bytes.
+    beginning: Option<Beginning>,
+}
+
+impl Learner {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, beginning: None }
+    }
+
+    /// Bytes that the file has now.
+    pub(super) fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// What is known of the file once it is read up to here.
+    pub(super) fn learn(&mut self, offset: u64) -> io::Result<Known> {
+        let at = Fingerprint::at(&self.file, offset)?;
+        if let Some(beginning) = &self.beginning {
+            return Ok(Known { at, beginning: beginning.clone() });
+        }
+        let bytes = offset.min(KNOWN_BYTES);
+        let beginning = Beginning { bytes, sha256: fingerprint::hash(&self.file, 0, bytes)? };
+        if bytes == KNOWN_BYTES {
+            self.beginning = Some(beginning.clone());
+        }
+        Ok(Known { at, beginning })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
+    /// Stored by released versions: never change them, add a version.
     #[test]
-    fn a_file_that_grows_is_the_same_and_others_are_not() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"a,b\n1,2\n").unwrap();
-        let mut cursor = Cursor::start(&mut file).unwrap();
-        cursor.advance(Place { offset: 8, line: 3 }, 1, 0);
-        let stored = cursor.to_bytes();
-        file.seek(SeekFrom::End(0)).unwrap();
-        file.write_all(b"3,4\n").unwrap();
-        assert_eq!(Cursor::resume(&stored, &mut file).unwrap().unwrap(), cursor);
-        file.set_len(5).unwrap();
-        assert_eq!(Cursor::resume(&stored, &mut file).unwrap().unwrap_err(), "it has 5 bytes, 8 were read");
-        file.set_len(0).unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
-        file.write_all(b"a,c\n1,2\n").unwrap();
-        assert_eq!(Cursor::resume(&stored, &mut file).unwrap().unwrap_err(), "it begins differently");
-    }
-
-    /// Stored by released versions: never change it, add a version.
-    #[test]
-    fn the_stored_form_is_frozen() {
+    fn the_stored_forms_are_frozen() {
+        let text = r#"{"v":2,"line":3,"rows":2,"rejected":1,"open_end":true,"at":{"offset":8,"before":"00","node":{"device":1,"inode":2}},"beginning":{"bytes":4,"sha256":"00"}}"#;
+        let Stored { line, rows, rejected, open_end, known, .. } = serde_json::from_str(text).unwrap();
+        let cursor = Cursor { offset: known.at.offset, line, rows, rejected, open_end, known: Some(known) };
+        assert_eq!(String::from_utf8(cursor.to_bytes().unwrap()).unwrap(), text);
         let text = r#"{"v":1,"offset":8,"line":3,"rows":2,"rejected":1,"beginning":{"bytes":4,"sha256":"00"}}"#;
-        let cursor: Cursor = serde_json::from_str(text).unwrap();
-        assert_eq!(cursor.to_bytes(), text.as_bytes());
+        let Stored1 { offset, line, rows, rejected, beginning } = serde_json::from_str(text).unwrap();
+        assert_eq!((offset, line, rows, rejected, beginning.bytes, &*beginning.sha256), (8, 3, 2, 1, 4, "00"));
     }
 }

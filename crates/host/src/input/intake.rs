@@ -5,7 +5,7 @@ use std::sync::Arc;
 use statefun_embedded::{MalformedRecord, Op};
 use tokio::sync::mpsc;
 
-use super::{FileProgress, FileReport, Progress, batch::Batch, cursor::Cursor, cursor_key, split::Place};
+use super::{FileProgress, FileReport, Progress, batch::Batch, cursor::Cursor, open::cursor_key, split::Place};
 use crate::{clock::SystemClock, error::InputError, host::Inner, letters::MAX_RAW_BYTES};
 
 /// The taking side: batch by batch, as far as there is room.
@@ -66,13 +66,12 @@ impl<'a> Intake<'a> {
     /// Takes a batch in: bad rows first, which are kept under ids of their own, then messages and place in one step. Whatever
     /// happens in between, the next run takes the same rows again and changes nothing by that.
     async fn take(&mut self, batch: Batch) -> Result<Op, InputError> {
-        let Batch { mut envelopes, bad, rows, end, .. } = batch;
+        let Batch { mut envelopes, bad, rows, end, open_end, known, .. } = batch;
         let now = SystemClock::now();
         let rejected = bad.len() as u64;
         for row in bad {
-            let position = format!("line {}", row.place.line);
-            tracing::debug!(input = self.identity, position, error = row.error, "a row goes to the dead letters");
-            let record = MalformedRecord::new(now, &self.identity, &position, &row.error, &row.raw, MAX_RAW_BYTES);
+            tracing::debug!(input = self.identity, position = row.position, error = row.error, "a row goes to the dead letters");
+            let record = MalformedRecord::new(now, &self.identity, &row.position, &row.error, &row.raw, MAX_RAW_BYTES);
             self.inner.store.park_malformed(&record).await?;
         }
         let mut dedup = false;
@@ -81,9 +80,9 @@ impl<'a> Intake<'a> {
             dedup |= std::mem::take(&mut envelope.keyed);
             envelope.sent_at = now;
         }
-        let cursor = self.cursor.as_mut().map(|cursor| {
-            cursor.advance(end, rows, rejected);
-            (cursor_key(&self.identity), cursor.to_bytes())
+        let cursor = self.cursor.as_mut().zip(known).and_then(|(cursor, known)| {
+            cursor.advance(end, rows, rejected, open_end, known);
+            Some((cursor_key(&self.identity), cursor.to_bytes()?))
         });
         let op = self.inner.store.ingest(envelopes, cursor, dedup).await?.op;
         self.report.rows += rows;

@@ -28,7 +28,10 @@ type RowFn = dyn Fn(&Row<'_>) -> Result<Vec<(Address, TypedValue)>, String> + Se
 
 /// Says which messages a row becomes.
 #[derive(Clone)]
-pub struct Mapping(Kind);
+pub struct Mapping {
+    kind: Kind,
+    text: Vec<String>,
+}
 
 #[derive(Clone)]
 enum Kind {
@@ -41,20 +44,20 @@ impl Mapping {
     /// Messages as `map` makes them of a row; all messages of a row to one address travel together, in their order. An error
     /// (or a panic) sends the row to the dead letters. The same row must always become the same messages.
     pub fn rows(map: impl Fn(&Row<'_>) -> Result<Vec<(Address, TypedValue)>, String> + Send + Sync + 'static) -> Self {
-        Self(Kind::Rows(Arc::new(map)))
+        Kind::Rows(Arc::new(map)).into()
     }
 
     /// One message a row: the row as JSON, to `function`, at the id that stands in the field `id`. Its type is the function's only
     /// JSON type.
     #[must_use]
     pub fn field(function: TypeName, id: impl Into<String>) -> Self {
-        Self(Kind::Field { function, id: id.into(), type_name: None })
+        Kind::Field { function, id: id.into(), type_name: None }.into()
     }
 
     /// For [`field`](Self::field): the message's type. `io.statefun.types/string` holds the JSON text as a string.
     #[must_use]
     pub fn with_type(mut self, name: TypeName) -> Self {
-        if let Kind::Field { type_name, .. } = &mut self.0 {
+        if let Kind::Field { type_name, .. } = &mut self.kind {
             *type_name = Some(name);
         }
         self
@@ -65,12 +68,25 @@ impl Mapping {
     /// the field that is the record's partition key or message group. Message attributes are the fields of the same names.
     #[must_use]
     pub fn ingress(name: TypeName, source: Option<String>, key: Option<String>) -> Self {
-        Self(Kind::Ingress { name, source, key })
+        Kind::Ingress { name, source, key }.into()
+    }
+
+    /// For CSV: these columns are text. Their fields become strings of JSON, also if they look like numbers, and empty ones stay
+    /// empty strings. A code such as `007` or `7` is text.
+    #[must_use]
+    pub fn with_text(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.text.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// The columns that are text.
+    pub(super) fn text(&self) -> &[String] {
+        &self.text
     }
 
     /// The field that must be in a CSV header.
     pub(super) fn id_field(&self) -> Option<&str> {
-        match &self.0 {
+        match &self.kind {
             Kind::Rows(_) => None,
             Kind::Field { id, .. } => Some(id),
             Kind::Ingress { key, .. } => key.as_deref(),
@@ -82,7 +98,7 @@ impl Mapping {
     /// # Errors
     /// If the application has no such function, or it does not take JSON of that type; if no such ingress is declared.
     pub(crate) fn resolve(&self, functions: &Functions, feeds: &Arc<Feeds>) -> Result<Resolved, InputError> {
-        let how = match &self.0 {
+        let how = match &self.kind {
             Kind::Rows(map) => How::Rows(map.clone()),
             Kind::Field { function, id, type_name } => {
                 let found = find(functions, function.as_str()).map_err(|error| InputError::Mapping(error.to_string()))?;
@@ -113,9 +129,15 @@ impl Mapping {
     }
 }
 
+impl From<Kind> for Mapping {
+    fn from(kind: Kind) -> Self {
+        Self { kind, text: Vec::new() }
+    }
+}
+
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.kind {
             Kind::Rows(_) => f.write_str("Mapping::rows(..)"),
             Kind::Field { function, id, type_name } => {
                 f.debug_tuple("Mapping::field").field(function).field(id).field(type_name).finish()
@@ -170,6 +192,14 @@ enum How {
 }
 
 impl Resolved {
+    /// Columns that the module declares as text.
+    pub(super) fn text_columns(&self) -> &[String] {
+        match &self.how {
+            How::Ingress { feed, .. } => &feed.source.text_columns,
+            How::Rows(_) | How::Field { .. } => &[],
+        }
+    }
+
     /// What the row at `place` of the input `identity` becomes: one envelope per address, in the order of their first messages.
     /// They are without their times: they are sent when they are taken in.
     ///
@@ -273,8 +303,8 @@ spec:
 ";
         let module = Module::parse("m.yaml", text).and_then(|module| module.resolve_local(&|_| None)).unwrap();
         let feeds = Feeds::new(Some(Arc::new(module)));
-        let header = csv::StringRecord::new();
-        let raw = |bytes| RawRow { place: Place::START, bytes, too_long: false };
+        let header = crate::input::header::Header::default();
+        let raw = |bytes| RawRow { place: Place::START, bytes, flaw: None };
         let mut reader = RowReader::new(Format::JsonLines);
         for (source, expected) in [("standard", None), ("orders.fifo", Some("file@0"))] {
             let feed = feeds.find("a/in", Some(source)).unwrap();

@@ -7,6 +7,9 @@
     reason = "each test uses its part of these helpers"
 )]
 
+#[cfg(unix)]
+pub mod process;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,0 +1,198 @@
+//! A host in a process of its own, to be killed, and with a working folder of its own. It is the test program, started again.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    net::SocketAddr,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use statefun_core::{Accepted, Context, Json, TypeName, TypedValue, Value};
+use statefun_host::{App, HostOptions, run_cli};
+
+use super::{Sync, functions, spec};
+
+const ARGUMENTS: &str = "STATEFUN_TEST_ARGUMENTS";
+const BETWEEN: u8 = 0x1f;
+
+/// The test that is the host if it is started with arguments.
+const ENTRY: &str = "a_host_in_a_process_of_its_own";
+
+/// Any JSON at all.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Any(pub serde_json::Value);
+
+impl Value for Any {
+    const TYPE_NAME: TypeName = TypeName::from_static("test/any");
+    type Codec = Json;
+}
+
+/// A row whose code is text, whatever it looks like.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Label {
+    pub id: String,
+    pub code: String,
+}
+
+impl Value for Label {
+    const TYPE_NAME: TypeName = TypeName::from_static("test/label");
+    type Codec = Json;
+}
+
+/// Runs the host, and does not return, if this process was started for that. Call it in a test of the name `ENTRY`.
+pub fn serve_if_asked() {
+    let Some(arguments) = std::env::var_os(ARGUMENTS) else { return };
+    let arguments = arguments.as_bytes().split(|byte| *byte == BETWEEN).map(|part| OsString::from_vec(part.to_vec()));
+    let mut functions = functions();
+    // Sends what it gets, as it stands, to the egress `test/echoes`.
+    let echo = Sync(|context: &mut Context, message: &TypedValue| {
+        let text = String::from_utf8_lossy(message.value.as_deref().unwrap_or_default()).into_owned();
+        Ok(context.egress("test/echoes", &text)?)
+    });
+    functions.add(spec("test/echo", vec![Accepted::of::<Any>()]), Arc::new(echo));
+    let label = Sync(|context: &mut Context, message: &TypedValue| {
+        let code = message.get::<Label>()?.map(|label| label.code).unwrap_or_default();
+        Ok(context.egress("test/codes", &code)?)
+    });
+    functions.add(spec("test/labels", vec![Accepted::of::<Label>()]), Arc::new(label));
+    // Sends to both `test/out` and `test/other`.
+    let both = Sync(|context: &mut Context, _: &TypedValue| {
+        let id = context.address().id().to_owned();
+        context.egress("test/out", &id)?;
+        Ok(context.egress("test/other", &id)?)
+    });
+    functions.add(spec("test/both", vec![Accepted::of::<Any>()]), Arc::new(both));
+    let mut options = HostOptions::new("");
+    options.backoff.first = Duration::from_millis(5);
+    options.backoff.longest = Duration::from_millis(50);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let app = App { options, ..App::new(functions) };
+    let result = runtime.block_on(run_cli(app, std::iter::once("app".into()).chain(arguments)));
+    let code = result.map_or_else(
+        |error| {
+            error.report();
+            error.exit_code()
+        },
+        |()| 0,
+    );
+    std::process::exit(code.into());
+}
+
+/// A host that runs.
+pub struct Process(Child);
+
+/// Starts a host in this working folder.
+pub fn start<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Process {
+    Process(command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Runs a host to its end.
+pub fn finish<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Output {
+    let mut command = command(folder, arguments);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let said = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stderr, &mut said);
+        said
+    });
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("it does not end: {}", String::from_utf8_lossy(&said.join().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    Output { status, stdout: Vec::new(), stderr: said.join().unwrap() }
+}
+
+/// Runs a host to its end, which has to be a good one. Returns what it said.
+pub fn finish_well<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> String {
+    let output = finish(folder, arguments);
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Starts a host whose standard output nobody reads.
+pub fn start_unread<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Process {
+    let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // The test program says which test it runs before it is a host.
+    let (mut stdout, mut said) = (child.stdout.take().unwrap(), Vec::new());
+    while !said.ends_with(b" ... ") {
+        let mut byte = [0];
+        std::io::Read::read_exact(&mut stdout, &mut byte).unwrap();
+        said.extend(byte);
+    }
+    drop(stdout);
+    Process(child)
+}
+
+/// The arguments in a line.
+pub fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn command<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut joined = Vec::new();
+    for argument in arguments {
+        if !joined.is_empty() {
+            joined.push(BETWEEN);
+        }
+        joined.extend_from_slice(argument.as_ref().as_bytes());
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", ENTRY, "--nocapture", "--test-threads=1"]);
+    command.current_dir(folder).env(ARGUMENTS, OsString::from_vec(joined)).env_remove("RUST_LOG");
+    command
+}
+
+impl Process {
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits for its end, and returns its exit code.
+    pub fn end(&mut self) -> Option<i32> {
+        wait_for(|| self.0.try_wait().unwrap()).code()
+    }
+
+    /// Where it listens, once it does. `data` is its folder.
+    pub fn address(&mut self, data: &Path) -> SocketAddr {
+        wait_for(|| fs::read_to_string(data.join("address")).ok()?.trim().parse().ok())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits, up to a minute, until there is something.
+pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "waited for too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
