@@ -97,6 +97,16 @@ pub enum Note {
     Alone,
 }
 
+impl Note {
+    /// What stays of it when a process that lives takes it back: whoever was to run alone stays suspected, and does so next time.
+    pub fn taken_back(self) -> Self {
+        match self {
+            Self::Alone => Self::Watched,
+            Self::Watched | Self::None => Self::None,
+        }
+    }
+}
+
 /// What a commit must find unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {

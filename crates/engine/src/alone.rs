@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes the record without the note, in place of the one with it or, if that is not known to be written, of the one before: then a
+    /// Writes the record with the note taken back, in place of the one with it or, if that is not known to be written, of the one before: then a
     /// request for it that is still on its way comes too late. If neither is found, the note is gone or somebody else's. Returns whether
     /// the lease is free with it.
     async fn try_to_take_back(&self, noted: &Noted) -> Result<bool, PortError> {
@@ -197,7 +197,8 @@ impl<'a> Run<'a> {
         // A version that nothing else of this run writes: its commit may still be on its way.
         let mut record = Record { version: with.version + 2, lease_until: Timestamp::ZERO, ..noted.record.clone() };
         if let Some(id) = self.announced {
-            record.put_trial(Trial { note: Note::None, ..record.trial_of(id) });
+            let trial = record.trial_of(id);
+            record.put_trial(Trial { note: trial.note.taken_back(), ..trial });
         }
         let store = &self.engine.ports.store;
         for expect in places {
