@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("statefun-lambda", &["statefun-core", "statefun-engine", "statefun-aws", "statefun-module", "statefun-router"], &[]),
     ("lambda-statefun", &["statefun-core", "statefun-engine", "statefun-host", "statefun-lambda", "statefun-router"], &[]),
     ("router-lambda", &["lambda-statefun"], &[]),
-    ("statefun-e2e", &["statefun-core", "statefun-engine", "statefun-aws", "lambda-statefun"], &[]),
+    ("statefun-e2e", &["statefun-core", "statefun-engine", "statefun-aws", "lambda-statefun"], &["statefun-sim"]),
     ("greeter", &["lambda-statefun"], &[]),
     ("shopping-cart", &["lambda-statefun"], &[]),
     ("flights", &["lambda-statefun"], &[]),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use statefun_core::Safeguard;
+use statefun_sim::World;
 
 use crate::scenarios;
 
@@ -47,6 +48,7 @@ fn names(cell: &str) -> impl Iterator<Item = &str> {
 fn every_name_that_the_table_of_failures_gives_exists() {
     let mut known: BTreeSet<String> = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned()).collect();
     known.extend(Safeguard::ALL.iter().map(|safeguard| format!("{safeguard:?}")));
+    known.extend(World::ALL.iter().map(|world| world.name().to_owned()));
     for folder in ["crates", "functions", "router-lambda", "sdk", "tests"] {
         tests_of(&Path::new(ROOT).join(folder), &mut known);
     }
@@ -54,7 +56,7 @@ fn every_name_that_the_table_of_failures_gives_exists() {
     let cells: Vec<_> = last_cells(&document).collect();
     assert!(cells.len() > 30, "the tables were not found: {cells:?}");
     let unknown: Vec<_> = cells.iter().flat_map(|cell| names(cell)).filter(|name| !known.contains(*name)).collect();
-    assert!(unknown.is_empty(), "neither a test nor a scenario nor a safeguard: {unknown:?}");
+    assert!(unknown.is_empty(), "neither a test, a scenario, a safeguard nor a world: {unknown:?}");
     let nothing: Vec<_> = cells.iter().filter(|cell| names(cell).next().is_none() && !cell.starts_with("described")).collect();
     assert!(nothing.is_empty(), "name a test, or write that it is only described: {nothing:?}");
 }
