@@ -85,7 +85,7 @@ pub struct Trial {
     pub note: Note,
 }
 
-/// What is noted of a suspected envelope while it runs. Found set by the next delivery, that run's process did not live to clear it.
+/// What is noted of a suspected envelope while it runs. Found set by the next delivery, a process did not live to clear it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Note {
     /// It does not run, or is not suspected.

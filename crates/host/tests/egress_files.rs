@@ -5,17 +5,10 @@
 
 mod common;
 
-use std::{
-    collections::HashSet,
-    fs,
-    io::Write,
-    net::SocketAddr,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, fs, io::Write, net::SocketAddr, os::unix::fs::symlink, path::Path};
 
 use common::{
-    lines, post,
+    folder, lines, post,
     process::{finish, finish_well, said, serve_if_asked, start, start_unread, wait_for, words},
     request,
 };
@@ -23,12 +16,6 @@ use common::{
 #[test]
 fn a_host_in_a_process_of_its_own() {
     serve_if_asked();
-}
-
-fn folder() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().canonicalize().unwrap();
-    (folder, path)
 }
 
 fn rows(path: &Path, rows: impl Iterator<Item = usize>) {

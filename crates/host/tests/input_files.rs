@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{
-    lines, malformed,
+    folder, lines, malformed,
     process::{finish, finish_well, said, serve_if_asked, start, wait_for, words},
     seen,
 };
@@ -22,12 +22,6 @@ use common::{
 #[test]
 fn a_host_in_a_process_of_its_own() {
     serve_if_asked();
-}
-
-fn folder() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().canonicalize().unwrap();
-    (folder, path)
 }
 
 fn add(path: &Path, text: impl AsRef<[u8]>) {

@@ -10,7 +10,6 @@ use std::{
 };
 
 use common::*;
-use statefun_host::{Host, HostOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,30 +18,11 @@ use tokio::{
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-async fn started(with: impl FnOnce(&mut HostOptions)) -> (tempfile::TempDir, Host, SocketAddr) {
-    let data = tempfile::tempdir().unwrap();
-    let mut options = options(data.path());
-    with(&mut options);
-    let host = open_with(functions(), options);
-    host.start();
-    let to = serve(&host).await;
-    (data, host, to)
-}
-
 /// Every route, so that none forgets to refuse what it does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_path_or_a_query_gets_wrong_is_told_in_json() {
     let (_data, host, to) = started(|_| {}).await;
-    for (method, path) in [
-        ("GET", "/_/health"),
-        ("GET", "/_/metrics"),
-        ("GET", "/_/dead-letters"),
-        ("POST", "/_/dead-letters/replay"),
-        ("POST", "/_/dead-letters/00000000000000000000000000000000/replay"),
-        ("GET", "/_/state/test/counter/a"),
-        ("POST", "/_/ingress/a/b"),
-        ("POST", "/test/counter/a"),
-    ] {
+    for (method, path) in ROUTES {
         for (suffix, said) in
             [("?nonsense=1", "`nonsense`"), ("%", "%25"), ("%zz", "%25"), ("%ff", "UTF-8"), ("%zz?limit=1", "%25")]
         {

@@ -140,6 +140,36 @@ pub fn open_with(functions: Functions, options: HostOptions) -> Host {
     panic!("the folder stays locked");
 }
 
+/// A folder, by the one name that the system has for it.
+pub fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    (folder, path)
+}
+
+/// Every route that a host serves.
+pub const ROUTES: [(&str, &str); 8] = [
+    ("GET", "/_/health"),
+    ("GET", "/_/metrics"),
+    ("GET", "/_/dead-letters"),
+    ("POST", "/_/dead-letters/replay"),
+    ("POST", "/_/dead-letters/00000000000000000000000000000000/replay"),
+    ("GET", "/_/state/test/counter/a"),
+    ("POST", "/_/ingress/a/b"),
+    ("POST", "/test/counter/a"),
+];
+
+/// A host that runs and serves, in a folder of its own.
+pub async fn started(with: impl FnOnce(&mut HostOptions)) -> (tempfile::TempDir, Host, std::net::SocketAddr) {
+    let data = tempfile::tempdir().unwrap();
+    let mut options = options(data.path());
+    with(&mut options);
+    let host = open_with(functions(), options);
+    host.start();
+    let to = serve(&host).await;
+    (data, host, to)
+}
+
 /// Ends a host as `kill -9` would: what is not durable is lost.
 pub fn crash(host: Host) {
     let store = host.store().clone();
