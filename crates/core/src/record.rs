@@ -107,6 +107,14 @@ impl Note {
     }
 }
 
+impl Trial {
+    /// What stays of it when a process that lives takes its note back.
+    #[must_use]
+    pub fn taken_back(self) -> Self {
+        Self { note: self.note.taken_back(), ..self }
+    }
+}
+
 /// What a commit must find unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use statefun_core::{
-    Commit, Delivered, Held, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, limits::MIN_SUSPECT_RECEIVES,
+    Commit, Delivered, EnvelopeId, Held, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn,
+    limits::MIN_SUSPECT_RECEIVES,
 };
 
 use crate::{
@@ -47,7 +48,7 @@ impl<'a> Run<'a> {
         let attempts = self.function.spec.on_failure.max_attempts().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
         match found {
             // The note of this run itself.
-            note if self.announced == Some(delivered.envelope.id) => note,
+            note if self.has_announced(delivered.envelope.id) => note,
             Note::Watched | Note::Alone => Note::Alone,
             Note::None if delivered.receive_count >= attempts.max(MIN_SUSPECT_RECEIVES) => Note::Watched,
             Note::None => Note::None,
@@ -71,7 +72,7 @@ impl<'a> Run<'a> {
         }
         turn.open(&delivered.envelope, failures + 1);
         turn.abandon(Trial { id: delivered.envelope.id, failures, note });
-        self.announced = Some(delivered.envelope.id);
+        self.announced = Some((delivered.envelope.id, note));
         Announced::Noted
     }
 
@@ -112,18 +113,25 @@ impl<'a> Run<'a> {
         select(self.engine.ports.clock.sleep_until(self.last_moment()), self.engine.cut.wait()).await;
     }
 
+    /// Whether this run noted the envelope, and has not forgotten that since.
+    pub(crate) fn has_announced(&self, id: EnvelopeId) -> bool {
+        self.announced.is_some_and(|(announced, _)| announced == id)
+    }
+
+    /// Whether the record has the note just as this run made it. One that was taken back may still be a suspicion.
+    fn stands(&self, record: &Record) -> bool {
+        self.announced.is_some_and(|(id, note)| record.trial_of(id).note == note)
+    }
+
     /// Takes the note back, in the turn, since the envelope does not run now.
     pub(crate) fn withdraw(&self, turn: &mut Turn) {
-        let Some(id) = self.announced.filter(|_| self.on(Safeguard::Withdraw)) else { return };
-        let trial = turn.record().trial_of(id);
-        if trial.note != Note::None {
-            turn.note(Trial { note: Note::None, ..trial });
-        }
+        let Some((id, _)) = self.announced.filter(|_| self.on(Safeguard::Withdraw)) else { return };
+        turn.take_back(id);
     }
 
     /// A commit that holds the note is about to be written.
     pub(crate) fn before_noting(&mut self, commit: &Commit) {
-        if self.announced.is_some_and(|id| commit.record.trial_of(id).note != Note::None) {
+        if self.stands(&commit.record) {
             self.noted = Some(Noted { record: commit.record.clone(), sure: false });
         }
     }
@@ -132,8 +140,10 @@ impl<'a> Run<'a> {
     /// not, the envelope came to its end; whatever else there is of it has to be noted anew. Others may run again once that is durable:
     /// a death of theirs must not find the note.
     pub(crate) async fn after_commit(&mut self, record: &Record) -> Result<(), PortError> {
-        let Some(id) = self.announced else { return Ok(()) };
-        let stands = record.trial_of(id).note != Note::None;
+        if self.announced.is_none() {
+            return Ok(());
+        }
+        let stands = self.stands(record);
         if (stands || self.alone.is_some()) && self.on(Safeguard::Barrier) {
             self.engine.ports.store.barrier().await?;
         }
@@ -196,9 +206,8 @@ impl<'a> Run<'a> {
         let places = if noted.sure { &[with][..] } else { &[before, with] };
         // A version that nothing else of this run writes: its commit may still be on its way.
         let mut record = Record { version: with.version + 2, lease_until: Timestamp::ZERO, ..noted.record.clone() };
-        if let Some(id) = self.announced {
-            let trial = record.trial_of(id);
-            record.put_trial(Trial { note: trial.note.taken_back(), ..trial });
+        if let Some((id, _)) = self.announced {
+            record.put_trial(record.trial_of(id).taken_back());
         }
         let store = &self.engine.ports.store;
         for expect in places {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Record, Safeguard, Timestamp};
+use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Note, Record, Safeguard, Timestamp};
 
 use crate::{
     alone::Noted,
@@ -38,8 +38,8 @@ pub(crate) struct Run<'a> {
     pub(crate) looked_up: HashMap<EnvelopeId, bool>,
     /// Duplicates were told by the spilled segments, not by the record in hand.
     pub(crate) hearsay: bool,
-    /// The suspected envelope of which a note stands, or is about to.
-    pub(crate) announced: Option<EnvelopeId>,
+    /// The suspected envelope of which a note stands, or is about to, and the note.
+    pub(crate) announced: Option<(EnvelopeId, Note)>,
     pub(crate) noted: Option<Noted>,
     /// No other handler of this process runs.
     pub(crate) alone: Option<Pass<'a>>,

@@ -81,7 +81,7 @@ impl Run<'_> {
                 ended = Ended::More;
                 break;
             }
-            if suspected && self.announced != Some(delivered.envelope.id) {
+            if suspected && !self.has_announced(delivered.envelope.id) {
                 ended = Ended::More;
                 match self.announce(&mut turn, delivered, note).await {
                     Announced::Noted => {}

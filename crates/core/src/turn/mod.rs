@@ -177,9 +177,14 @@ impl Turn {
         let id = self.context.current.envelope.id;
         self.left = Some(Partial { id, done });
         // It did not die.
+        self.take_back(id);
+    }
+
+    /// The process lives: what was noted of the envelope before it ran is taken back ([`Note::taken_back`]).
+    pub fn take_back(&mut self, id: EnvelopeId) {
         let trial = self.context.record.trial_of(id);
         if trial.note != Note::None {
-            self.note(Trial { note: Note::None, ..trial });
+            self.note(trial.taken_back());
         }
     }
 

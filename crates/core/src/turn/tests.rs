@@ -321,6 +321,21 @@ fn dead_letters_count_towards_their_commit() {
     assert!(letters <= COMMIT_SOFT_BYTES / each, "{letters} letters of {each} bytes");
 }
 
+/// What ran alone may be what kills its process, whatever part of it is done: the rest runs alone too.
+#[test]
+fn an_envelope_left_in_the_middle_is_not_blamed_and_stays_suspected() {
+    for (noted, kept) in [(Note::Watched, Note::None), (Note::Alone, Note::Watched)] {
+        let id = EnvelopeId([1; 16]);
+        let mut record = Record::default();
+        record.put_trial(Trial { id, failures: 2, note: noted });
+        let mut turn = turn_on(record);
+        turn.keep();
+        turn.leave(1);
+        let record = turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
+        assert_eq!(record.trials, [Trial { id, failures: 2, note: kept }]);
+    }
+}
+
 #[test]
 fn a_move_to_another_queue_is_noted() {
     let first = commit(turn()).record;
