@@ -240,7 +240,7 @@ impl WorldState {
                     let payload = timer.envelope.messages.first().and_then(|message| message.get::<Payload>().ok().flatten());
                     self.stored.scheduled.extend(payload.map(|payload| (timer.envelope.id, (timer.due, payload))));
                 }
-                Effect::Cancel { timer, .. } => drop(self.stored.cancelled.insert(*timer)),
+                Effect::Cancel { timer, .. } => _ = self.stored.cancelled.entry(*timer).or_insert(now),
                 Effect::Send(envelope) => {
                     let payloads = envelope.messages.iter().filter_map(|message| message.get::<Payload>().ok().flatten());
                     let (to, from) = (letter(Some(&envelope.to)), letter(Some(&commit.address)));

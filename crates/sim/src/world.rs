@@ -51,9 +51,9 @@ pub(crate) struct Stored {
     pub(crate) letters: BTreeMap<EnvelopeId, DeadLetter>,
     /// Tokens of transactions that took effect.
     pub(crate) tokens: BTreeSet<String>,
-    /// For the oracle: timers that commits scheduled and cancelled, and when the cancellations reached the timers.
+    /// For the oracle: timers that commits scheduled and cancelled, when they cancelled them, and when that reached the timers.
     pub(crate) scheduled: BTreeMap<EnvelopeId, (Timestamp, Payload)>,
-    pub(crate) cancelled: BTreeSet<EnvelopeId>,
+    pub(crate) cancelled: BTreeMap<EnvelopeId, u64>,
     pub(crate) unscheduled: BTreeMap<EnvelopeId, u64>,
     /// In which envelope each message was sent: receiver, sender, message.
     pub(crate) sent: BTreeMap<(char, char, u32, u32), EnvelopeId>,

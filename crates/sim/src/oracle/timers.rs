@@ -9,11 +9,15 @@ use crate::{
 
 use super::{Judge, Message};
 
+/// A cancellation gets from its commit to its timer within this time, outages apart: the environment may end in between, and what it worked
+/// on comes again, several times if others end too.
+const AT_ITS_TIMER: u64 = 600 * SECOND;
+
 impl Judge<'_> {
     pub(super) fn timers(&mut self, applied_by_a: &[Vec<Message>]) {
         let stored = &self.world.stored;
         let all: BTreeSet<Message> = stored.scheduled.values().map(|(_, payload)| (payload.number, payload.part)).collect();
-        let cancelled = stored.cancelled.iter().filter_map(|id| stored.scheduled.get(id));
+        let cancelled = stored.cancelled.keys().filter_map(|id| stored.scheduled.get(id));
         let maybe: BTreeSet<Message> = cancelled.map(|(_, payload)| (payload.number, payload.part)).collect();
         let at_t = self.applied_from(&address('T'), 'A');
         for payload in self.trial.entries.iter().flat_map(|entry| &entry.payloads) {
@@ -37,15 +41,22 @@ impl Judge<'_> {
         }
     }
 
-    /// A cancellation gets to its timer; if it does so clearly before the timer is due, it wins.
+    /// A cancellation gets to its timer. It wins if it does so, or was committed, clearly before the timer is due.
     fn cancellations(&mut self, at_t: &[Message]) {
         let stored = &self.world.stored;
-        for id in &stored.cancelled {
+        let outages: u64 = self.world.outages.iter().map(|outage| outage.until - outage.from).sum();
+        let margin = self.trial.dials.skew_millis() + SECOND;
+        for (id, committed) in &stored.cancelled {
             let Some((due, payload)) = stored.scheduled.get(id) else { continue };
             let message = (payload.number, payload.part);
+            let fired = at_t.contains(&message);
+            if fired && committed + AT_ITS_TIMER + outages + margin < due.0 {
+                self.problems
+                    .push(format!("A→T: the cancellation of {message:?} was committed long before, and still it was applied"));
+            }
             match stored.unscheduled.get(id) {
                 None => self.problems.push(format!("A→T: the cancellation of {message:?} never got to its timer")),
-                Some(at) if at + self.trial.dials.skew_millis() + SECOND < due.0 && at_t.contains(&message) => {
+                Some(at) if fired && at + margin < due.0 => {
                     self.problems.push(format!("A→T: {message:?} was cancelled in time and still applied"));
                 }
                 Some(_) => {}
