@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use indicatif::{ProgressBar, ProgressStyle};
 use statefun_core::Safeguards;
 use statefun_sim::{Report, Struck, Watch, World, replay_command, trial};
 
@@ -36,6 +37,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// On a terminal, how far the seeds are.
+fn progress(count: u64) -> ProgressBar {
+    let bar = ProgressBar::new(count);
+    match ProgressStyle::with_template("{bar:30} {pos} of {len} seeds, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// Runs seeds on all cores; `stop` ends it early.
 fn run(
     from: u64,
@@ -46,6 +56,7 @@ fn run(
 ) -> Vec<Report> {
     let (next, stopped, reports) = (AtomicU64::new(from), AtomicU64::new(u64::MAX), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let shown = progress(count);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -61,10 +72,12 @@ fn run(
                     if let Ok(mut reports) = reports.lock() {
                         reports.push(report);
                     }
+                    shown.inc(1);
                 }
             });
         }
     });
+    shown.finish_and_clear();
     let mut reports = reports.into_inner().unwrap_or_default();
     reports.sort_by_key(|report| report.seed);
     reports

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     emulator::EMULATOR,
-    run::{cargo, root},
+    run::{quiet_cargo, root},
     tests::LAMBDA,
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn deploy(sam: &Path, architecture: &str) -> Result<(), String> {
 
 /// As the tests are built: the dependencies are there already, and arithmetic is checked. `cargo xtask sam` builds the release.
 fn build() -> Result<(), String> {
-    cargo(&["build", "--quiet", "--workspace", "--bins", "--tests", "--profile", "test", "--features", LAMBDA]).run()
+    quiet_cargo(&["build", "--workspace", "--bins", "--tests", "--profile", "test", "--features", LAMBDA]).run()
 }
 
 fn suite(args: &[String]) -> Result<(), String> {

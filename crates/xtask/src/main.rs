@@ -13,7 +13,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use run::{Step, cargo};
+use run::{Step, quiet_cargo};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's verbs", disable_help_subcommand = true)]
@@ -126,12 +126,12 @@ fn main() -> ExitCode {
 }
 
 fn sim(args: &[&str]) -> Step {
-    cargo(&["run", "--quiet", "--release", "--package", "statefun-sim", "--"]).args(args)
+    quiet_cargo(&["run", "--release", "--package", "statefun-sim", "--"]).args(args)
 }
 
 fn mutations(seeds: u64) -> Step {
-    let args = ["run", "--quiet", "--release", "--package", "statefun-sim", "--features", "mutations", "--", "mutations"];
-    cargo(&args).args(&[&seeds.to_string()])
+    let args = ["run", "--release", "--package", "statefun-sim", "--features", "mutations", "--", "mutations"];
+    quiet_cargo(&args).args(&[&seeds.to_string()])
 }
 
 fn e2e_args(times: u32, only: Option<String>, seed: Option<u64>) -> Vec<String> {
@@ -141,7 +141,7 @@ fn e2e_args(times: u32, only: Option<String>, seed: Option<u64>) -> Vec<String> 
 }
 
 fn bench(json: Option<std::path::PathBuf>, only: Option<String>) -> Step {
-    let mut step = cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "bench", "--"]);
+    let mut step = quiet_cargo(&["run", "--release", "--package", "statefun-tests", "--bin", "bench", "--"]);
     if let Some(path) = json {
         step = step.args(&["--json", &path.display().to_string()]);
     }

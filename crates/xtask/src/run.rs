@@ -1,6 +1,7 @@
 //! Running commands from the workspace's root.
 
 use std::{
+    io::IsTerminal,
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -17,6 +18,14 @@ pub(crate) fn cargo(args: &[&str]) -> Step {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     Step { command, shown: "cargo".to_owned() }.args(args)
+}
+
+/// The same, with cargo's own progress for those who watch, and quiet in a pipe.
+pub(crate) fn quiet_cargo(args: &[&str]) -> Step {
+    match args {
+        [verb, rest @ ..] if !std::io::stderr().is_terminal() => cargo(&[*verb, "--quiet"]).args(rest),
+        _ => cargo(args),
+    }
 }
 
 impl Step {

@@ -2,7 +2,7 @@
 
 use crate::{
     e2e, layers, licences, mutations,
-    run::{Parts, cargo},
+    run::{Parts, cargo, quiet_cargo},
     sam, sim,
 };
 
@@ -31,20 +31,18 @@ fn run_all(parts: &mut Parts) -> Result<(), String> {
     parts.run("licences", licences::check)?;
     parts.run("template.yaml", sam::lint)?;
     parts.run("lints", || {
-        let clippy = cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--features", LAMBDA]);
+        let clippy = quiet_cargo(&["clippy", "--workspace", "--all-targets", "--features", LAMBDA]);
         clippy.args(&["--", "-D", "warnings"]).run()
     })?;
     parts.run("tests", || cargo(&["test", "--workspace", "--features", LAMBDA]).run())?;
     parts.run("Lambdas without the local host", || {
         let packages = ["router-lambda", "greeter", "shopping-cart", "flights"].map(|name| ["--package", name]);
-        let clippy = cargo(&["clippy", "--quiet", "--no-default-features", "--features", "lambda"]);
+        let clippy = quiet_cargo(&["clippy", "--no-default-features", "--features", "lambda"]);
         clippy.args(&packages.concat()).args(&["--", "-D", "warnings"]).run()
     })?;
-    parts.run("documentation", || {
-        cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings").run()
-    })?;
+    parts.run("documentation", || quiet_cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run())?;
     parts.run("conformance of the simulated ports", || {
-        cargo(&["test", "--quiet", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
+        quiet_cargo(&["test", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
     })?;
     parts.run("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
     parts.run("mutations", || mutations(MUTATION_SEEDS).run())?;
@@ -54,9 +52,9 @@ fn run_all(parts: &mut Parts) -> Result<(), String> {
 }
 
 pub(crate) fn kill(times: u32, seed: Option<u64>) -> Result<(), String> {
-    let build = ["build", "--quiet", "--release", "--package", "statefun-tests", "--bins"];
-    cargo(&build).run()?;
-    let mut step = cargo(&["run", "--quiet", "--release", "--package", "statefun-tests", "--bin", "kill", "--"])
+    let build = ["build", "--release", "--package", "statefun-tests", "--bins"];
+    quiet_cargo(&build).run()?;
+    let mut step = quiet_cargo(&["run", "--release", "--package", "statefun-tests", "--bin", "kill", "--"])
         .args(&["--times", &times.to_string()]);
     if let Some(seed) = seed {
         step = step.args(&["--seed", &seed.to_string()]);

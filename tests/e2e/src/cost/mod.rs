@@ -8,6 +8,8 @@ mod workload;
 
 use std::{path::Path, sync::Arc};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use crate::problem::{Problem, Result};
 use report::Line;
 use workload::{Shape, Workload};
@@ -106,14 +108,26 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// On a terminal, which case is measured and how many batches are left.
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new(CASES.iter().map(|case| Workload::batches(case.batches)).sum());
+    match ProgressStyle::with_template("{bar:30} {pos} of {len} batches, {eta} left: {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// Measures everything against an endpoint, prints the table, and writes it as JSON if asked to.
 pub(crate) async fn run(endpoint: &str, json: Option<&Path>) -> Result<()> {
     let mut lines = Vec::new();
+    let shown = progress();
     for case in CASES {
+        shown.set_message(case.name);
         let workload = Arc::new(Workload::new(endpoint, case.shape).await?);
-        let spent = workload.run(case.batches, case.cold).await.map_err(|problem| problem.during(case.name))?;
+        let spent = workload.run(case.batches, case.cold, &|| shown.inc(1)).await.map_err(|problem| problem.during(case.name))?;
         lines.push(Line::new(case.name, case.why, &spent));
     }
+    shown.finish_and_clear();
     println!("{}", report::table(&lines));
     if let Some(path) = json {
         std::fs::write(path, report::json(&lines)).map_err(|error| Problem::from(error).during(path.display()))?;

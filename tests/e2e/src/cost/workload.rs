@@ -22,6 +22,8 @@ use crate::{
 };
 
 const TABLE: &str = "cost";
+/// Whether items are measured: see [`Workload::run`].
+const PASSES: [bool; 2] = [false, true];
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
 const LAST: ValueSpec<String> = ValueSpec::new("last");
 
@@ -102,21 +104,27 @@ impl Workload {
 
     /// Runs batches and says what they took; before them one that is not measured, so that every record is there. A first pass
     /// counts calls. A second measures items: looking at them slows it, so that fewer sends would meet in a request.
-    pub(super) async fn run(&self, batches: usize, cold: bool) -> Result<Spent> {
+    pub(super) async fn run(&self, batches: usize, cold: bool, done: &impl Fn()) -> Result<Spent> {
         let mut spent = Spent::default();
-        for metered in [false, true] {
-            self.pass(batches, cold, metered, &mut spent).await?;
+        for metered in PASSES {
+            self.pass(batches, cold, metered, &mut spent, done).await?;
         }
         Ok(spent)
     }
 
-    async fn pass(&self, batches: usize, cold: bool, metered: bool, spent: &mut Spent) -> Result<()> {
+    /// How many batches [`run`](Self::run) takes for so many measured ones, and so how often it calls `done`.
+    pub(super) const fn batches(measured: usize) -> u64 {
+        ((measured + 1) * PASSES.len()) as u64
+    }
+
+    async fn pass(&self, batches: usize, cold: bool, metered: bool, spent: &mut Spent, done: &impl Fn()) -> Result<()> {
         let mut engine = self.engine(metered)?;
         for number in 0..=batches {
             if cold {
                 engine = self.engine(metered)?;
             }
             self.batch(&engine, number + usize::from(metered) * 1_000_000).await?;
+            done();
             let (calls, written) = (self.backend.clients.calls.take(), self.store.take()?);
             if number == 0 {
                 continue;

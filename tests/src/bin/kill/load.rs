@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use indicatif::{ProgressBar, ProgressFinish};
 use lambda_statefun::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +137,8 @@ impl Trial {
     fn kill_often(&self, times: u32, seed: u64) -> Result<Child, String> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut child = self.start()?;
-        for kill in 0..times {
+        let shown = ProgressBar::new(times.into()).with_finish(ProgressFinish::AndClear);
+        for kill in shown.wrap_iter(0..times) {
             let before = self.total();
             thread::sleep(Duration::from_millis(rng.u64(30..600)));
             // Not before it worked at all: a process that is always killed at its start shows nothing.
