@@ -57,6 +57,12 @@ impl Notes {
         self.blame(deaths, |noted, note| noted.0 == *address && note.env == env);
     }
 
+    /// Runs of the same batch that ended before this killer began, and could not take their notes back. While one that is noted runs, no other
+    /// does.
+    pub(crate) fn cut_off_beside(&mut self, env: EnvId, killer: &Noted, deaths: &mut Deaths) {
+        self.blame(deaths, |noted, note| noted != killer && note.env == env);
+    }
+
     fn blame(&mut self, deaths: &mut Deaths, which: impl Fn(&Noted, &Standing) -> bool) {
         for (noted, note) in &mut self.0 {
             if !note.excused && which(noted, note) {
@@ -64,5 +70,28 @@ impl Notes {
                 *deaths.entry(noted.clone()).or_default() += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use statefun_core::Trial;
+
+    use super::*;
+
+    /// Seed 5224977: the table was away, a run alone ended without taking its note back, and the next one killed the environment.
+    #[test]
+    fn whoever_was_cut_off_before_its_neighbour_killed_them_both_may_be_blamed() {
+        let (env, to) = (7, |id: &str| Address::parse(&format!("sim/b/{id}")).unwrap());
+        let (cut_off, killer) = ((to("3"), EnvelopeId([1; 16])), (to("6"), EnvelopeId([2; 16])));
+        let mut notes = Notes::default();
+        let mut deaths = Deaths::default();
+        for (address, id) in [&cut_off, &killer] {
+            let record = Record { trials: vec![Trial { id: *id, failures: 0, note: Note::Alone }], ..Record::default() };
+            notes.committed(env, address, &record);
+        }
+        notes.cut_off_beside(env, &killer, &mut deaths);
+        notes.excuse(env, Some(&killer), &mut deaths);
+        assert_eq!(deaths, Deaths::from([(cut_off, 1), (killer, 1)]));
     }
 }

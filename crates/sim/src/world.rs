@@ -326,12 +326,17 @@ impl WorldState {
 
     /// A run ended while the table is away, or has only just come back: it could not take its notes back.
     pub(crate) fn cut_off(&mut self, env: EnvId, address: &Address, now: u64) {
-        const JUST: u64 = 5_000;
-        let out =
-            |outage: &Outage| outage.strikes(Service::Table, now) || outage.strikes(Service::Table, now.saturating_sub(JUST));
-        if self.outages.iter().any(out) {
+        if self.table_is_away(now) {
             self.stored.notes.cut_off(env, address, &mut self.deaths);
         }
+    }
+
+    /// Whether an outage has the table, or had it a moment ago.
+    fn table_is_away(&self, now: u64) -> bool {
+        const JUST: u64 = 5_000;
+        let away =
+            |outage: &Outage| outage.strikes(Service::Table, now) || outage.strikes(Service::Table, now.saturating_sub(JUST));
+        self.outages.iter().any(away)
     }
 
     /// Ends an environment; where all of them are one process, all. Returns whose tasks are to go.
@@ -341,7 +346,11 @@ impl WorldState {
             Killer::Handler(address, id) => {
                 self.struck(Struck::KilledByHandler);
                 *self.kills.entry((address.clone(), id)).or_default() += 1;
-                Some((address, id))
+                let killer = (address, id);
+                if self.table_is_away(now) {
+                    self.stored.notes.cut_off_beside(env, &killer, &mut self.deaths);
+                }
+                Some(killer)
             }
         };
         let gone = if self.restore(now) { std::mem::take(&mut self.environments) } else { vec![env] };
