@@ -123,12 +123,12 @@ impl Fifo {
         }
     }
 
-    /// Moves everything from the dead-letter queue back: the same ids, new sequence numbers. Says how many.
-    pub(crate) fn redrive(&mut self, now: u64) -> usize {
+    /// Moves everything from the dead-letter queue back: the same ids, new sequence numbers. Returns the envelopes.
+    pub(crate) fn redrive(&mut self, now: u64) -> Vec<EnvelopeId> {
         let dead = std::mem::take(&mut self.dead);
-        let count = dead.len();
+        let ids = dead.iter().map(|message| message.envelope.id).collect();
         dead.into_iter().for_each(|message| self.append(message.envelope, now));
-        count
+        ids
     }
 
     /// The queue is deleted. What was in it is kept aside, for whoever sends it again by hand.

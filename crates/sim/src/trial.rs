@@ -127,8 +127,11 @@ impl Trial {
             executor.sleep(900 * SECOND).await;
             let now = executor.now();
             let mut world = self.world.lock();
-            let redriven: usize = world.stored.queues.iter_mut().map(|queue| queue.redrive(now)).sum();
-            (0..redriven).for_each(|_| world.struck(Struck::Redrive));
+            let redriven: Vec<_> = world.stored.queues.iter_mut().flat_map(|queue| queue.redrive(now)).collect();
+            for id in redriven {
+                *world.redriven.entry(id).or_default() += 1;
+                world.struck(Struck::Redrive);
+            }
             if now >= CALM {
                 world.faults = Faults::NONE;
             }

@@ -84,6 +84,8 @@ pub(crate) struct WorldState {
     pub(crate) deaths: Deaths,
     /// How often each envelope's handler ended its process.
     pub(crate) kills: Deaths,
+    /// How often each envelope was redriven.
+    pub(crate) redriven: BTreeMap<EnvelopeId, u32>,
     /// Whose call made the lease that stands.
     pub(crate) leases: BTreeMap<Address, EnvId>,
     /// Runs under way.
@@ -133,6 +135,7 @@ impl World {
             frozen: BTreeMap::new(),
             deaths: Deaths::new(),
             kills: Deaths::new(),
+            redriven: BTreeMap::new(),
             leases: BTreeMap::new(),
             open: Vec::new(),
             answered: BTreeMap::new(),

@@ -22,8 +22,9 @@ impl Judge<'_> {
         for ((at, id), kills) in &self.world.kills {
             let attempts = self.policy(at).max_attempts().unwrap_or(OnFailure::DEFAULT_ATTEMPTS);
             // A copy by another queue is counted by that queue; what is redriven is counted anew.
-            let slack = if self.trial.dials.reorders() { 3 * SLACK } else { SLACK };
-            let most = attempts.max(2) + attempts + slack;
+            let slack = if self.trial.dials.moves { 3 * SLACK } else { SLACK };
+            let counted = 1 + self.world.redriven.get(id).copied().unwrap_or_default();
+            let most = counted * (attempts.max(2) + attempts + slack);
             if *kills > most {
                 self.problems.push(format!("{at}: envelope {id} ended {kills} processes, {most} at most are expected"));
             }
