@@ -105,8 +105,9 @@ async fn http_gets_records_in_order_and_holds_up_nobody_else() {
     let got = got.lock().await.clone();
     let mut keys = std::collections::HashSet::new();
     for (count, (content_type, key, body)) in got.into_iter().enumerate() {
-        assert_eq!(content_type, "application/vnd.io.statefun.types/string");
-        assert_eq!(<String as statefun_core::Value>::decode(&body).unwrap(), count.to_string());
+        let record: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((content_type.as_str(), record["id"].as_str()), ("application/json", Some(&*key)));
+        assert_eq!((record["type"].as_str(), record["value"].as_str()), (Some("io.statefun.types/string"), Some(&*count.to_string())));
         assert!(keys.insert(key));
     }
     // What is left are the bad one's.

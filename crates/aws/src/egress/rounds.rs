@@ -92,7 +92,7 @@ mod tests {
     use std::sync::Mutex;
 
     use proptest::prelude::*;
-    use statefun_core::{TypeName, TypedValue};
+    use statefun_core::{BuiltInForm, TypeName, TypedValue};
 
     use super::{super::tests::record, *};
 
@@ -123,7 +123,7 @@ mod tests {
     fn messages(senders: &[u8], fifo: bool) -> Vec<Message> {
         let message = |(number, sender): (usize, &u8)| {
             let value = TypedValue::present(TypeName::from_static("a/b"), number.to_string());
-            Message::of(&record(number as u8, &sender.to_string(), value), fifo)
+            Message::of(&record(number as u8, &sender.to_string(), value), fifo, BuiltInForm::Text)
         };
         senders.iter().enumerate().map(message).collect()
     }

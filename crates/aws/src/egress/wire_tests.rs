@@ -48,7 +48,7 @@ fn body_of(stream: &mut TcpStream) -> String {
 /// Sends texts, each from the instance of its number, to a sink; what became of each.
 async fn emit(endpoint: &str, sink: Sink, texts: &[&str]) -> Vec<Option<PortErrorKind>> {
     let clients = Clients::for_endpoint(endpoint, "eu-west-1", "000000000001").await;
-    let egress = AwsEgress::new(clients, [(TypeName::from_static("example/out"), sink)].into());
+    let egress = AwsEgress::new(clients, [(TypeName::from_static("example/out"), sink.into())].into());
     let value = |text: &str| TypedValue::present(TypeName::from_static("a/b"), text.to_owned());
     let records: Vec<_> =
         texts.iter().enumerate().map(|(index, text)| record(index as u8, &format!("i{index}"), value(text))).collect();

@@ -1,4 +1,4 @@
-//! One POST per record, in order, repeated until it is answered with 2xx.
+//! One POST per record, in order, repeated until it is answered with 2xx. The body is the record's line.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,9 +9,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use statefun_core::EgressRecord;
+use statefun_core::{EgressRecord, stored::egress_to_json};
 
 use super::{SinkError, Written};
+use crate::views;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,12 +44,13 @@ impl HttpSink {
     }
 
     async fn post(&self, record: &EgressRecord) -> Result<(), SinkError> {
-        let body = record.value.value.clone().unwrap_or_default();
+        let mut body = Vec::new();
+        egress_to_json(record, &views::time(record.at), &mut body);
         let header = |text: String| HeaderValue::try_from(text).map_err(|error| SinkError::Request(error.into()));
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
-        request.headers_mut().insert(header::CONTENT_TYPE, header(format!("application/vnd.{}", record.value.type_name))?);
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().insert("idempotency-key", header(record.id.to_string())?);
         let answer = self.client.request(request).await.map_err(|error| SinkError::Request(error.into()))?;
         let status = answer.status();

@@ -57,8 +57,8 @@ pub(super) async fn health(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<
 }
 
 #[derive(Serialize)]
-struct Letters {
-    dead_letters: Vec<LetterView>,
+struct Letters<'a> {
+    dead_letters: Vec<LetterView<'a>>,
     /// For the next page: `?after=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,

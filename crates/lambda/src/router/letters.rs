@@ -1,9 +1,10 @@
 //! Dead letters as JSON, for people who look. The local host's `dead-letters list --json` has the same keys.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use statefun_aws::dead_letters::{Deleted, Entry, Listed, Replayed};
 use statefun_core::{
-    DeadLetter, Reason,
+    DeadLetter, Reason, ShownEnvelope,
     stored::{Letter, MalformedRecord},
 };
 
@@ -11,10 +12,26 @@ use statefun_core::{
 const ASK: &str = "letters of messages that may have been applied were left: look at their instances by the command `state`. \
                    Delete the letters of those that were applied, and replay the others by their ids with `\"may_be_applied\":true`";
 
-/// What lies there. `payloads`: with envelopes in their wire form and records as they were read.
-pub(super) fn listed(listed: &Listed, payloads: bool) -> Value {
-    let letters: Vec<_> = listed.entries.iter().map(|entry| letter(entry, payloads)).collect();
-    json!({"letters": letters, "more": listed.more})
+/// What lies in the queue.
+#[derive(Debug, Serialize)]
+pub(super) struct ListedView<'a> {
+    letters: Vec<LetterView<'a>>,
+    more: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct LetterView<'a> {
+    #[serde(flatten)]
+    about: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<ShownEnvelope<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+}
+
+/// What lies there. `payloads`: with envelopes and their messages, and with records as they were read.
+pub(super) fn listed(listed: &Listed, payloads: bool) -> ListedView<'_> {
+    ListedView { letters: listed.entries.iter().map(|entry| letter(entry, payloads)).collect(), more: listed.more }
 }
 
 pub(super) fn replayed(replayed: &Replayed) -> Value {
@@ -34,19 +51,15 @@ pub(super) fn deleted(deleted: &Deleted) -> Value {
     json!({"deleted": deleted, "missing": missing, "more": more})
 }
 
-fn letter(entry: &Entry, payloads: bool) -> Value {
-    let (kind, mut view, payload) = match &entry.letter {
-        Ok(Letter::Dead(letter)) => ("message", message(letter), Some(("envelope", wire(letter)))),
-        Ok(Letter::Malformed(record)) => ("malformed", malformed(record), Some(("raw", record.raw.clone().into()))),
-        Err(error) => ("unreadable", json!({ "error": error }), None),
+fn letter(entry: &Entry, payloads: bool) -> LetterView<'_> {
+    let (kind, mut about, envelope, raw) = match &entry.letter {
+        Ok(Letter::Dead(letter)) => ("message", message(letter), Some(ShownEnvelope::from(&letter.envelope)), None),
+        Ok(Letter::Malformed(record)) => ("malformed", malformed(record), None, Some(&*record.raw)),
+        Err(error) => ("unreadable", json!({ "error": error }), None, None),
     };
-    if let Value::Object(view) = &mut view {
-        view.insert("id".to_owned(), entry.id.clone().into());
-        view.insert("kind".to_owned(), kind.into());
-        let payload = payload.filter(|_| payloads);
-        view.extend(payload.map(|(name, payload)| (name.to_owned(), payload)));
-    }
-    view
+    about["id"] = entry.id.clone().into();
+    about["kind"] = kind.into();
+    LetterView { about, envelope: envelope.filter(|_| payloads), raw: raw.filter(|_| payloads) }
 }
 
 fn message(letter: &DeadLetter) -> Value {
@@ -64,11 +77,6 @@ fn malformed(record: &MalformedRecord) -> Value {
     let MalformedRecord { at, source, position, reason, .. } = record;
     let kind = Reason::Malformed.to_string();
     json!({"at_ms": at.0, "reason": kind, "error": reason, "attempts": 0, "source": source, "position": position})
-}
-
-fn wire(letter: &DeadLetter) -> Value {
-    // It was written a moment ago: it can be read.
-    serde_json::from_str(&letter.envelope.to_wire()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -91,6 +99,10 @@ mod tests {
         };
         let (id, at) = (EnvelopeId([2; 16]), Timestamp(8));
         DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope }
+    }
+
+    fn listed(listed: &Listed, payloads: bool) -> Value {
+        serde_json::to_value(super::listed(listed, payloads)).unwrap()
     }
 
     fn entry(id: &str, letter: Result<Letter, String>) -> Entry {
@@ -136,5 +148,6 @@ mod tests {
         let with = listed(&all, true);
         assert_eq!(with["letters"][0]["raw"], "secret");
         assert_eq!(with["letters"][1]["envelope"]["to"], "a/b/c");
+        assert_eq!(with["letters"][1]["envelope"]["messages"][0], json!({"type": "io.statefun.types/string", "value": "secret"}));
     }
 }

@@ -111,7 +111,8 @@ impl Fixture {
     }
 
     async fn handle(&self, event: Value) -> Result<Value, String> {
-        self.service.handle(event, now().plus(Duration::from_secs(30))).await.map_err(|error| error.to_string())
+        let answer = self.service.handle(event, now().plus(Duration::from_secs(30))).await.map_err(|error| error.to_string());
+        answer.map(|answer| serde_json::from_str(answer.get()).unwrap())
     }
 
     /// Receivers and texts, in the order sent.

@@ -42,7 +42,7 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
         dead_letters: create_fifo_queue(&clients, "dead-letters.fifo").await?,
         timers: create_standard_queue(&clients, "timers").await?,
         queues,
-        egress: BTreeMap::from([(TypeName::from_static("conformance/out"), Sink::Sqs { queue_url: out.clone() })]),
+        egress: BTreeMap::from([(TypeName::from_static("conformance/out"), Sink::Sqs { queue_url: out.clone() }.into())]),
     };
     let backend = Backend::new(clients, options);
     let emulated = Emulated { consumer: Arc::new(SqsConsumer::new(&backend.clients, url)), backend, out };
