@@ -213,7 +213,10 @@ mod tests {
     #[test]
     fn one_key_holds_the_value_whatever_it_is() {
         let built_in = |value: TypedValue| shown(&value).replace("io.statefun.types/", "");
-        assert_eq!(built_in(TypedValue::of(&"\n\u{b}Welcome Ann".to_owned()).unwrap()), r#"{"type":"string","value":"\n\u000bWelcome Ann"}"#);
+        assert_eq!(
+            built_in(TypedValue::of(&"\n\u{b}Welcome Ann".to_owned()).unwrap()),
+            r#"{"type":"string","value":"\n\u000bWelcome Ann"}"#
+        );
         assert_eq!(built_in(TypedValue::of(&String::new()).unwrap()), r#"{"type":"string","value":""}"#);
         assert_eq!(built_in(TypedValue::of(&i64::MIN).unwrap()), r#"{"type":"long","value":-9223372036854775808}"#);
         assert_eq!(built_in(TypedValue::of(&0_i32).unwrap()), r#"{"type":"int","value":0}"#);
@@ -225,7 +228,8 @@ mod tests {
         for json in ["{\"x\":1}", "[]", "\"Red\"", "5", "null", "-1.50e2"] {
             assert_eq!(of(json), format!(r#"{{"type":"a/b","value":{json}}}"#));
         }
-        for (bytes, base64) in [(&b"plain"[..], "cGxhaW4="), (&[0xff], "/w=="), (b"", ""), (b"\n\t123456789", "CgkxMjM0NTY3ODk=")] {
+        for (bytes, base64) in [(&b"plain"[..], "cGxhaW4="), (&[0xff], "/w=="), (b"", ""), (b"\n\t123456789", "CgkxMjM0NTY3ODk=")]
+        {
             assert_eq!(of(bytes), format!(r#"{{"type":"a/b","base64":"{base64}"}}"#));
         }
         assert_eq!(shown(&TypedValue::absent(TypeName::from_static("a/b"))), r#"{"type":"a/b"}"#);

@@ -38,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) requests: http::Requests,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) egress_files: egress::Files,
+    pub(crate) egress_failures: egress::Failures,
     /// After a crash: until then a message is run only once it is durable.
     careful_until: Option<Instant>,
     /// Functions that the application lacks and messages wait for.
@@ -178,6 +179,7 @@ impl Host {
             store,
             feeds,
             egress_files,
+            egress_failures: egress::Failures::default(),
             engine,
             options,
             requests: http::Requests::default(),

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use statefun_core::{Address, Record, ShownEnvelope, ShownValue, StoredValue, Timestamp};
+use serde_json::value::RawValue;
+use statefun_core::{
+    Address, EgressRecord, Record, RefusedRecord, ShownEnvelope, ShownValue, StoredValue, Timestamp, stored::egress_to_json,
+};
 use statefun_embedded::{Letter, MalformedRecord};
 
 use crate::letters;
@@ -21,7 +24,8 @@ pub(crate) struct InstanceView<'a> {
 
 impl<'a> InstanceView<'a> {
     pub(crate) fn new(address: &Address, record: &'a Record) -> Self {
-        let view = |stored: &'a StoredValue| StateView { value: ShownValue::of(&stored.value), written_at: time(stored.written_at) };
+        let view =
+            |stored: &'a StoredValue| StateView { value: ShownValue::of(&stored.value), written_at: time(stored.written_at) };
         let state = record.state.iter().map(|(name, stored)| (&**name, view(stored)));
         Self {
             address: address.to_string(),
@@ -51,8 +55,16 @@ struct StateView<'a> {
     written_at: String,
 }
 
+/// An egress record as it stands in a file.
+fn line(record: &EgressRecord) -> Box<RawValue> {
+    let mut line = Vec::new();
+    egress_to_json(record, &time(record.at), &mut line);
+    // It was written a moment ago.
+    String::from_utf8(line).ok().and_then(|line| RawValue::from_string(line).ok()).unwrap_or_default()
+}
+
 /// A dead letter.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct LetterView<'a> {
     pub(crate) id: String,
     pub(crate) at: String,
@@ -73,11 +85,17 @@ pub(crate) struct LetterView<'a> {
     pub(crate) position: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
+    /// The egress that a record was for, and the record as its line would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) egress: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<Box<RawValue>>,
 }
 
 impl<'a> From<&'a Letter> for LetterView<'a> {
     fn from(letter: &'a Letter) -> Self {
         let (id, at) = (letter.id().to_string(), time(letter.at()));
+        let empty = Self::default();
         match letter {
             Letter::Dead(dead) => Self {
                 id,
@@ -88,22 +106,27 @@ impl<'a> From<&'a Letter> for LetterView<'a> {
                 may_be_applied: letters::may_be_applied(letter),
                 to: Some(dead.envelope.to.to_string()),
                 envelope: Some(ShownEnvelope::from(&dead.envelope)),
-                source: None,
-                position: None,
-                raw: None,
+                ..empty
             },
             Letter::Malformed(MalformedRecord { source, position, reason, raw, .. }) => Self {
                 id,
                 at,
                 reason: statefun_core::Reason::Malformed.to_string(),
                 error: reason.clone(),
-                attempts: 0,
-                may_be_applied: false,
-                to: None,
-                envelope: None,
                 source: Some(source.clone()),
                 position: Some(position.clone()),
                 raw: Some(raw.clone()),
+                ..empty
+            },
+            Letter::Refused(refused) => Self {
+                id,
+                at,
+                reason: RefusedRecord::REASON.to_owned(),
+                error: refused.error.clone(),
+                attempts: refused.attempts,
+                egress: Some(refused.record.egress.to_string()),
+                record: Some(line(&refused.record)),
+                ..empty
             },
         }
     }

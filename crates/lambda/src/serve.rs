@@ -9,7 +9,11 @@ use std::{
 use async_trait::async_trait;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::{Value, value::RawValue};
-use statefun_aws::{Backend, Clients, Options, SystemClock, egress::{Outlet, Sink}, queues::FunctionQueues};
+use statefun_aws::{
+    Backend, Clients, Options, SystemClock,
+    egress::{Outlet, Sink},
+    queues::FunctionQueues,
+};
 use statefun_core::{Egresses, Rules, Targets, Timestamp, TypeName, chain};
 use statefun_engine::{Config, Engine, Functions};
 use statefun_module::{Destination, Egress, FunctionPattern, Module};
@@ -185,7 +189,9 @@ fn egresses(module: &Module) -> Egresses {
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::{Address, BuiltInForm, Context, FunctionError, FunctionSpec, OnFailure, TypedValue, limits::MAX_MESSAGE_BYTES};
+    use statefun_core::{
+        Address, BuiltInForm, Context, FunctionError, FunctionSpec, OnFailure, TypedValue, limits::MAX_MESSAGE_BYTES,
+    };
     use statefun_engine::Invoke;
 
     use super::*;

@@ -99,7 +99,11 @@ fn every_kind_and_key() {
 #[test]
 fn an_egress_may_ask_for_statefuns_form_of_built_in_types() {
     let egress = |option: &str| format!("kind: io.statefun.sqs.v1/egress\nspec: {{id: a/b, queue: https://x/y{option}}}");
-    for (option, form) in [("", BuiltInForm::Text), (", builtInTypes: text", BuiltInForm::Text), (", builtInTypes: protobuf", BuiltInForm::Protobuf)] {
+    for (option, form) in [
+        ("", BuiltInForm::Text),
+        (", builtInTypes: text", BuiltInForm::Text),
+        (", builtInTypes: protobuf", BuiltInForm::Protobuf),
+    ] {
         assert_eq!(parse(&egress(option)).resolve(&environment).unwrap().egresses[0].built_in, form, "{option}");
     }
     let wrong = said(&egress(", builtInTypes: protobuff"));

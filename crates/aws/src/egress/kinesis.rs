@@ -18,7 +18,10 @@ use statefun_core::{
 };
 use statefun_engine::ports::{PortError, PortErrorKind};
 
-use super::{CALL, rounds::packed_by};
+use super::{
+    CALL,
+    rounds::{is_unclear, packed_by},
+};
 use crate::{
     entries::{FailedEntry, repeated, unanswered},
     group::hex,
@@ -139,7 +142,16 @@ pub(super) async fn emit(
     let mut results = Vec::with_capacity(puts.len());
     // One request after the other: order is kept unless a part of a request fails.
     for request in packed_by(&all, MAX_ENTRIES, MAX_BYTES, |index| puts[index].bytes()) {
-        results.extend(put_records(client, stream, request.iter().map(|index| &puts[*index])).await);
+        let puts: Vec<&Put> = request.iter().map(|index| &puts[*index]).collect();
+        let answers = put_records(client, stream, puts.iter().copied()).await;
+        // The answer does not say which of them: each is asked about by itself.
+        if !is_unclear(&answers) {
+            results.extend(answers);
+            continue;
+        }
+        for put in puts {
+            results.extend(put_records(client, stream, [put].into_iter()).await);
+        }
     }
     results
 }
@@ -154,7 +166,7 @@ async fn put_records(client: &Client, stream: &str, puts: impl ExactSizeIterator
     let request = if stream.starts_with("arn:") { request.stream_arn(stream) } else { request.stream_name(stream) };
     let output = match request.send().await {
         Ok(output) => output,
-        Err(error) => return repeated(&crate::error::port_error(CALL, error), count),
+        Err(error) => return repeated(&crate::error::egress_error(CALL, error), count),
     };
     let mut answers: Vec<_> = output
         .records

@@ -9,10 +9,11 @@
 //! repeated id by themselves for 5 minutes, and keep the order of what one instance sends. Standard ones, and Kinesis after a
 //! partial failure, keep none. A sender's records to a FIFO queue or topic go out one request after the other.
 //!
-//! **What holds up an instance.** A record that a sink refuses stays in its sender's outbox, and the sender's later messages wait
-//! behind it. So nothing that a handler can put into a record is refused: unknown egresses and values over
-//! [`Sink::max_value_bytes`] fail in the handler's call (`Rules::egresses`), and what a service could not hold is written
-//! otherwise. What remains is the deployment's to mend: a queue, topic, stream or permission that is missing.
+//! **What holds up an instance.** A record that cannot be sent stays in its sender's outbox, and the sender's later messages wait behind
+//! it. So nothing that a handler can put into a record is refused, as far as that is known: unknown egresses and values over
+//! [`Sink::max_value_bytes`] fail in the handler's call (`Rules::egresses`), and what a service could not hold is written otherwise. An
+//! entry that a service calls invalid all the same is [`PortErrorKind::Rejected`]: the engine makes it a dead letter after some tries.
+//! What remains is the deployment's to correct: a queue, topic, stream or permission that is missing.
 
 pub mod kinesis;
 pub mod message;

@@ -5,7 +5,9 @@ use prost::Message;
 use serde::Serialize;
 
 use super::{Unreadable, id, record::of_id, type_name};
-use crate::{address::Address, effects::EgressRecord, envelope::WireValue, shown::ShownValue, time::Timestamp, typed_value::TypedValue};
+use crate::{
+    address::Address, effects::EgressRecord, envelope::WireValue, shown::ShownValue, time::Timestamp, typed_value::TypedValue,
+};
 
 #[derive(Clone, PartialEq, Message)]
 struct EgressForm {

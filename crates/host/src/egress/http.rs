@@ -1,4 +1,4 @@
-//! One POST per record, in order, repeated until it is answered with 2xx. The body is the record's line.
+//! One POST per record, in order, repeated until it is answered with 2xx or refused too often. The body is the record's line.
 
 use std::{sync::Arc, time::Duration};
 

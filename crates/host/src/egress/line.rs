@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use statefun_core::{EgressRecord, stored::{egress_to_former_json, egress_to_json}};
+use statefun_core::{
+    EgressRecord,
+    stored::{egress_to_former_json, egress_to_json},
+};
 
 use super::{SinkError, Written};
 use crate::views;

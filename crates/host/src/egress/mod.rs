@@ -14,12 +14,15 @@ use std::{
     time::Duration,
 };
 
-use statefun_core::{EgressRecord, Egresses, TypeName, limits::MAX_MESSAGE_BYTES, nearest};
+use statefun_core::{
+    Answer, EgressRecord, Egresses, Refusals, Refused, RefusedRecord, TypeName, limits::MAX_MESSAGE_BYTES, nearest,
+};
 use statefun_embedded::{EgressBatch, Embedded};
 use statefun_engine::ports::PortError;
 use tokio::task::JoinSet;
 
 use crate::{
+    clock::SystemClock,
     error::{HostError, chain},
     host::Inner,
     options::{HostOptions, SinkSpec},
@@ -59,6 +62,36 @@ enum SinkError {
     Status(axum::http::StatusCode),
     #[error(transparent)]
     Store(#[from] PortError),
+}
+
+impl SinkError {
+    /// What it says of the first record that was not written.
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Status(status) => Answer::of_status(status.as_u16()),
+            _ => Answer::Outage,
+        }
+    }
+}
+
+/// How often egresses failed since the start, by what that said.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<BTreeMap<(TypeName, &'static str), u64>>);
+
+impl Failures {
+    /// Name of the counter, and its labels.
+    pub(crate) const NAME: &str = "statefun_egress_failures_total";
+
+    fn count(&self, egress: &TypeName, answer: Answer) {
+        let kind = if answer == Answer::Refusal { "refusal" } else { "outage" };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((egress.clone(), kind)).or_default() += 1;
+    }
+
+    /// Egress, `refusal` or `outage`, and how often.
+    pub(crate) fn read(&self) -> Vec<(TypeName, &'static str, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|((egress, kind), count)| (egress.clone(), *kind, *count)).collect()
+    }
 }
 
 enum Sink {
@@ -232,9 +265,9 @@ async fn next(inner: &Inner, pumps: &mut JoinSet<(TypeName, Box<Sink>)>) -> Opti
 
 /// Hands an egress's records on until there are none, or the host stops.
 async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (TypeName, Box<Sink>) {
-    let mut failures = 0;
+    let (mut failures, mut refusals) = (0, Refusals::default());
     loop {
-        match step(&inner, &egress, &mut sink).await {
+        match step(&inner, &egress, &mut sink, &mut refusals).await {
             Ok(0) => break,
             Ok(_) => failures = 0,
             Err(error) => {
@@ -245,6 +278,7 @@ async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (Type
                     break;
                 }
                 failures += 1;
+                inner.egress_failures.count(&egress, error.answer());
                 let pause = inner.options.backoff.after(failures);
                 tracing::warn!(%egress, error = chain(&error), ?pause, "an egress failed; its records wait");
                 tokio::select! {
@@ -261,7 +295,7 @@ async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (Type
 }
 
 /// One batch; returns how many records there were.
-async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink) -> Result<usize, SinkError> {
+async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink, refusals: &mut Refusals) -> Result<usize, SinkError> {
     let EgressBatch { records, op } = inner.store.egress_batch(egress, BATCH_RECORDS)?;
     if records.is_empty() {
         return Ok(0);
@@ -277,7 +311,22 @@ async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink) -> Result<usize
     if written.count > 0 {
         inner.store.egress_done(egress, written.count, written.cursor)?;
     }
-    written.error.map_or(Ok(count), Err)
+    match written.error {
+        None => Ok(count),
+        Some(error) if error.answer() == Answer::Refusal => refused(inner, egress, error, refusals).await,
+        Some(error) => Err(error),
+    }
+}
+
+/// Counts a refusal of the first record. One too many makes it a dead letter: then those behind it go on.
+async fn refused(inner: &Inner, egress: &TypeName, error: SinkError, refusals: &mut Refusals) -> Result<usize, SinkError> {
+    let Some(record) = inner.store.egress_batch(egress, 1)?.records.pop() else { return Ok(0) };
+    let Refused::GiveUp(attempts) = refusals.refused(record.id) else { return Err(error) };
+    inner.egress_failures.count(egress, Answer::Refusal);
+    tracing::warn!(%egress, error = chain(&error), attempts, "a record is refused: it becomes a dead letter");
+    inner.store.egress_refused(&RefusedRecord::new((*record).clone(), chain(&error), attempts, SystemClock::now())).await?;
+    refusals.forget(record.id);
+    Ok(1)
 }
 
 /// Returns when the host has been stopping for as long as it may.

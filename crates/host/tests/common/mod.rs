@@ -274,7 +274,7 @@ pub async fn park_too_old(store: &Embedded, to: &str) -> String {
 pub fn malformed(host: &Host) -> Vec<MalformedRecord> {
     let record = |letter| match letter {
         Letter::Malformed(record) => record,
-        Letter::Dead(letter) => panic!("{letter:?}"),
+        other => panic!("{other:?}"),
     };
     host.store().letters(None, 100).unwrap().into_iter().map(record).collect()
 }

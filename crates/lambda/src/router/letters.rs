@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use statefun_aws::dead_letters::{Deleted, Entry, Listed, Replayed};
 use statefun_core::{
-    DeadLetter, Reason, ShownEnvelope,
+    DeadLetter, Reason, RefusedRecord, ShownEnvelope, ShownValue,
     stored::{Letter, MalformedRecord},
 };
 
@@ -27,6 +27,8 @@ struct LetterView<'a> {
     envelope: Option<ShownEnvelope<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<ShownValue<'a>>,
 }
 
 /// What lies there. `payloads`: with envelopes and their messages, and with records as they were read.
@@ -35,9 +37,10 @@ pub(super) fn listed(listed: &Listed, payloads: bool) -> ListedView<'_> {
 }
 
 pub(super) fn replayed(replayed: &Replayed) -> Value {
-    let Replayed { sent, left, malformed, no_queue, may_be_applied, missing, more } = replayed;
+    let Replayed { sent, left, malformed, no_queue, may_be_applied, refused, missing, more } = replayed;
     let mut answer = json!({
         "sent": sent, "left": left, "malformed": malformed, "no_queue": no_queue, "may_be_applied": may_be_applied,
+        "refused": refused,
         "missing": missing, "more": more,
     });
     if *may_be_applied > 0 {
@@ -52,14 +55,33 @@ pub(super) fn deleted(deleted: &Deleted) -> Value {
 }
 
 fn letter(entry: &Entry, payloads: bool) -> LetterView<'_> {
-    let (kind, mut about, envelope, raw) = match &entry.letter {
-        Ok(Letter::Dead(letter)) => ("message", message(letter), Some(ShownEnvelope::from(&letter.envelope)), None),
-        Ok(Letter::Malformed(record)) => ("malformed", malformed(record), None, Some(&*record.raw)),
-        Err(error) => ("unreadable", json!({ "error": error }), None, None),
+    let (mut envelope, mut raw, mut record) = (None, None, None);
+    let (kind, mut about) = match &entry.letter {
+        Ok(Letter::Dead(letter)) => {
+            envelope = payloads.then(|| ShownEnvelope::from(&letter.envelope));
+            ("message", message(letter))
+        }
+        Ok(Letter::Malformed(letter)) => {
+            raw = payloads.then_some(&*letter.raw);
+            ("malformed", malformed(letter))
+        }
+        Ok(Letter::Refused(letter)) => {
+            record = payloads.then(|| ShownValue::of(&letter.record.value));
+            ("record", refused(letter))
+        }
+        Err(error) => ("unreadable", json!({ "error": error })),
     };
     about["id"] = entry.id.clone().into();
     about["kind"] = kind.into();
-    LetterView { about, envelope: envelope.filter(|_| payloads), raw: raw.filter(|_| payloads) }
+    LetterView { about, envelope, raw, record }
+}
+
+fn refused(letter: &RefusedRecord) -> Value {
+    let RefusedRecord { at, error, attempts, record } = letter;
+    json!({
+        "at_ms": at.0, "reason": RefusedRecord::REASON, "error": error, "attempts": attempts, "egress": record.egress.as_str(),
+        "from": record.from.to_string(),
+    })
 }
 
 fn message(letter: &DeadLetter) -> Value {
@@ -81,7 +103,7 @@ fn malformed(record: &MalformedRecord) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue};
+    use statefun_core::{Address, EgressRecord, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue};
 
     use super::*;
 
@@ -103,6 +125,11 @@ mod tests {
 
     fn listed(listed: &Listed, payloads: bool) -> Value {
         serde_json::to_value(super::listed(listed, payloads)).unwrap()
+    }
+
+    fn record_of_bob() -> EgressRecord {
+        let (id, egress, from) = (EnvelopeId([3; 16]), TypeName::from_static("a/out"), Address::parse("a/b/Bob").unwrap());
+        EgressRecord { id, egress, from, at: Timestamp(4), value: TypedValue::of(&7_i64).unwrap() }
     }
 
     fn entry(id: &str, letter: Result<Letter, String>) -> Entry {
@@ -135,6 +162,15 @@ mod tests {
             entry("x", Ok(Letter::Malformed(record))),
             entry("y", Ok(Letter::Dead(Box::new(dead)))),
             entry("z", Err("it is no JSON".to_owned())),
+            entry(
+                "r",
+                Ok(Letter::Refused(Box::new(RefusedRecord::new(
+                    record_of_bob(),
+                    "InvalidMessageContents".to_owned(),
+                    5,
+                    Timestamp(9),
+                )))),
+            ),
         ];
         let all = Listed { entries, more: true };
         let without = listed(&all, false);
@@ -143,10 +179,13 @@ mod tests {
              "position": "17"},
             {"id": "y", "kind": "message", "at_ms": 8, "reason": "exhausted", "error": "it failed", "attempts": 5, "to": "a/b/c"},
             {"id": "z", "kind": "unreadable", "error": "it is no JSON"},
+            {"id": "r", "kind": "record", "at_ms": 9, "reason": "refused", "error": "InvalidMessageContents", "attempts": 5,
+             "egress": "a/out", "from": "a/b/Bob"},
         ]});
         assert_eq!(without, expected);
         let with = listed(&all, true);
         assert_eq!(with["letters"][0]["raw"], "secret");
+        assert_eq!(with["letters"][3]["record"], json!({"type": "io.statefun.types/long", "value": 7}));
         assert_eq!(with["letters"][1]["envelope"]["to"], "a/b/c");
         assert_eq!(with["letters"][1]["envelope"]["messages"][0], json!({"type": "io.statefun.types/string", "value": "secret"}));
     }

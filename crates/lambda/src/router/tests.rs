@@ -318,7 +318,7 @@ async fn commands_about_dead_letters() {
     let mut replay = json!({"statefun": "replay-dead-letters", "max": 1_000_000, "ids": ["x"], "function": "a/b"});
     replay["may_be_applied"] = true.into();
     let mut answer = json!({"sent": 1, "left": 0, "malformed": 0, "no_queue": 0, "missing": ["x"], "more": false});
-    answer["may_be_applied"] = 0.into();
+    (answer["may_be_applied"], answer["refused"]) = (0.into(), 0.into());
     assert_eq!(handle(replay).await.unwrap(), answer);
     let function = Some(TypeName::from_static("a/b"));
     let selection = Selection { ids: Some(["x".to_owned()].into()), function, may_be_applied: true };
