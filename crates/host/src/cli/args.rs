@@ -63,7 +63,7 @@ pub(super) struct ServeArgs {
     /// Reads ingresses and egresses from this module.yaml [env: STATEFUN_MODULE]
     #[arg(long, value_name = "FILE")]
     pub(super) module: Option<PathBuf>,
-    /// Sends an egress's records to `stdout`, `file:PATH` or `http://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
+    /// Sends an egress's records to `stdout`, `file:PATH`, `http://URL` or `https://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
     #[arg(long, value_name = "NAME=SINK")]
     pub(super) egress: Vec<String>,
     /// Ends when the input is read and nothing waits any more

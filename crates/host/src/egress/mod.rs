@@ -8,7 +8,7 @@ mod resume;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::{File, FileType},
+    fs::FileType,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -101,13 +101,17 @@ enum Sink {
 }
 
 impl Sink {
-    fn new(inner: &Inner, egress: &TypeName) -> Self {
-        let options = &inner.options;
-        match options.egress.named.get(egress) {
-            Some(SinkSpec::Stdout) => Self::Stdout,
-            Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone(), inner.egress_files.take(egress))),
-            Some(SinkSpec::Http(url)) => Self::Http(Box::new(HttpSink::new(url.clone()))),
-            None => Self::File(FileSink::new(egress, default_path(options, egress), None)),
+    /// The sink of a route.
+    fn open(egress: &TypeName, spec: &SinkSpec) -> Result<Self, String> {
+        spec.check()?;
+        match spec {
+            SinkSpec::Stdout => Ok(Self::Stdout),
+            SinkSpec::File(path) => match resume::open(path) {
+                Ok(Some(file)) => Ok(Self::File(FileSink::new(egress, path.clone(), Some(file)))),
+                Ok(None) => Err(SinkError::Shared(path.clone()).to_string()),
+                Err(error) => Err(format!("`{}`: {error}", path.display())),
+            },
+            SinkSpec::Http(url) => HttpSink::new(url).map(|sink| Self::Http(Box::new(sink))).map_err(|error| error.to_string()),
         }
     }
 
@@ -127,40 +131,35 @@ impl Sink {
     }
 }
 
-/// The files of egresses with a route of their own, locked from the start.
-#[derive(Debug, Default)]
-pub(crate) struct Files(Mutex<HashMap<TypeName, File>>);
+/// The sinks of egresses with a route, until their pumps begin. Files are locked from the start.
+pub(crate) struct Routes(Mutex<HashMap<TypeName, Sink>>);
 
-impl Files {
-    /// Locks the files. What else may be wrong with one shows when there are records for it.
+impl Routes {
+    /// Opens the sinks.
     ///
     /// # Errors
-    /// If another egress or host has one of them.
-    pub(crate) fn lock(options: &HostOptions) -> Result<Self, HostError> {
-        let mut files = HashMap::new();
-        for (egress, sink) in &options.egress.named {
-            let SinkSpec::File(path) = sink else { continue };
-            match resume::open(path) {
-                Ok(Some(file)) => {
-                    files.insert(egress.clone(), file);
-                }
-                Ok(None) => {
-                    let shared = SinkError::Shared(path.clone());
-                    return Err(HostError::Config(vec![format!("the egress {egress} cannot be written: {shared}")]));
-                }
-                Err(error) => tracing::warn!(%egress, file = %path.display(), %error, "an egress's file cannot be opened"),
+    /// All that is wrong with any of them: a port that is none, a path that leads to something else than a file, or to one that another
+    /// egress or host writes, https without certificates.
+    pub(crate) fn open(options: &HostOptions) -> Result<Self, HostError> {
+        let (mut sinks, mut problems) = (HashMap::new(), Vec::new());
+        for (egress, spec) in &options.egress.named {
+            match Sink::open(egress, spec) {
+                Ok(sink) => drop(sinks.insert(egress.clone(), sink)),
+                Err(problem) => problems.push(format!("the egress {egress} cannot be written: {problem}")),
             }
         }
-        Ok(Self(Mutex::new(files)))
+        if problems.is_empty() { Ok(Self(Mutex::new(sinks))) } else { Err(HostError::Config(problems)) }
     }
 
-    /// Lets go of them: another host may have them now.
+    /// Lets go of them: another host may have the files now.
     pub(crate) fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn take(&self, egress: &TypeName) -> Option<File> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(egress)
+    /// The sink of an egress, for its only pump: of one without a route, a file in the data folder.
+    fn take(&self, options: &HostOptions, egress: &TypeName) -> Sink {
+        let routed = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(egress);
+        routed.unwrap_or_else(|| Sink::File(FileSink::new(egress, default_path(options, egress), None)))
     }
 }
 
@@ -210,7 +209,8 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             Event::Look => {
                 for egress in inner.store.egress_lanes() {
                     if busy.insert(egress.clone()) {
-                        let sink = idle.remove(&egress).unwrap_or_else(|| Box::new(Sink::new(&inner, &egress)));
+                        let sink =
+                            idle.remove(&egress).unwrap_or_else(|| Box::new(inner.egress_routes.take(&inner.options, &egress)));
                         pumps.spawn(pump(inner.clone(), egress, sink));
                     }
                 }
