@@ -1,5 +1,6 @@
 //! The way out: one pump per egress, which hands its records to a sink in order. A sink that fails holds up its own egress only.
 
+mod failures;
 mod file;
 mod http;
 mod line;
@@ -27,6 +28,7 @@ use crate::{
     host::Inner,
     options::{HostOptions, SinkSpec},
 };
+pub(crate) use failures::Failures;
 use file::FileSink;
 use http::HttpSink;
 
@@ -71,26 +73,6 @@ impl SinkError {
             Self::Status(status) => Answer::of_status(status.as_u16()),
             _ => Answer::Outage,
         }
-    }
-}
-
-/// How often egresses failed since the start, by what that said.
-#[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<BTreeMap<(TypeName, &'static str), u64>>);
-
-impl Failures {
-    /// Name of the counter, and its labels.
-    pub(crate) const NAME: &str = "statefun_egress_failures_total";
-
-    fn count(&self, egress: &TypeName, answer: Answer) {
-        let kind = if answer == Answer::Refusal { "refusal" } else { "outage" };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((egress.clone(), kind)).or_default() += 1;
-    }
-
-    /// Egress, `refusal` or `outage`, and how often.
-    pub(crate) fn read(&self) -> Vec<(TypeName, &'static str, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|((egress, kind), count)| (egress.clone(), *kind, *count)).collect()
     }
 }
 
