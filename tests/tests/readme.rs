@@ -103,7 +103,8 @@ fn the_programs_that_the_readme_shows_understand_the_curls_below_them() {
     ] {
         let answer = server.answers(curl);
         assert!(answer.contains("\"id\""), "{answer}");
-        assert!(server.greeting().contains(greeting), "{curl}: {}", server.greeting());
+        let line: serde_json::Value = serde_json::from_str(&server.greeting()).unwrap();
+        assert_eq!(line["value"], greeting, "{curl}: {line}");
         // Text that is said to be a protobuf message would be read as an empty name.
         let lie = server.answers(&curl.replace(" -d ", " -H 'Content-Type: application/vnd.io.statefun.types/string' -d "));
         assert!(lie.contains("\"error\""), "{lie}");

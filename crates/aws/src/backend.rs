@@ -14,7 +14,7 @@ use crate::{
     batcher::{Batcher, InFlight},
     clients::Clients,
     dead_letters::DeadLetterQueue,
-    egress::{AwsEgress, Sink},
+    egress::{AwsEgress, Outlet},
     queues::{FunctionQueues, SqsQueues, SqsVisibility},
     store::DynamoStore,
     timers::DynamoTimers,
@@ -32,7 +32,7 @@ pub struct Options {
     /// The functions' queues.
     pub queues: FunctionQueues,
     /// Where egresses go.
-    pub egress: BTreeMap<TypeName, Sink>,
+    pub egress: BTreeMap<TypeName, Outlet>,
 }
 
 /// The adapters over one deployment. Nothing is sent before they are used.

@@ -2,7 +2,7 @@
 
 use statefun_engine::ports::{PortError, PortErrorKind};
 
-use crate::error::kind_of_code;
+use crate::error::{kind_of_code, rejects_content};
 
 /// An entry that failed, in the service's words.
 pub(crate) struct FailedEntry<'a> {
@@ -17,6 +17,15 @@ impl FailedEntry<'_> {
         let text = self.text.unwrap_or("no reason given");
         PortError::new(call, kind_of_code(self.code, self.sender_fault), format!("{}: {text}", self.code))
     }
+
+    /// As [`error`](Self::error), of a record for an egress.
+    pub(crate) fn egress_error(&self, call: &'static str) -> PortError {
+        let mut error = self.error(call);
+        if rejects_content(self.code) {
+            error.kind = PortErrorKind::Rejected;
+        }
+        error
+    }
 }
 
 /// One result per entry of a request of `count`; what the answer does not name may have taken effect or not.
@@ -26,6 +35,26 @@ pub(crate) fn outcomes<'a>(
     done: impl IntoIterator<Item = &'a str>,
     failed: impl IntoIterator<Item = FailedEntry<'a>>,
 ) -> Vec<Result<(), PortError>> {
+    outcomes_by(call, count, done, failed, FailedEntry::error)
+}
+
+/// As [`outcomes`], of records for an egress.
+pub(crate) fn egress_outcomes<'a>(
+    call: &'static str,
+    count: usize,
+    done: impl IntoIterator<Item = &'a str>,
+    failed: impl IntoIterator<Item = FailedEntry<'a>>,
+) -> Vec<Result<(), PortError>> {
+    outcomes_by(call, count, done, failed, FailedEntry::egress_error)
+}
+
+fn outcomes_by<'a>(
+    call: &'static str,
+    count: usize,
+    done: impl IntoIterator<Item = &'a str>,
+    failed: impl IntoIterator<Item = FailedEntry<'a>>,
+    error_of: impl Fn(&FailedEntry<'a>, &'static str) -> PortError,
+) -> Vec<Result<(), PortError>> {
     let mut results: Vec<_> = (0..count).map(|_| Err(unanswered(call))).collect();
     let place = |id: &str| id.parse::<usize>().ok().filter(|place| *place < count);
     for place in done.into_iter().filter_map(place) {
@@ -33,7 +62,7 @@ pub(crate) fn outcomes<'a>(
     }
     for entry in failed {
         if let Some(place) = place(entry.id) {
-            results[place] = Err(entry.error(call));
+            results[place] = Err(error_of(&entry, call));
         }
     }
     results

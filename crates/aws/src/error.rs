@@ -41,6 +41,40 @@ const UNAVAILABLE: &[&str] = &[
     "TransactionInProgressException",
 ];
 
+/// Error codes by which a queue, topic or stream refuses what a message holds: that message, and no other. A missing queue or
+/// permission is not among them: nothing is wrong with the message then. Sources: the references of `SendMessageBatch`, `PublishBatch`
+/// and `PutRecords`. Some services put `Exception` behind them.
+const REJECTED: &[&str] = &[
+    "BatchRequestTooLong",
+    "InvalidArgument",
+    "InvalidAttributeValue",
+    "InvalidMessageContents",
+    "InvalidParameter",
+    "InvalidParameterValue",
+    "MessageTooLong",
+    "Validation",
+    "ValidationError",
+];
+
+/// Whether a record itself is refused. For sends to egresses: elsewhere such a code means that our own request is wrong.
+pub(crate) fn rejects_content(code: &str) -> bool {
+    let name = code.rsplit(['.', '#']).next().unwrap_or(code);
+    REJECTED.contains(&name.strip_suffix("Exception").unwrap_or(name))
+}
+
+/// As [`port_error`], of a request that sends records.
+pub(crate) fn egress_error<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> PortError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let rejected = matches!(&error, SdkError::ServiceError(service) if rejects_content(service.err().code().unwrap_or_default()));
+    let mut error = port_error(call, error);
+    if rejected {
+        error.kind = PortErrorKind::Rejected;
+    }
+    error
+}
+
 /// What to do about an error code. Codes that nobody knows are refusals if the caller is to blame for them.
 pub(crate) fn kind_of_code(code: &str, client_fault: bool) -> PortErrorKind {
     // Query protocols put the service before the code, JSON protocols a namespace: `AWS.SimpleQueueService.X`, `com.amazonaws#X`.
@@ -90,6 +124,34 @@ pub(crate) fn unreadable(call: &'static str, error: impl std::error::Error + Sen
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_record_is_refused_for_is_not_what_the_deployment_lacks() {
+        for code in [
+            "InvalidMessageContents",
+            "AWS.SimpleQueueService.InvalidMessageContents",
+            "InvalidParameterValueException",
+            "ValidationException",
+            "InvalidArgumentException",
+            "BatchRequestTooLong",
+        ] {
+            assert!(rejects_content(code), "{code}");
+        }
+        for code in [
+            "AWS.SimpleQueueService.NonExistentQueue",
+            "QueueDoesNotExist",
+            "NotFoundException",
+            "ResourceNotFoundException",
+            "AccessDenied",
+            "AccessDeniedException",
+            "KMSAccessDeniedException",
+            "InvalidClientTokenId",
+            "Throttling",
+            "SomethingNew",
+        ] {
+            assert!(!rejects_content(code), "{code}");
+        }
+    }
 
     #[test]
     fn the_table() {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::Address, envelope::Envelope, id::EnvelopeId, time::Timestamp, type_name::TypeName, typed_value::TypedValue,
+    address::Address, envelope::Envelope, error::truncate, id::EnvelopeId, limits::MAX_REASON_BYTES, time::Timestamp,
+    type_name::TypeName, typed_value::TypedValue,
 };
 
 /// One entry of an outbox. Entries are sent in their order; each has an id that stays the same when it is sent again.
@@ -65,6 +66,31 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// The envelope, with the messages that were given up.
     pub envelope: Envelope,
+}
+
+/// An egress record that was given up, since its receiver refuses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// When it was given up.
+    pub at: Timestamp,
+    /// What its receiver said, cut to [`MAX_REASON_BYTES`](crate::limits::MAX_REASON_BYTES).
+    pub error: String,
+    /// How often it was refused.
+    pub attempts: u32,
+    /// The record. Its id is the letter's, and stays the record's where it is sent again.
+    pub record: EgressRecord,
+}
+
+impl RefusedRecord {
+    /// Why it is among the dead letters.
+    pub const REASON: &str = "refused";
+
+    /// A record that was refused so often, the last time with this error.
+    #[must_use]
+    pub fn new(record: EgressRecord, mut error: String, attempts: u32, at: Timestamp) -> Self {
+        truncate(&mut error, MAX_REASON_BYTES);
+        Self { at, error, attempts, record }
+    }
 }
 
 /// Why something is among the dead letters.

@@ -7,6 +7,7 @@
 //! | what does it carry? | [`TypedValue`], [`Value`], [`Envelope`] |
 //! | was it already applied? | [`Protocol::classify`], [`Ledger`] |
 //! | what may a handler do? | [`Context`], [`ValueSpec`], [`limits`] |
+//! | is an egress record refused, or its receiver out? | [`Answer`], [`Refusals`] |
 //! | what does a commit write? | [`Turn`], [`Commit`], [`Record`], [`Effect`] |
 
 mod address;
@@ -21,8 +22,10 @@ pub mod limits;
 mod messages;
 mod names;
 mod record;
+mod refusal;
 mod rules;
 mod safeguard;
+mod shown;
 pub mod stored;
 mod time;
 mod turn;
@@ -33,7 +36,7 @@ mod value_spec;
 
 pub use address::{Address, InvalidAddress, ToAddress};
 pub use classify::{Delivered, Protocol, Verdict};
-pub use effects::{DeadLetter, Effect, EgressRecord, Reason, Timer};
+pub use effects::{DeadLetter, Effect, EgressRecord, Reason, RefusedRecord, Timer};
 pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
 pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest, paragraphs};
 pub use function_spec::{FunctionSpec, OnFailure};
@@ -42,8 +45,10 @@ pub use ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
 pub use messages::{Accepted, FromMessage, MatchType};
 pub use names::resource_name;
 pub use record::{Held, LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial};
+pub use refusal::{Answer, Refusals, Refused};
 pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
+pub use shown::{BuiltInForm, ShownEnvelope, ShownValue, plain_text};
 pub use time::Timestamp;
 pub use turn::{Commit, Context, LeaseAfter, MessageInfo, Turn};
 pub use type_name::{InvalidTypeName, TypeName};

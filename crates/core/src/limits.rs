@@ -64,6 +64,10 @@ pub const HOPS_RESET_DELAY: Duration = Duration::from_secs(1);
 /// Bytes of the error text kept with a dead letter.
 pub const MAX_REASON_BYTES: usize = 2_048;
 
+/// Refusals of an egress record by its receiver before it is given up. Whoever refuses it will refuse it again: a few tries are for a
+/// receiver that is just being changed.
+pub const MAX_REFUSALS: u32 = 5;
+
 /// Tries of a message before it is given up. SQS itself gives it up after `maxReceiveCount` receives (400 at least in
 /// `template.yaml`), which has to be more than twice as many: `docs/protocol.md`.
 pub const MAX_ATTEMPTS: u32 = 150;

@@ -38,6 +38,8 @@ pub enum Safeguard {
     Rollback,
     /// What was given up is parked through the outbox, with its mark in the ledger.
     ParkInOutbox,
+    /// An egress record that its receiver refuses leaves the outbox only once its dead letter is kept.
+    ParkRefused,
     /// An envelope that dies when run alone is parked unrun.
     ParkTheDying,
     /// An environment whose cached record turns out stale loads it anew.
@@ -90,7 +92,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -108,6 +110,7 @@ impl Safeguard {
         Self::FailRest,
         Self::Rollback,
         Self::ParkInOutbox,
+        Self::ParkRefused,
         Self::ParkTheDying,
         Self::DropStaleCache,
         Self::Partial,

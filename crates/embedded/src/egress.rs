@@ -12,7 +12,7 @@ use crate::{
     batch::Table,
     lanes::Entry,
     queue::Cursor,
-    shared::refused,
+    shared::{State, refused},
     tables::lanes::{decode_egress, egress_prefix, key, seq_of},
 };
 
@@ -130,27 +130,33 @@ impl Embedded {
     /// If they were not all in the last batch, or the store is closed or failed.
     pub fn egress_done(&self, egress: &TypeName, count: usize, cursor: Option<Cursor>) -> Result<Op, PortError> {
         let shared = self.shared();
-        let prefix = egress_prefix(egress);
         let mut guard = shared.lock("egress_done")?;
         let state = &mut *guard;
-        let lane = state.lanes.egress.get_mut(egress).filter(|lane| lane.entries.len() >= count);
-        let Some(lane) = lane else {
+        if !state.drop_egress(egress, count) {
             return Err(refused("egress_done", format!("{egress} has fewer than {count} records in its batch")));
-        };
-        let done: Vec<_> = lane.entries.drain(..count).collect();
-        let is_empty = lane.is_empty();
-        for entry in done {
-            state.lanes.held_bytes -= entry.memory();
-            state.counts.egress -= 1;
-            state.counts.egress_bytes -= entry.bytes as u64;
-            state.log.delete(Table::Lanes, key(prefix.clone(), entry.seq));
-        }
-        if is_empty {
-            state.lanes.egress.remove(egress);
         }
         if let Some((name, value)) = cursor {
             state.log.put(Table::Cursors, name.into_bytes().into(), value.into());
         }
         Ok(shared.finish(guard))
+    }
+}
+
+impl State {
+    /// Deletes the first records of an egress. Returns `false`, and changes nothing, if so many are not in memory.
+    pub(crate) fn drop_egress(&mut self, egress: &TypeName, count: usize) -> bool {
+        let Some(lane) = self.lanes.egress.get_mut(egress).filter(|lane| lane.entries.len() >= count) else { return false };
+        let done: Vec<_> = lane.entries.drain(..count).collect();
+        let is_empty = lane.is_empty();
+        for entry in done {
+            self.lanes.held_bytes -= entry.memory();
+            self.counts.egress -= 1;
+            self.counts.egress_bytes -= entry.bytes as u64;
+            self.log.delete(Table::Lanes, key(egress_prefix(egress), entry.seq));
+        }
+        if is_empty {
+            self.lanes.egress.remove(egress);
+        }
+        true
     }
 }

@@ -4,23 +4,23 @@ use std::{ops::Bound, sync::Arc, sync::MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use statefun_core::{DeadLetter, Envelope, EnvelopeId, Timestamp};
+use statefun_core::{DeadLetter, Envelope, EnvelopeId, RefusedRecord, Timestamp};
 use statefun_engine::ports::{DeadLetters, PortError};
 
 use crate::{
     Embedded, Letter, MalformedRecord, Op,
-    append::NewEnvelope,
+    append::{NewEnvelope, Prepared},
     batch::Table,
-    shared::{State, refused},
+    shared::{State, refused as refusal},
     tables::letters,
 };
 
 /// What became of a letter that was to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replayed {
-    /// Its envelope is in its lane, under this new id, and the letter is gone.
+    /// Its envelope is in its lane, under this new id, and the letter is gone. An egress record keeps its id.
     Sent {
-        /// The new envelope's id.
+        /// The new envelope's id, or the record's.
         id: EnvelopeId,
         /// What has to be durable before this is reported to the outside.
         op: Op,
@@ -36,6 +36,11 @@ impl DeadLetters for Embedded {
     async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
         self.shared().room("park").await?;
         self.add("park", letter.id, letter.at, letters::encode_dead(letter)).map(drop)
+    }
+
+    async fn park_refused(&self, refused: &RefusedRecord) -> Result<(), PortError> {
+        self.shared().room("park").await?;
+        self.add("park", refused.record.id, refused.at, letters::encode_refused(refused)).map(drop)
     }
 }
 
@@ -66,7 +71,7 @@ impl Embedded {
         let mut keys = Vec::new();
         self.shared().pages("letters", Table::LetterTimes, &from, Bound::Unbounded, |rows| {
             for (key, _) in rows.into_iter().take(limit - keys.len()) {
-                let (_, id) = letters::decode_time_key(&key).map_err(|error| refused("letters", error))?;
+                let (_, id) = letters::decode_time_key(&key).map_err(|error| refusal("letters", error))?;
                 keys.push(id);
             }
             Ok(keys.len() < limit)
@@ -86,7 +91,7 @@ impl Embedded {
     pub fn letter(&self, id: EnvelopeId) -> Result<Option<Letter>, PortError> {
         let (state, value) = self.letter_row("letter", id)?;
         drop(state);
-        value.map(|value| letters::decode(&value)).transpose().map_err(|error| refused("letter", error))
+        value.map(|value| letters::decode(&value)).transpose().map_err(|error| refusal("letter", error))
     }
 
     /// How many letters there are.
@@ -95,7 +100,7 @@ impl Embedded {
         self.shared().lock_always().counts.letters
     }
 
-    /// Sends a letter's envelope again, under a new id, and removes the letter, in one step.
+    /// Sends a letter's envelope again, under a new id, or its egress record, and removes the letter, in one step.
     ///
     /// # Errors
     /// If the store is closed, damaged or failed.
@@ -105,6 +110,7 @@ impl Embedded {
         let letter = match self.letter(id)? {
             None => return Ok(Replayed::Unknown),
             Some(Letter::Malformed(_)) => return Ok(Replayed::Malformed),
+            Some(Letter::Refused(refused)) => return self.replay_refused(&refused),
             Some(Letter::Dead(letter)) => letter,
         };
         let now = shared.now();
@@ -119,6 +125,40 @@ impl Embedded {
         state.append(new);
         state.remove_letter(id, letter.at);
         Ok(Replayed::Sent { id: new_id, op: shared.finish(state) })
+    }
+
+    /// Puts the record at the end of its egress's lane and removes the letter. The record keeps its id: it was not taken under it, and if
+    /// it was after all, its receiver knows it by that.
+    fn replay_refused(&self, refused: &RefusedRecord) -> Result<Replayed, PortError> {
+        let id = refused.record.id;
+        let prepared = Prepared::egress(&refused.record);
+        let (mut state, known) = self.letter_row("replay", id)?;
+        if known.is_none() {
+            return Ok(Replayed::Unknown);
+        }
+        state.apply(prepared);
+        state.remove_letter(id, refused.at);
+        Ok(Replayed::Sent { id, op: self.shared().finish(state) })
+    }
+
+    /// Takes the first record of an egress out of its lane and makes it a letter, in one step.
+    ///
+    /// # Errors
+    /// If it is not the first one, or the store is closed, damaged or failed.
+    pub async fn egress_refused(&self, refused: &RefusedRecord) -> Result<Op, PortError> {
+        const CALL: &str = "egress_refused";
+        let RefusedRecord { at, record, .. } = refused;
+        self.shared().room(CALL).await?;
+        let value = letters::encode_refused(refused);
+        let (mut state, known) = self.letter_row(CALL, record.id)?;
+        let first = state.lanes.egress.get(&record.egress).and_then(|lane| lane.entries.front());
+        if first.is_none_or(|first| first.item.id != record.id) || !state.drop_egress(&record.egress, 1) {
+            return Err(refusal(CALL, format!("{} is not the first record of {}", record.id, record.egress)));
+        }
+        if known.is_none() {
+            state.add_letter(record.id, *at, value);
+        }
+        Ok(self.shared().finish(state))
     }
 
     /// Removes a letter. Returns `None` if there is none.

@@ -7,7 +7,7 @@ use futures_util::{
     future::{BoxFuture, join4},
     stream,
 };
-use statefun_core::{Address, Effect, EgressRecord, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
+use statefun_core::{Address, Effect, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
 
 use crate::{engine::Engine, ports::PortError};
 
@@ -19,27 +19,43 @@ const WRITES_AT_ONCE: usize = 32;
 pub(crate) struct Progress {
     /// Which entries of the outbox are sent.
     pub(crate) sent: HashSet<usize>,
+    /// Which of these are egress records that became dead letters.
+    pub(crate) refused: HashSet<usize>,
     /// What failed first. Without it time ran out, if anything is left.
     pub(crate) error: Option<PortError>,
 }
 
 impl Progress {
-    fn note(&mut self, index: usize, result: Result<(), PortError>) {
+    pub(crate) fn note(&mut self, index: usize, result: Result<(), PortError>) {
         match result {
             Ok(()) => drop(self.sent.insert(index)),
-            Err(error) => self.error = self.error.take().or(Some(error)),
+            Err(error) => self.fail(Some(error)),
         }
+    }
+
+    /// As [`note`](Self::note), of a record that its receiver refused: whether its dead letter is kept.
+    pub(crate) fn note_refused(&mut self, index: usize, result: Result<(), PortError>) {
+        if result.is_ok() {
+            self.refused.insert(index);
+        }
+        self.note(index, result);
+    }
+
+    /// Notes what failed, if nothing did before.
+    pub(crate) fn fail(&mut self, error: Option<PortError>) {
+        self.error = self.error.take().or(error);
     }
 
     fn and(mut self, other: Self) -> Self {
         self.sent.extend(other.sent);
+        self.refused.extend(other.refused);
         self.error = self.error.or(other.error);
         self
     }
 }
 
 /// An entry of an outbox by its place.
-type Placed<T> = (usize, T);
+pub(crate) type Placed<T> = (usize, T);
 
 impl Engine {
     /// Sends entries, [`drain_at_once`](crate::Config::drain_at_once) of a kind at a time, and begins nothing after `until` but the first
@@ -122,22 +138,8 @@ impl Engine {
         progress
     }
 
-    async fn drain_egress(&self, records: Vec<Placed<&EgressRecord>>, until: Timestamp) -> Progress {
-        let mut progress = Progress::default();
-        for chunk in records.chunks(self.config.drain_at_once) {
-            if self.must_stop(&progress, until) {
-                return progress;
-            }
-            let records: Vec<_> = chunk.iter().map(|(_, record)| *record).collect();
-            for ((place, _), result) in chunk.iter().zip(self.ports.egress.emit(&records).await) {
-                progress.note(*place, result);
-            }
-        }
-        progress
-    }
-
     /// After a failed entry nothing later of its kind is sent: it might be of its group.
-    fn must_stop(&self, progress: &Progress, until: Timestamp) -> bool {
+    pub(crate) fn must_stop(&self, progress: &Progress, until: Timestamp) -> bool {
         let failed = progress.error.is_some() && self.rules().protocol.safeguards.on(Safeguard::SendOrder);
         failed || (!progress.sent.is_empty() && self.ports.clock.now() >= until)
     }

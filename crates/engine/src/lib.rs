@@ -8,6 +8,7 @@ mod config;
 pub mod conformance;
 mod cut;
 mod drain;
+mod drain_egress;
 mod engine;
 mod functions;
 mod gate;

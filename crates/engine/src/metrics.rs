@@ -33,6 +33,7 @@ counters! {
     commits => "statefun_commits_total", "Commits";
     sent => "statefun_messages_out_total", "Messages sent to functions, delayed ones included";
     egress => "statefun_egress_out_total", "Records sent to egresses";
+    refused => "statefun_egress_refused_total", "Egress records that their receiver refused, given up to the dead letters";
     duplicates => "statefun_duplicates_total", "Delivered envelopes that were already applied";
     failures => "statefun_failures_total", "Handler calls that failed";
     parked => "statefun_dead_letters_total", "Messages given up to the dead letters";

@@ -13,9 +13,10 @@ impl Run<'_> {
     /// Sends an outbox. If not all of it can be sent, whoever comes next loads the rest: a cached one others might send meanwhile.
     pub(crate) async fn drain(&mut self, mut hand: InHand, outbox: Vec<Effect>) -> Result<InHand, Halt> {
         let until = self.deadline.minus(self.engine.config.reserve / 2);
-        let Progress { sent, error } = self.engine.drain(&outbox, until).await;
+        let Progress { sent, refused, error } = self.engine.drain(&outbox, until).await;
         let (done, rest): (Vec<_>, Vec<_>) = outbox.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
-        self.count_sent(done.iter().map(|(_, effect)| effect));
+        self.count_sent(done.iter().filter(|(place, _)| !refused.contains(place)).map(|(_, effect)| effect));
+        FunctionCounters::add(&self.counters.refused, refused.len());
         hand.unfinished = true;
         if rest.is_empty() {
             return Ok(hand);

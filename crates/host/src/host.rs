@@ -37,7 +37,8 @@ pub(crate) struct Inner {
     pub(crate) options: HostOptions,
     pub(crate) requests: http::Requests,
     pub(crate) feeds: Arc<Feeds>,
-    pub(crate) egress_files: egress::Files,
+    pub(crate) egress_routes: egress::Routes,
+    pub(crate) egress_failures: egress::Failures,
     /// After a crash: until then a message is run only once it is durable.
     careful_until: Option<Instant>,
     /// Functions that the application lacks and messages wait for.
@@ -147,6 +148,7 @@ impl Host {
     ///
     /// # Errors
     /// If the folder cannot be opened: another process has it, it is of a newer version, it is damaged, or it is not a data folder.
+    /// Or if an egress can never work.
     pub fn open(functions: Functions, rules: Rules, options: HostOptions) -> Result<Self, HostError> {
         let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
         let egresses = egress::declared(&options).unwrap_or_else(|| rules.egresses.clone());
@@ -158,7 +160,7 @@ impl Host {
             ..Options::default()
         };
         let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
-        let egress_files = egress::Files::lock(&options)?;
+        let egress_routes = egress::Routes::open(&options)?;
         http::note_address(&options.data, None);
         let config = Config {
             rules: Arc::new(rules),
@@ -177,7 +179,8 @@ impl Host {
             careful_until,
             store,
             feeds,
-            egress_files,
+            egress_routes,
+            egress_failures: egress::Failures::default(),
             engine,
             options,
             requests: http::Requests::default(),
@@ -242,7 +245,7 @@ impl Host {
         let _ = tokio::time::timeout(self.inner.options.stop_timeout, ingresses.wait_for(|count| *count == 0)).await;
         let mut set = std::mem::take(&mut *self.tasks.set.lock().unwrap_or_else(PoisonError::into_inner));
         while set.join_next().await.is_some() {}
-        self.inner.egress_files.release();
+        self.inner.egress_routes.release();
         self.inner.store.clone().close().await?;
         Ok(())
     }

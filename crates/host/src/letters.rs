@@ -39,6 +39,14 @@ pub(crate) fn for_each<E: From<PortError>>(store: &Embedded, mut each: impl FnMu
     }
 }
 
+/// Deletes a letter; it is gone for good when this returns. Returns whether there was one.
+pub(crate) async fn delete(store: &Embedded, id: EnvelopeId) -> Result<bool, PortError> {
+    match store.remove_letter(id)? {
+        Some(op) => store.durable(op).await.map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// What became of one letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum One {

@@ -2,29 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
-use statefun_core::{Address, Record, Timestamp, TypedValue, Value};
+use serde_json::value::RawValue;
+use statefun_core::{
+    Address, EgressRecord, Record, RefusedRecord, ShownEnvelope, ShownValue, StoredValue, Timestamp, stored::egress_to_json,
+};
 use statefun_embedded::{Letter, MalformedRecord};
 
 use crate::letters;
 
 /// An instance.
 #[derive(Debug, Serialize)]
-pub(crate) struct InstanceView {
+pub(crate) struct InstanceView<'a> {
     address: String,
     version: u64,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     invoked_at: Option<String>,
-    state: BTreeMap<String, ValueView>,
+    state: BTreeMap<&'a str, StateView<'a>>,
 }
 
-impl InstanceView {
-    pub(crate) fn new(address: &Address, record: &Record) -> Self {
-        let state =
-            record.state.iter().map(|(name, stored)| (name.to_string(), ValueView::new(&stored.value, Some(stored.written_at))));
+impl<'a> InstanceView<'a> {
+    pub(crate) fn new(address: &Address, record: &'a Record) -> Self {
+        let view =
+            |stored: &'a StoredValue| StateView { value: ShownValue::of(&stored.value), written_at: time(stored.written_at) };
+        let state = record.state.iter().map(|(name, stored)| (&**name, view(stored)));
         Self {
             address: address.to_string(),
             version: record.version,
@@ -36,7 +38,7 @@ impl InstanceView {
 
     /// Name, type and value of each state value, for a table.
     pub(crate) fn rows(&self) -> impl Iterator<Item = [String; 3]> {
-        self.state.iter().map(|(name, value)| [name.clone(), value.type_name.clone(), value.text()])
+        self.state.iter().map(|(name, value)| [(*name).to_owned(), value.value.type_name().to_owned(), value.value.text()])
     }
 
     pub(crate) fn summary(&self) -> String {
@@ -45,91 +47,25 @@ impl InstanceView {
     }
 }
 
-/// A value: built-in types and JSON can be read, others as far as they are text. JSON is shown as it is stored: no number loses digits.
+/// A state value. Digits are shown as they are stored.
 #[derive(Debug, Serialize)]
-struct ValueView {
-    #[serde(rename = "type")]
-    type_name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    json: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    written_at: Option<String>,
+struct StateView<'a> {
+    #[serde(flatten)]
+    value: ShownValue<'a>,
+    written_at: String,
 }
 
-impl ValueView {
-    fn new(value: &TypedValue, written_at: Option<Timestamp>) -> Self {
-        let type_name = value.type_name.to_string();
-        let mut view = Self { type_name, json: None, text: None, base64: None, written_at: written_at.map(time) };
-        let Some(bytes) = &value.value else { return view };
-        view.json = builtin(value).or_else(|| json_text(bytes));
-        if view.json.is_none() {
-            match not_finite(value).or_else(|| std::str::from_utf8(bytes).ok().map(str::to_owned)) {
-                Some(text) => view.text = Some(text),
-                None => view.base64 = Some(BASE64.encode(bytes)),
-            }
-        }
-        view
-    }
-
-    /// For a table.
-    fn text(&self) -> String {
-        let base64 = || self.base64.as_ref().map(|base64| format!("base64:{base64}"));
-        let json = self.json.as_ref().map(ToString::to_string);
-        json.or_else(|| self.text.clone()).or_else(base64).unwrap_or_else(|| "-".to_owned())
-    }
-}
-
-fn read<T: Value>(value: &TypedValue) -> Option<T> {
-    value.is::<T>().then(|| value.get::<T>().ok().flatten())?
-}
-
-fn builtin(value: &TypedValue) -> Option<Box<RawValue>> {
-    fn json<T: Value + Serialize>(value: &TypedValue) -> Option<Box<RawValue>> {
-        to_raw_value(&read::<T>(value)?).ok()
-    }
-    if not_finite(value).is_some() {
-        return None;
-    }
-    json::<String>(value)
-        .or_else(|| json::<i64>(value))
-        .or_else(|| json::<bool>(value))
-        .or_else(|| json::<i32>(value))
-        .or_else(|| json::<f64>(value))
-        .or_else(|| json::<f32>(value))
-}
-
-/// A built-in number that JSON does not have.
-fn not_finite(value: &TypedValue) -> Option<String> {
-    let number = read::<f64>(value).or_else(|| read::<f32>(value).map(f64::from))?;
-    (!number.is_finite()).then(|| number.to_string())
-}
-
-/// Values that are JSON objects or lists: other JSON texts could as well be something else.
-fn json_text(bytes: &[u8]) -> Option<Box<RawValue>> {
-    let text = std::str::from_utf8(bytes).ok().filter(|text| text.starts_with(['{', '[']))?;
-    serde_json::from_str::<&RawValue>(text).ok()?;
-    RawValue::from_string(on_one_line(text)).ok()
-}
-
-/// JSON without the white space between its parts: what is shown a line each stays on its line.
-fn on_one_line(json: &str) -> String {
-    let (mut quoted, mut escaped) = (false, false);
-    let kept = |char: &char| {
-        let kept = quoted || !char.is_ascii_whitespace();
-        quoted ^= *char == '"' && !escaped;
-        escaped = quoted && *char == '\\' && !escaped;
-        kept
-    };
-    json.chars().filter(kept).collect()
+/// An egress record as it stands in a file.
+fn line(record: &EgressRecord) -> Box<RawValue> {
+    let mut line = Vec::new();
+    egress_to_json(record, &time(record.at), &mut line);
+    // It was written a moment ago.
+    String::from_utf8(line).ok().and_then(|line| RawValue::from_string(line).ok()).unwrap_or_default()
 }
 
 /// A dead letter.
-#[derive(Debug, Serialize)]
-pub(crate) struct LetterView {
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct LetterView<'a> {
     pub(crate) id: String,
     pub(crate) at: String,
     pub(crate) reason: String,
@@ -141,20 +77,25 @@ pub(crate) struct LetterView {
     /// Where it was to go, or what it was read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
-    /// The envelope in its wire form.
     #[serde(skip_serializing_if = "Option::is_none")]
-    envelope: Option<Box<RawValue>>,
+    envelope: Option<ShownEnvelope<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
+    /// The egress that a record was for, and the record as its line would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) egress: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<Box<RawValue>>,
 }
 
-impl From<&Letter> for LetterView {
-    fn from(letter: &Letter) -> Self {
+impl<'a> From<&'a Letter> for LetterView<'a> {
+    fn from(letter: &'a Letter) -> Self {
         let (id, at) = (letter.id().to_string(), time(letter.at()));
+        let empty = Self::default();
         match letter {
             Letter::Dead(dead) => Self {
                 id,
@@ -164,23 +105,28 @@ impl From<&Letter> for LetterView {
                 attempts: dead.attempts,
                 may_be_applied: letters::may_be_applied(letter),
                 to: Some(dead.envelope.to.to_string()),
-                envelope: RawValue::from_string(dead.envelope.to_wire()).ok(),
-                source: None,
-                position: None,
-                raw: None,
+                envelope: Some(ShownEnvelope::from(&dead.envelope)),
+                ..empty
             },
             Letter::Malformed(MalformedRecord { source, position, reason, raw, .. }) => Self {
                 id,
                 at,
                 reason: statefun_core::Reason::Malformed.to_string(),
                 error: reason.clone(),
-                attempts: 0,
-                may_be_applied: false,
-                to: None,
-                envelope: None,
                 source: Some(source.clone()),
                 position: Some(position.clone()),
                 raw: Some(raw.clone()),
+                ..empty
+            },
+            Letter::Refused(refused) => Self {
+                id,
+                at,
+                reason: RefusedRecord::REASON.to_owned(),
+                error: refused.error.clone(),
+                attempts: refused.attempts,
+                egress: Some(refused.record.egress.to_string()),
+                record: Some(line(&refused.record)),
+                ..empty
             },
         }
     }
@@ -210,8 +156,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::TypeName;
-
     use super::*;
 
     #[test]
@@ -225,33 +169,5 @@ mod tests {
         ] {
             assert_eq!(time(Timestamp(millis)), text);
         }
-    }
-
-    #[test]
-    fn values_can_be_read() {
-        let view = |typed: TypedValue| serde_json::to_string(&ValueView::new(&typed, None)).unwrap();
-        assert_eq!(view(TypedValue::of(&5_i64).unwrap()), r#"{"type":"io.statefun.types/long","json":5}"#);
-        assert_eq!(view(TypedValue::of(&String::new()).unwrap()), r#"{"type":"io.statefun.types/string","json":""}"#);
-        let name = TypeName::from_static("a/b");
-        assert_eq!(view(TypedValue::present(name.clone(), "{\"x\":1}")), r#"{"type":"a/b","json":{"x":1}}"#);
-        assert_eq!(view(TypedValue::present(name.clone(), "plain")), r#"{"type":"a/b","text":"plain"}"#);
-        assert_eq!(view(TypedValue::present(name.clone(), vec![0xff])), r#"{"type":"a/b","base64":"/w=="}"#);
-        assert_eq!(view(TypedValue::absent(name)), r#"{"type":"a/b"}"#);
-        assert_eq!(view(TypedValue::of(&f64::NAN).unwrap()), r#"{"type":"io.statefun.types/double","text":"NaN"}"#);
-        assert_eq!(view(TypedValue::of(&f32::NEG_INFINITY).unwrap()), r#"{"type":"io.statefun.types/float","text":"-inf"}"#);
-    }
-
-    #[test]
-    fn json_is_shown_as_it_is_stored() {
-        let shown = |json: &str| json_text(json.as_bytes()).unwrap().get().to_owned();
-        for json in [
-            r#"{"n":340282366920938463463374607431768211455,"f":1e400,"g":0.1,"h":1.0,"i":-0}"#,
-            r#"{"b":1,"a":2,"b":3}"#,
-            r#"[" \" \\","\u00e9 \ud800","{\n}"]"#,
-        ] {
-            assert_eq!(shown(json), json);
-        }
-        assert_eq!(shown("{ \"a b\" :\n\t[1 , \"\\\\\" ] }\r\n"), "{\"a b\":[1,\"\\\\\"]}");
-        assert!(json_text(b"{\"a\":}").is_none() && json_text(b"12").is_none());
     }
 }

@@ -49,7 +49,7 @@ async fn what_nobody_asked_for_may_be_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn state_that_is_shown_is_durable() {
     let (data, host, to) = handled(SILENT, GOOD).await;
-    assert_eq!(get(to, "/_/state/test/silent/a").await.json()["state"]["seen"]["json"], 1);
+    assert_eq!(get(to, "/_/state/test/silent/a").await.json()["state"]["seen"]["value"], 1);
     assert_eq!(seen(&after_a_crash(&data, host), "test/silent/a"), 1, "the state that was shown is lost");
 }
 

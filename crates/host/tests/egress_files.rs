@@ -29,10 +29,20 @@ fn values(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let value = |line: &str| {
         let record: serde_json::Value = serde_json::from_str(line).ok()?;
-        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, record["base64"].as_str()?).ok()?;
-        <String as statefun_core::Value>::decode(&bytes).ok()
+        Some(record["value"].as_str()?.to_owned())
     };
     text.lines().map(|line| value(line).unwrap_or_else(|| line.to_owned())).collect()
+}
+
+/// The lines as older versions wrote them: built-in strings in their protobuf wrapper.
+fn former(lines: &str) -> String {
+    let former = |line: &str| {
+        let value = serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].as_str().unwrap().to_owned();
+        let wrapper = statefun_core::TypedValue::of(&value).unwrap().value.unwrap();
+        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, wrapper);
+        line.replace(&format!("\"value\":\"{value}\""), &format!("\"base64\":\"{base64}\"")) + "\n"
+    };
+    lines.lines().map(former).collect()
 }
 
 fn length(path: &Path) -> u64 {
@@ -223,7 +233,7 @@ async fn a_file_that_is_cut_moved_or_deleted_while_the_host_runs_is_gone_on_with
 
 /// What versions before this one kept: the length alone, under the path as it was spelled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lengths_that_older_versions_noted_are_gone_on_from() {
+async fn the_lengths_and_lines_of_older_versions_are_gone_on_from() {
     let (_keep, at) = folder();
     rows(&at.join("rows.jsonl"), 0..20);
     let out = |data: &str| at.join(data).join("egress/test/out.jsonl");
@@ -244,7 +254,7 @@ async fn the_lengths_that_older_versions_noted_are_gone_on_from() {
     }
     host.kill();
     fs::remove_dir(out("d")).unwrap();
-    let copies = ["torn", "whole", "foreign", "shorter"];
+    let copies = ["torn", "whole", "foreign", "shorter", "former", "former-torn"];
     for copy in copies {
         fs::create_dir_all(out(copy).parent().unwrap()).unwrap();
         for file in ["data.redb", "statefun.json"] {
@@ -261,11 +271,16 @@ async fn the_lengths_that_older_versions_noted_are_gone_on_from() {
     let all = fs::read_to_string(out("d")).unwrap();
     assert_eq!(values(&out("d")).len(), 20);
     let (before, half) = ("{\"id\":\"an older record\"}\n", all.len() / 2);
+    let former = former(&all);
+    let kept = &former[..former[..half].rfind('\n').unwrap() + 1];
+    let (kept, rest) = (kept, &all[all.match_indices('\n').nth(kept.lines().count() - 1).unwrap().0 + 1..]);
     for (copy, noted, found, expected) in [
         ("torn", before.len(), format!("{before}{}", &all[..half]), format!("{before}{all}")),
         ("whole", before.len(), format!("{before}{all}"), format!("{before}{all}")),
         ("foreign", before.len(), format!("{before}of others\n"), format!("{before}of others\n{all}")),
         ("shorter", 9_999, before.to_owned(), format!("{before}{all}")),
+        ("former", before.len(), format!("{before}{former}"), format!("{before}{former}")),
+        ("former-torn", before.len(), format!("{before}{}", &former[..half]), format!("{before}{kept}{rest}")),
     ] {
         let host = common::open(&at.join(copy));
         let key = format!("egress:test/out:{}", Path::new(copy).join("egress/test/out.jsonl").display());

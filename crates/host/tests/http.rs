@@ -192,13 +192,13 @@ async fn looking_after_a_host() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     let state = get("/_/state/test/counter/a").await.json();
-    assert_eq!(state["state"]["seen"]["json"], 1);
+    assert_eq!(state["state"]["seen"]["value"], 1);
     assert_eq!(state["state"]["seen"]["type"], "io.statefun.types/long");
 
     let page = get("/_/dead-letters?limit=2").await.json();
     let letter = &page["dead_letters"][0];
     assert_eq!((letter["reason"].as_str(), letter["error"].as_str()), (Some("terminal"), Some("a bad order")));
-    assert_eq!(letter["envelope"]["messages"][0]["text"], "{\"id\":\"a\",\"n\":-1}");
+    assert_eq!(letter["envelope"]["messages"][0]["value"], serde_json::json!({"id": "a", "n": -1}));
     let rest = request(to, "GET", &format!("/_/dead-letters?after={}", page["next"].as_str().unwrap()), &[], b"").await.json();
     assert_eq!((page["dead_letters"].as_array().unwrap().len(), rest["dead_letters"].as_array().unwrap().len()), (2, 1));
     assert!(rest["next"].is_null());

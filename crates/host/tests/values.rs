@@ -65,7 +65,7 @@ async fn a_state_that_could_not_be_read_again_is_never_stored() {
     let error = letters["dead_letters"][0]["error"].as_str().unwrap();
     assert_eq!(error, "a value of `test/sums` cannot be written: `means[\"all of them\"]`: JSON has no number NaN");
     let state = request(to, "GET", "/_/state/test/divide/a", &[], b"").await.json();
-    assert_eq!(state["state"]["sums"]["json"]["count"], 2, "the messages before and behind it took effect");
+    assert_eq!(state["state"]["sums"]["value"]["count"], 2, "the messages before and behind it took effect");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,8 +76,8 @@ async fn numbers_are_shown_with_all_their_digits() {
     let body = request(to, "GET", "/_/state/test/divide/a", &[], b"").await.body;
     for part in [
         r#""big":12345678901234567890123,"small":0.1}"#,
-        r#""tenth":{"type":"io.statefun.types/float","json":0.1,"#,
-        r#""nan":{"type":"io.statefun.types/double","text":"NaN","#,
+        r#""tenth":{"type":"io.statefun.types/float","value":0.1,"#,
+        r#""nan":{"type":"io.statefun.types/double","value":"NaN","#,
     ] {
         assert!(body.contains(part), "{part} in {body}");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use statefun_aws::{
     Backend,
-    dead_letters::{DeadLetterQueue, Deleted, Listed, Replayed, Selection},
+    dead_letters::{DeadLetterQueue, Deleted, Listed, Receivers, Replayed, Selection},
     queues::{Failed, SqsVisibility},
     timers::Swept,
 };
@@ -58,7 +58,8 @@ impl Operations for Backend {
     }
 
     async fn replay(&self, selection: &Selection, max: usize, deadline: Timestamp) -> Result<Replayed, PortError> {
-        self.dead_letters.replay(&self.queues, selection, max, deadline).await
+        let to = Receivers { queues: &self.queues, egress: &*self.egress };
+        self.dead_letters.replay(to, selection, max, deadline).await
     }
 
     async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {

@@ -8,8 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use serde_json::Value;
-use statefun_aws::{Backend, Clients, Options, SystemClock, egress::Sink, queues::FunctionQueues};
+use serde_json::{Value, value::RawValue};
+use statefun_aws::{
+    Backend, Clients, Options, SystemClock,
+    egress::{Outlet, Sink},
+    queues::FunctionQueues,
+};
 use statefun_core::{Egresses, Rules, Targets, Timestamp, TypeName, chain};
 use statefun_engine::{Config, Engine, Functions};
 use statefun_module::{Destination, Egress, FunctionPattern, Module};
@@ -20,7 +24,7 @@ use crate::{
     emf::Emf,
     functions::FunctionService,
     log,
-    router::RouterService,
+    router::{RouterService, json_of},
     settings::{InvalidSettings, Settings},
 };
 
@@ -96,7 +100,7 @@ fn emf() -> Emf {
 async fn start(settings: Settings) -> (Backend, Module) {
     let Settings { table, dead_letters, timers, module, log } = settings;
     log::start(log);
-    let options = Options { table, dead_letters, timers, queues: queues(&module), egress: sinks(&module) };
+    let options = Options { table, dead_letters, timers, queues: queues(&module), egress: outlets(&module) };
     (Backend::new(Clients::from_env().await, options), module)
 }
 
@@ -104,19 +108,19 @@ async fn start(settings: Settings) -> (Backend, Module) {
 #[async_trait]
 trait Serve: Send + Sync + 'static {
     /// The answer to an event, or why it has none.
-    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Value, String>;
+    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, String>;
 }
 
 #[async_trait]
 impl Serve for FunctionService {
-    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Value, String> {
-        self.handle(event, deadline).await.map(|answer| answer.to_json()).map_err(|error| chain(&error))
+    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, String> {
+        self.handle(event, deadline).await.map(|answer| json_of(&answer.to_json())).map_err(|error| chain(&error))
     }
 }
 
 #[async_trait]
 impl Serve for RouterService {
-    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Value, String> {
+    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, String> {
         self.handle(event, deadline).await.map_err(|error| chain(&error))
     }
 }
@@ -168,13 +172,14 @@ fn targets(module: &Module) -> Targets {
     Targets::Declared { functions, namespaces }
 }
 
-fn sinks(module: &Module) -> BTreeMap<TypeName, Sink> {
+fn outlets(module: &Module) -> BTreeMap<TypeName, Outlet> {
     let sink = |destination: &Destination| match destination.clone() {
         Destination::Queue(queue_url) => Sink::Sqs { queue_url },
         Destination::Topic(topic_arn) => Sink::Sns { topic_arn },
         Destination::Stream(stream) => Sink::Kinesis { stream },
     };
-    module.egresses.iter().map(|egress| (egress.id.clone(), sink(&egress.destination))).collect()
+    let outlet = |egress: &Egress| Outlet { sink: sink(&egress.destination), built_in: egress.built_in };
+    module.egresses.iter().map(|egress| (egress.id.clone(), outlet(egress))).collect()
 }
 
 fn egresses(module: &Module) -> Egresses {
@@ -184,7 +189,9 @@ fn egresses(module: &Module) -> Egresses {
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::{Address, Context, FunctionError, FunctionSpec, OnFailure, TypedValue, limits::MAX_MESSAGE_BYTES};
+    use statefun_core::{
+        Address, BuiltInForm, Context, FunctionError, FunctionSpec, OnFailure, TypedValue, limits::MAX_MESSAGE_BYTES,
+    };
     use statefun_engine::Invoke;
 
     use super::*;
@@ -196,7 +203,7 @@ kind: io.statefun.lambda.v1/functions
 spec: {functions: [flights/airport], queues: [\"https://sqs.example/1/airports.fifo\"]}
 ---
 kind: io.statefun.sqs.v1/egress
-spec: {id: shop/receipts, queue: \"https://sqs.example/1/receipts.fifo\"}
+spec: {id: shop/receipts, queue: \"https://sqs.example/1/receipts.fifo\", builtInTypes: protobuf}
 ---
 kind: io.statefun.sns.v1/egress
 spec: {id: flights/alerts, topic: \"arn:aws:sns:eu-west-1:123456789012:alerts\"}
@@ -255,10 +262,12 @@ spec: {id: example/out, stream: out}
             limits,
             [("example/out", MAX_MESSAGE_BYTES), ("flights/alerts", of_sns), ("shop/receipts", MAX_MESSAGE_BYTES)]
         );
-        for (name, sink) in sinks(&module()) {
+        for (name, Outlet { sink, .. }) in outlets(&module()) {
             let declared = module().egress(&name).map(|egress| egress.destination.max_value_bytes());
             assert_eq!(declared, Some(sink.max_value_bytes()), "{name}: what is declared is what the sink takes");
         }
-        assert!(matches!(&sinks(&module())["shop/receipts"], Sink::Sqs { queue_url } if queue_url.ends_with("receipts.fifo")));
+        let receipts = &outlets(&module())["shop/receipts"];
+        assert!(matches!(&receipts.sink, Sink::Sqs { queue_url } if queue_url.ends_with("receipts.fifo")));
+        assert_eq!(receipts.built_in, BuiltInForm::Protobuf);
     }
 }

@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use statefun_aws::queues::Failed;
 use statefun_core::{
-    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Held, Record, Timer, Timestamp, stored::MalformedRecord,
+    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Held, Record, RefusedRecord, Timer, Timestamp, TypedValue,
+    stored::MalformedRecord,
 };
 use statefun_engine::{
     Ports,
@@ -24,10 +25,13 @@ pub(crate) struct Memory {
     pub(crate) sent: Mutex<Vec<Envelope>>,
     pub(crate) emitted: Mutex<Vec<EgressRecord>>,
     pub(crate) letters: Mutex<Vec<DeadLetter>>,
+    pub(crate) refused: Mutex<Vec<RefusedRecord>>,
     pub(crate) malformed: Mutex<Vec<MalformedRecord>>,
     pub(crate) pauses: Mutex<Vec<Failed>>,
     /// Addresses to which nothing can be sent.
     pub(crate) queue_down: Mutex<Vec<String>>,
+    /// The value that the egress refuses, if it refuses one.
+    pub(crate) egress_refuses: Mutex<Option<TypedValue>>,
     /// Commits fail.
     pub(crate) commits_down: Mutex<bool>,
     /// Commits that accept an envelope fail.
@@ -159,7 +163,12 @@ impl Timers for Memory {
 impl Egress for Memory {
     async fn emit(&self, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
         self.emitted.lock().unwrap().extend(records.iter().map(|record| (*record).clone()));
-        records.iter().map(|_| Ok(())).collect()
+        let refuses = self.egress_refuses.lock().unwrap().clone();
+        let answer = |record: &&EgressRecord| match refuses.as_ref() == Some(&record.value) {
+            true => Err(PortError::new("emit", PortErrorKind::Rejected, "not this one")),
+            false => Ok(()),
+        };
+        records.iter().map(answer).collect()
     }
 }
 
@@ -168,6 +177,12 @@ impl DeadLetters for Memory {
     async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
         self.letters_are_up()?;
         self.letters.lock().unwrap().push(letter.clone());
+        Ok(())
+    }
+
+    async fn park_refused(&self, refused: &RefusedRecord) -> Result<(), PortError> {
+        self.letters_are_up()?;
+        self.refused.lock().unwrap().push(refused.clone());
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use statefun_core::{TypeName, nearest, resource_name};
+use statefun_core::{BuiltInForm, TypeName, nearest, resource_name};
 
 use crate::{
     between::{Role, Seen, once},
@@ -238,10 +238,12 @@ fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen)
         SNS_EGRESS => ("`spec` of an SNS egress", "topic", &[] as &[&str]),
         _ => ("`spec` of an SQS egress", "queue", &[] as &[&str]),
     };
-    let keys: Vec<_> = ["id", key].iter().chain(statefun).copied().collect();
+    let keys: Vec<_> = ["id", key, "builtInTypes"].iter().chain(statefun).copied().collect();
     let spec = reader.map(spec, what, &keys)?;
     let id = id(reader, &spec, &mut seen.egresses, "egress");
     reader.statefun_keys(&spec);
+    let built_in = spec.get("builtInTypes").and_then(|value| reader.word(value, "builtInTypes", &["text", "protobuf"]));
+    let built_in = if built_in == Some("protobuf") { BuiltInForm::Protobuf } else { BuiltInForm::Text };
     let location = reader.required(&spec, key).and_then(|value| reader.destination(value, key));
     let Text { text, place, resolved } = location?;
     let (fits, help) = match key {
@@ -258,7 +260,7 @@ fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen)
         "topic" => Destination::Topic(text),
         _ => Destination::Stream(text),
     };
-    Some(Egress { id: id?, destination })
+    Some(Egress { id: id?, destination, built_in })
 }
 
 fn is_url(text: &str) -> bool {

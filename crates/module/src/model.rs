@@ -1,6 +1,6 @@
 //! What a module file declares, with all variables put in.
 
-use statefun_core::{TypeName, limits::MAX_MESSAGE_BYTES, resource_name};
+use statefun_core::{BuiltInForm, TypeName, limits::MAX_MESSAGE_BYTES, resource_name};
 
 use crate::pointer::JsonPointer;
 
@@ -111,6 +111,8 @@ pub struct Egress {
     pub id: TypeName,
     /// Where its records go.
     pub destination: Destination,
+    /// The form of values of built-in types: plain text, unless `builtInTypes: protobuf` asks for StateFun's.
+    pub built_in: BuiltInForm,
 }
 
 /// Where an egress goes. On a local host a destination may still have variables: `${NAME}`; it is not used there.

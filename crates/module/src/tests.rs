@@ -4,7 +4,7 @@ mod random;
 
 use std::fs;
 
-use statefun_core::TypeName;
+use statefun_core::{BuiltInForm, TypeName};
 
 use super::{problem::MAX_PROBLEMS, *};
 
@@ -94,6 +94,20 @@ fn every_kind_and_key() {
     assert_eq!(to("example/greetings"), Destination::Queue("http://localhost:4566/000000000000/greetings".into()));
     assert_eq!(to("flights/alerts"), Destination::Topic("arn:aws:sns:eu-west-1:1:alerts".into()));
     assert_eq!(to("example/out"), Destination::Stream("${OUT}-out_stream".into()));
+}
+
+#[test]
+fn an_egress_may_ask_for_statefuns_form_of_built_in_types() {
+    let egress = |option: &str| format!("kind: io.statefun.sqs.v1/egress\nspec: {{id: a/b, queue: https://x/y{option}}}");
+    for (option, form) in [
+        ("", BuiltInForm::Text),
+        (", builtInTypes: text", BuiltInForm::Text),
+        (", builtInTypes: protobuf", BuiltInForm::Protobuf),
+    ] {
+        assert_eq!(parse(&egress(option)).resolve(&environment).unwrap().egresses[0].built_in, form, "{option}");
+    }
+    let wrong = said(&egress(", builtInTypes: protobuff"));
+    assert!(wrong.contains("`builtInTypes` cannot be `protobuff`") && wrong.contains("did you mean `protobuf`?"), "{wrong}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use statefun_core::{DeadLetter, EgressRecord, Safeguards, Timestamp, TypeName};
+use statefun_core::{DeadLetter, EgressRecord, RefusedRecord, Safeguards, Timestamp, TypeName};
 use statefun_engine::{
     conformance::{Backend, Finding, check},
     ports::{DeadLetters, Delivery, DueTimers, Egress, EnvelopeQueue, InstanceStore, PortError, QueueConsumer, Receipt},
@@ -120,6 +120,9 @@ impl Backend for Simulated {
     }
     async fn parked(&self) -> Vec<DeadLetter> {
         self.connection.world.lock().stored.letters.values().cloned().collect()
+    }
+    async fn refused(&self) -> Vec<RefusedRecord> {
+        self.connection.world.lock().stored.refused.values().cloned().collect()
     }
     async fn lose_power(&self) {
         self.connection.world.lose_power();

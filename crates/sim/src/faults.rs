@@ -130,6 +130,7 @@ struck! {
     CommitRepeated => "commit repeated within its call",
     Transaction => "commit in a transaction",
     Cancelled => "timer cancelled",
+    RecordRefused => "egress record refused by its receiver",
     OrderedIngress => "record of an ordered source",
 }
 

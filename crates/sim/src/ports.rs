@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use statefun_core::{DeadLetter, EgressRecord, Envelope, EnvelopeId, Timer, Timestamp};
+use statefun_core::{DeadLetter, EgressRecord, Envelope, EnvelopeId, RefusedRecord, Timer, Timestamp};
 use statefun_engine::{
     backend::{self, TimerRows},
     ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, PortError, PortErrorKind, Timers},
@@ -135,8 +135,17 @@ impl Egress for Connection {
                 self.world.executor.sleep(FLOOD_PAUSE).await;
             }
             let owned = (*record).clone();
-            let operation = move |world: &mut WorldState, _| world.stored.egress.push(owned);
-            results.push(self.world.call(self.env, "emit", &record.egress, operation).await);
+            let operation = move |world: &mut WorldState, _| {
+                if is_refused(&owned) {
+                    world.struck(Struck::RecordRefused);
+                    return false;
+                }
+                world.stored.egress.push(owned);
+                true
+            };
+            let taken = self.world.call(self.env, "emit", &record.egress, operation).await;
+            let refused = || PortError::new("emit", PortErrorKind::Rejected, "its receiver does not take this one");
+            results.push(taken.and_then(|taken| taken.then_some(()).ok_or_else(refused)));
         }
         results
     }
@@ -151,6 +160,20 @@ impl DeadLetters for Connection {
         };
         self.world.call(self.env, "park", &letter.envelope.to, operation).await
     }
+
+    async fn park_refused(&self, refused: &RefusedRecord) -> Result<(), PortError> {
+        let owned = refused.clone();
+        let operation = move |world: &mut WorldState, _| {
+            world.stored.refused.entry(owned.record.id).or_insert(owned);
+        };
+        self.world.call(self.env, "park refused", &refused.record.from, operation).await
+    }
+}
+
+/// Whether the egress's receiver refuses the record, always. Floods are taken: each record of one takes its time.
+pub(crate) fn is_refused(record: &EgressRecord) -> bool {
+    let payload = record.value.get::<Payload>().ok().flatten();
+    payload.is_some_and(|payload| payload.number % 9 == 4 && payload.part < FLOOD_PARTS)
 }
 
 /// Milliseconds of a pause.

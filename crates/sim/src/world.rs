@@ -7,7 +7,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use statefun_core::{Address, DeadLetter, EgressRecord, EnvelopeId, Record, Safeguards, Segment, Timer, Timestamp};
+use statefun_core::{
+    Address, DeadLetter, EgressRecord, EnvelopeId, Record, RefusedRecord, Safeguards, Segment, Timer, Timestamp,
+};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use crate::{
@@ -49,6 +51,8 @@ pub(crate) struct Stored {
     pub(crate) buried: BTreeSet<EnvelopeId>,
     pub(crate) egress: Vec<EgressRecord>,
     pub(crate) letters: BTreeMap<EnvelopeId, DeadLetter>,
+    /// Egress records that became dead letters.
+    pub(crate) refused: BTreeMap<EnvelopeId, RefusedRecord>,
     /// Tokens of transactions that took effect.
     pub(crate) tokens: BTreeSet<String>,
     /// For the oracle: timers that commits scheduled and cancelled, when they cancelled them, and when that reached the timers.

@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use statefun_core::{
-    DeadLetter, Envelope, EnvelopeId,
-    stored::{MalformedRecord, letter_to_json, malformed_to_json},
+    DeadLetter, Envelope, EnvelopeId, RefusedRecord,
+    stored::{MalformedRecord, letter_to_json, malformed_to_json, refused_to_json},
 };
 use statefun_engine::ports::{DeadLetters, PortError};
 
-pub use operate::{Deleted, Entry, Listed, Replayed, Selection};
+pub use operate::{Deleted, Entry, Listed, Receivers, Replayed, Selection};
 
 use crate::{
     batcher::{Batcher, Outgoing},
@@ -68,6 +68,16 @@ impl DeadLetters for DeadLetterQueue {
             self.send(letter.id, json).await?;
         }
         Ok(())
+    }
+
+    async fn park_refused(&self, refused: &RefusedRecord) -> Result<(), PortError> {
+        let mut json = refused_to_json(refused);
+        if json.len() > MAX_BODY {
+            let mut short = refused.clone();
+            short.error.truncate(short.error.floor_char_boundary(100));
+            json = refused_to_json(&short);
+        }
+        self.send(refused.record.id, json).await
     }
 }
 

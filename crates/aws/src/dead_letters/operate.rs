@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 
 use statefun_core::{
-    Address, DeadLetter, Envelope, EnvelopeId, Timestamp, TypeName, chain,
-    stored::{Letter, letter_to_json, malformed_to_json},
+    DeadLetter, Envelope, EnvelopeId, RefusedRecord, Timestamp, TypeName, chain,
+    stored::{Letter, letter_to_json, malformed_to_json, refused_to_json},
 };
-use statefun_engine::ports::{EnvelopeQueue, PortError};
+use statefun_engine::ports::{Egress, EnvelopeQueue, PortError, PortErrorKind};
 
 use super::{
     DeadLetterQueue,
@@ -19,12 +19,36 @@ const MAX_LISTED_BYTES: usize = 4_000_000;
 /// Bytes of letters that one replay holds: a Lambda may have 128 MB.
 const MAX_HELD_BYTES: usize = 32 * 1_024 * 1_024;
 
+/// Where what is sent again goes.
+#[derive(Clone, Copy)]
+pub struct Receivers<'a> {
+    /// Functions' queues, for messages.
+    pub queues: &'a SqsQueues,
+    /// For records.
+    pub egress: &'a dyn Egress,
+}
+
+/// A letter that is to be sent again.
+enum Chosen {
+    Message(Box<DeadLetter>),
+    Record(Box<RefusedRecord>),
+}
+
+impl Chosen {
+    fn at(&self) -> Timestamp {
+        match self {
+            Self::Message(letter) => letter.at,
+            Self::Record(refused) => refused.at,
+        }
+    }
+}
+
 /// Which letters a command is about: those that are named by ids and function, if these are given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Letters' ids.
     pub ids: Option<BTreeSet<String>>,
-    /// The function that the message was for.
+    /// The function that the message was for, or that sent the egress record.
     pub function: Option<TypeName>,
     /// Also those whose message may have been applied. They have to be asked for, even by their ids: sent again, a message that was
     /// applied is applied twice.
@@ -52,7 +76,7 @@ pub struct Listed {
 /// What a replay did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replayed {
-    /// Letters whose message was sent again.
+    /// Letters whose message, or egress record, was sent again.
     pub sent: usize,
     /// Letters that were seen and not selected, or not to be sent by this command.
     pub left: usize,
@@ -62,6 +86,8 @@ pub struct Replayed {
     pub no_queue: usize,
     /// Selected letters whose message may have been applied: they were left, since they were not asked for.
     pub may_be_applied: usize,
+    /// Egress records that were refused again: they stay.
+    pub refused: usize,
     /// Selected ids that were not found.
     pub missing: Vec<String>,
     /// There may be others.
@@ -80,9 +106,9 @@ pub struct Deleted {
 }
 
 impl Selection {
-    fn names(&self, id: &str, letter: &DeadLetter) -> bool {
+    fn names(&self, id: &str, of: &TypeName) -> bool {
         let by_id = self.ids.as_ref().is_none_or(|ids| ids.contains(id));
-        by_id && self.function.as_ref().is_none_or(|function| letter.envelope.to.function() == function)
+        by_id && self.function.as_ref().is_none_or(|function| of == function)
     }
 }
 
@@ -100,20 +126,20 @@ impl DeadLetterQueue {
     }
 
     /// Sends the messages of up to `max` letters again, each as a new envelope, and deletes the letters; stops at `deadline`. They go
-    /// in the order in which they were parked. A letter whose deletion fails is sent again under the same new id by the next
+    /// in the order in which they were parked. Egress records go to their egress, under their own ids. A letter whose deletion fails is sent again under the same new id by the next
     /// replay: its message still takes effect once.
     ///
     /// # Errors
     /// The first [`PortError`], after all others were tried; what was sent stays sent.
     pub async fn replay(
         &self,
-        queues: &SqsQueues,
+        to: Receivers<'_>,
         selection: &Selection,
         max: usize,
         deadline: Timestamp,
     ) -> Result<Replayed, PortError> {
         let mut pass = Pass::new(self, deadline);
-        let replayed = replay(&mut pass, queues, selection, max, deadline).await;
+        let replayed = replay(&mut pass, to, selection, max, deadline).await;
         pass.end().await;
         replayed
     }
@@ -152,7 +178,7 @@ async fn list(pass: &mut Pass<'_>, max: usize, payloads: bool, deadline: Timesta
 
 async fn replay(
     pass: &mut Pass<'_>,
-    queues: &SqsQueues,
+    to: Receivers<'_>,
     selection: &Selection,
     max: usize,
     deadline: Timestamp,
@@ -170,14 +196,19 @@ async fn replay(
         for Found { id, letter, bytes: whole, receipt } in page {
             missing.remove(&id);
             match letter {
-                Ok(Letter::Dead(letter)) if !selection.names(&id, &letter) => replayed.left += 1,
-                Ok(Letter::Dead(letter)) if !queues.has_queue(&letter.envelope.to) => replayed.no_queue += 1,
+                Ok(Letter::Dead(letter)) if !selection.names(&id, letter.envelope.to.function()) => replayed.left += 1,
+                Ok(Letter::Refused(refused)) if !selection.names(&id, refused.record.from.function()) => replayed.left += 1,
+                Ok(Letter::Refused(refused)) => {
+                    bytes += whole;
+                    chosen.push((Chosen::Record(refused), receipt));
+                }
+                Ok(Letter::Dead(letter)) if !to.queues.has_queue(&letter.envelope.to) => replayed.no_queue += 1,
                 Ok(Letter::Dead(letter)) if letter.reason.may_be_applied() && !selection.may_be_applied => {
                     replayed.may_be_applied += 1;
                 }
                 Ok(Letter::Dead(letter)) => {
                     bytes += whole;
-                    chosen.push((letter, receipt));
+                    chosen.push((Chosen::Message(letter), receipt));
                 }
                 Ok(Letter::Malformed(_)) => replayed.malformed += 1,
                 Err(error) => {
@@ -187,39 +218,59 @@ async fn replay(
             }
         }
     }
-    chosen.sort_by_key(|(letter, _)| letter.at);
+    chosen.sort_by_key(|(letter, _)| letter.at());
     replayed.left += chosen.len().saturating_sub(max);
     chosen.truncate(max);
     replayed.missing = missing.into_iter().collect();
-    send(pass, queues, chosen, deadline, replayed).await
+    send(pass, to, chosen, deadline, replayed).await
 }
 
 async fn send(
     pass: &mut Pass<'_>,
-    queues: &SqsQueues,
-    chosen: Vec<(Box<DeadLetter>, String)>,
+    to: Receivers<'_>,
+    chosen: Vec<(Chosen, String)>,
     deadline: Timestamp,
     mut replayed: Replayed,
 ) -> Result<Replayed, PortError> {
-    let (mut result, mut failed) = (Ok(()), HashSet::<Address>::new());
+    let (mut result, mut failed) = (Ok(()), HashSet::<String>::new());
     for (letter, receipt) in chosen {
-        let DeadLetter { id, envelope, .. } = *letter;
-        // Behind one that failed, an address's order would be lost.
-        if failed.contains(&envelope.to) || SystemClock::time() >= deadline {
+        // Behind one that failed, the order of an address, or of what it sends to an egress, would be lost.
+        let lane = match &letter {
+            Chosen::Message(letter) => letter.envelope.to.to_string(),
+            Chosen::Record(refused) => format!("{} {}", refused.record.egress, refused.record.from),
+        };
+        if failed.contains(&lane) || SystemClock::time() >= deadline {
             replayed.left += 1;
             continue;
         }
-        let again = Envelope { id: EnvelopeId::of_replay(id, 0), sent_at: SystemClock::time(), keyed: true, hops: 0, ..envelope };
-        if let Err(error) = queues.send(&[&again]).await.into_iter().collect::<Result<(), _>>() {
-            tracing::warn!(error = chain(&error), "a dead letter could not be sent again");
-            failed.insert(again.to);
-            result = result.and(Err(error));
-            continue;
+        match send_one(to, letter).await {
+            Ok(()) => {
+                replayed.sent += 1;
+                result = result.and(pass.delete(&receipt).await);
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "a dead letter could not be sent again");
+                failed.insert(lane);
+                match error.kind {
+                    PortErrorKind::Rejected => replayed.refused += 1,
+                    _ => result = result.and(Err(error)),
+                }
+            }
         }
-        replayed.sent += 1;
-        result = result.and(pass.delete(&receipt).await);
     }
     result.map(|()| replayed)
+}
+
+async fn send_one(to: Receivers<'_>, letter: Chosen) -> Result<(), PortError> {
+    let results = match letter {
+        Chosen::Message(letter) => {
+            let DeadLetter { id, envelope, .. } = *letter;
+            let (id, sent_at) = (EnvelopeId::of_replay(id, 0), SystemClock::time());
+            to.queues.send(&[&Envelope { id, sent_at, keyed: true, hops: 0, ..envelope }]).await
+        }
+        Chosen::Record(refused) => to.egress.emit(&[&refused.record]).await,
+    };
+    results.into_iter().collect()
 }
 
 async fn delete(pass: &mut Pass<'_>, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
@@ -252,6 +303,10 @@ fn without_payload(letter: Letter) -> Letter {
             record.raw.clear();
             Letter::Malformed(record)
         }
+        Letter::Refused(mut refused) => {
+            refused.record.value.value = None;
+            Letter::Refused(refused)
+        }
     }
 }
 
@@ -259,5 +314,6 @@ fn size(letter: &Letter) -> usize {
     match letter {
         Letter::Dead(letter) => letter_to_json(letter).len(),
         Letter::Malformed(record) => malformed_to_json(record).len(),
+        Letter::Refused(refused) => refused_to_json(refused).len(),
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statefun_core::{Address, Reason, Timestamp, TypeName, TypedValue, stored::Letter};
+use statefun_core::{Address, EgressRecord, Reason, Timestamp, TypeName, TypedValue, stored::Letter};
 
 use super::*;
 use crate::{
     backend::SystemClock,
     batcher::InFlight,
+    egress::{AwsEgress, Sink},
     queues::{FunctionQueues, SqsQueues},
     script::{Answer, Script, error, fine},
 };
@@ -58,14 +59,18 @@ fn shown() -> Answer {
     Some((200, json!({"Successful": [{"Id": "0"}], "Failed": []}).to_string()))
 }
 
-fn queue(answers: impl IntoIterator<Item = Answer>) -> (DeadLetterQueue, SqsQueues, Script) {
+fn queue(answers: impl IntoIterator<Item = Answer>) -> (DeadLetterQueue, Receivers<'static>, Script) {
     let (clients, script) = Script::clients(answers);
     let batcher = Batcher::new(clients.sqs.clone(), InFlight::default());
     let mut functions = FunctionQueues::default();
     functions.function(TypeName::from_static("a/b"), ["https://sqs.example/1/b.fifo".to_owned()]);
     functions.function(TypeName::from_static("a/c"), ["https://sqs.example/1/c.fifo".to_owned()]);
-    let queues = SqsQueues::new(batcher.clone(), Arc::new(functions));
-    (DeadLetterQueue::new(&clients, batcher, "https://sqs.example/1/letters.fifo"), queues, script)
+    let out = Sink::Sqs { queue_url: "https://sqs.example/1/out".to_owned() };
+    let egress = AwsEgress::new(clients.clone(), [(TypeName::from_static("a/out"), out.into())].into());
+    // A test's process is short.
+    let (queues, egress) =
+        (Box::leak(Box::new(SqsQueues::new(batcher.clone(), Arc::new(functions)))), Box::leak(Box::new(egress)));
+    (DeadLetterQueue::new(&clients, batcher, "https://sqs.example/1/letters.fifo"), Receivers { queues, egress }, script)
 }
 
 fn soon() -> Timestamp {
@@ -97,7 +102,7 @@ fn sent_to(script: &Script) -> Vec<String> {
 async fn letters_are_sent_again_in_the_order_they_were_parked_and_deleted() {
     let page = received(&[dead(2, "a/b/x"), dead(1, "a/b/x")]);
     let (letters, queues, script) = queue([page, received(&[]), sent(), fine(), sent(), fine()]);
-    let replayed = letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap();
+    let replayed = letters.replay(queues, &Selection::default(), 10, soon()).await.unwrap();
     assert_eq!(replayed, Replayed { sent: 2, ..Replayed::default() });
     let receipts: Vec<_> = asked(&script, "DeleteMessage").iter().map(|body| body["ReceiptHandle"].clone()).collect();
     assert_eq!(receipts, ["r1", "r0"]);
@@ -107,13 +112,59 @@ async fn letters_are_sent_again_in_the_order_they_were_parked_and_deleted() {
     assert!((30..=32).contains(&receive["VisibilityTimeout"].as_i64().unwrap()), "hidden for longer than the pass: {receive}");
 }
 
+fn refused(id: u8) -> String {
+    let record = EgressRecord {
+        id: EnvelopeId([id; 16]),
+        egress: TypeName::from_static("a/out"),
+        from: Address::parse("a/b/Bob").unwrap(),
+        at: Timestamp(1),
+        value: TypedValue::of(&format!("value {id}")).unwrap(),
+    };
+    refused_to_json(&RefusedRecord::new(record, "InvalidMessageContents".to_owned(), 5, Timestamp(u64::from(id))))
+}
+
+#[tokio::test]
+async fn a_refused_record_goes_to_its_egress_again_under_its_own_id() {
+    let (letters, to, script) = queue([received(&[refused(2), dead(1, "a/b/x")]), received(&[]), sent(), fine(), sent(), fine()]);
+    let replayed = letters.replay(to, &Selection::default(), 10, soon()).await.unwrap();
+    assert_eq!(replayed, Replayed { sent: 2, ..Replayed::default() });
+    let record = &asked(&script, "SendMessageBatch")[1];
+    assert_eq!(
+        (&record["QueueUrl"], &record["Entries"][0]["MessageBody"]),
+        (&json!("https://sqs.example/1/out"), &json!("value 2"))
+    );
+    assert_eq!(record["Entries"][0]["MessageAttributes"]["statefun-id"]["StringValue"], id_of(2));
+    assert_eq!(asked(&script, "DeleteMessage")[1]["ReceiptHandle"], "r0");
+}
+
+#[tokio::test]
+async fn a_record_that_is_refused_again_stays_and_so_do_those_behind_it() {
+    let no = json!({"Successful": [], "Failed": [{"Id": "0", "SenderFault": true, "Code": "InvalidMessageContents"}]});
+    let answers = [received(&[refused(1), refused(2)]), received(&[]), Some((200, no.to_string())), shown()];
+    let (letters, to, script) = queue(answers);
+    let replayed = letters.replay(to, &Selection::default(), 10, soon()).await.unwrap();
+    assert_eq!(replayed, Replayed { refused: 1, left: 1, ..Replayed::default() });
+    assert!(script.is_over() && asked(&script, "DeleteMessage").is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_record_is_kept_under_its_own_id_so_that_a_copy_of_its_letter_collapses() {
+    let (letters, _, script) = queue([sent(), sent()]);
+    let Ok(Letter::Refused(refused)) = statefun_core::stored::letter_from_json(refused(3).as_bytes()) else { panic!() };
+    letters.park_refused(&refused).await.unwrap();
+    letters.park_refused(&RefusedRecord { at: Timestamp(99), ..*refused }).await.unwrap();
+    for body in asked(&script, "SendMessageBatch") {
+        assert_eq!(body["Entries"][0]["MessageDeduplicationId"], id_of(3));
+    }
+}
+
 #[tokio::test]
 async fn a_letter_that_cannot_be_deleted_is_sent_again_under_the_same_new_id() {
     let mut ids = Vec::new();
     for _ in 0..2 {
         let refused = error("AccessDenied", "");
         let (letters, queues, script) = queue([received(&[dead(1, "a/b/x")]), received(&[]), sent(), refused, shown()]);
-        letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap_err();
+        letters.replay(queues, &Selection::default(), 10, soon()).await.unwrap_err();
         ids.push(asked(&script, "SendMessageBatch")[0]["Entries"][0]["MessageDeduplicationId"].clone());
         assert!(script.is_over(), "what is left is shown again");
     }
@@ -128,7 +179,7 @@ async fn only_what_is_selected_is_sent() {
         [(of_function("a/c"), "a/c/y", 2 + 1, vec![]), (of_ids(&[1, 9]), "a/b/x", 2 + 1, vec![id_of(9)])]
     {
         let (letters, queues, script) = queue([received(&bodies), received(&[]), sent(), fine(), shown()]);
-        let replayed = letters.replay(&queues, &selection, 10, soon()).await.unwrap();
+        let replayed = letters.replay(queues, &selection, 10, soon()).await.unwrap();
         assert_eq!(replayed, Replayed { sent: 1, left, malformed: 1, missing, ..Replayed::default() });
         assert_eq!(sent_to(&script), [to]);
         let shown = &asked(&script, "ChangeMessageVisibilityBatch")[0]["Entries"];
@@ -141,7 +192,7 @@ async fn only_what_is_selected_is_sent() {
 async fn a_function_without_queue_holds_up_no_other() {
     let (letters, queues, script) =
         queue([received(&[dead(1, "a/gone/x"), dead(2, "a/b/y")]), received(&[]), sent(), fine(), shown()]);
-    let replayed = letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap();
+    let replayed = letters.replay(queues, &Selection::default(), 10, soon()).await.unwrap();
     assert_eq!(replayed, Replayed { sent: 1, no_queue: 1, ..Replayed::default() });
     assert_eq!(sent_to(&script), ["a/b/y"]);
 }
@@ -161,7 +212,7 @@ async fn what_may_have_been_applied_is_left_unless_that_is_asked_for() {
     ] {
         let sends = to.iter().flat_map(|_| [sent(), fine()]);
         let (letters, queues, script) = queue([received(&bodies), received(&[])].into_iter().chain(sends).chain([shown()]));
-        let replayed = letters.replay(&queues, &selection, 10, soon()).await.unwrap();
+        let replayed = letters.replay(queues, &selection, 10, soon()).await.unwrap();
         assert_eq!(replayed, Replayed { sent: to.len(), left, may_be_applied, ..Replayed::default() });
         assert_eq!(sent_to(&script), to, "{selection:?}");
     }
@@ -172,7 +223,7 @@ async fn what_may_have_been_applied_is_left_unless_that_is_asked_for() {
 async fn a_page_without_anything_to_send_is_passed() {
     let nothing = received(&["no letter".to_owned(), malformed_to_json(&malformed(1))]);
     let (letters, queues, script) = queue([nothing, received(&[dead(2, "a/b/x")]), received(&[]), sent(), fine(), shown()]);
-    let replayed = letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap();
+    let replayed = letters.replay(queues, &Selection::default(), 10, soon()).await.unwrap();
     assert_eq!(replayed, Replayed { sent: 1, left: 1, malformed: 1, ..Replayed::default() });
     assert!(script.is_over());
 }
@@ -180,7 +231,7 @@ async fn a_page_without_anything_to_send_is_passed() {
 #[tokio::test]
 async fn no_more_are_sent_than_asked_for_and_the_oldest_first() {
     let (letters, queues, script) = queue([received(&[dead(2, "a/b/x"), dead(1, "a/b/y")]), sent(), fine(), shown()]);
-    let replayed = letters.replay(&queues, &Selection::default(), 1, soon()).await.unwrap();
+    let replayed = letters.replay(queues, &Selection::default(), 1, soon()).await.unwrap();
     assert_eq!(replayed, Replayed { sent: 1, left: 1, more: true, ..Replayed::default() });
     assert_eq!(sent_to(&script), ["a/b/y"]);
 }
@@ -189,7 +240,7 @@ async fn no_more_are_sent_than_asked_for_and_the_oldest_first() {
 async fn what_fails_holds_up_only_what_is_behind_it() {
     let page = received(&[dead(1, "a/b/x"), dead(2, "a/b/x"), dead(3, "a/c/y")]);
     let (letters, queues, script) = queue([page, received(&[]), error("AccessDenied", ""), sent(), fine(), shown()]);
-    letters.replay(&queues, &Selection::default(), 10, soon()).await.unwrap_err();
+    letters.replay(queues, &Selection::default(), 10, soon()).await.unwrap_err();
     assert_eq!(sent_to(&script), ["a/b/x", "a/c/y"]);
     assert!(script.is_over());
 }

@@ -1,7 +1,8 @@
 //! Egress to a Kinesis stream.
 //!
-//! A record is one JSON object, as the local host's egress files have it: `id`, `at`, `egress`, `from`, `type`, and `text` or
-//! `base64`. The partition key is the sender's id (a hash of it beyond 256 characters), so what one instance sends stays in
+//! A record is one JSON object, as the local host's egress files have it: `id`, `at`, `egress`, `from`, `type`, and `value` or
+//! `base64` ([`ShownValue`](statefun_core::ShownValue)). Where the egress asks for [`BuiltInForm::Protobuf`], values of built-in types are
+//! their protobuf wrapper, as base64; so is one whose escapes would not fit into a record. The partition key is the sender's id (a hash of it beyond 256 characters), so what one instance sends stays in
 //! one shard.
 //!
 //! StateFun's own `KinesisEgressRecord` says partition key and bytes by itself and is sent as it says, to the declared stream: one
@@ -11,10 +12,16 @@
 
 use aws_sdk_kinesis::{Client, types::PutRecordsRequestEntry};
 use aws_smithy_types::{Blob, DateTime, date_time::Format, error::operation::BuildError};
-use statefun_core::{EgressRecord, Timestamp, stored::egress_to_json};
+use statefun_core::{
+    BuiltInForm, EgressRecord, Timestamp, plain_text,
+    stored::{egress_to_json, egress_to_json_in_base64},
+};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
-use super::{CALL, rounds::packed_by};
+use super::{
+    CALL,
+    rounds::{is_unclear, packed_by},
+};
 use crate::{
     entries::{FailedEntry, repeated, unanswered},
     group::hex,
@@ -27,6 +34,8 @@ pub const STATEFUN_RECORD: &str = "type.googleapis.com/io.statefun.sdk.egress.Ki
 const MAX_ENTRIES: usize = 500;
 /// Bytes of one `PutRecords`, keys included: 5 MiB were the limit before it was raised to 10.
 const MAX_BYTES: usize = 5 * 1_024 * 1_024;
+/// Bytes of a record, its key included, unless the stream allows more. Source: Kinesis quotas.
+const MAX_RECORD_BYTES: usize = 1_024 * 1_024;
 /// Characters of a partition key. Source: the `PutRecords` reference.
 const MAX_KEY_CHARS: usize = 256;
 
@@ -56,7 +65,7 @@ struct Put {
 }
 
 impl Put {
-    fn of(record: &EgressRecord) -> Self {
+    fn of(record: &EgressRecord, form: BuiltInForm) -> Self {
         let own_key = partition_key(record.from.id());
         if let Some(named) = statefun_record(record) {
             let KinesisEgressRecord { partition_key, value_bytes, explicit_hash_key, stream: _ } = named;
@@ -64,7 +73,8 @@ impl Put {
             let hash_key = Some(explicit_hash_key).filter(|number| is_hash_key(number));
             return Self { key, hash_key, data: value_bytes };
         }
-        Self { key: own_key, hash_key: None, data: line(record) }
+        let data = line(record, MAX_RECORD_BYTES - own_key.len(), form);
+        Self { key: own_key, hash_key: None, data }
     }
 
     fn bytes(&self) -> usize {
@@ -99,9 +109,16 @@ fn is_hash_key(number: &str) -> bool {
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u128>().is_ok()
 }
 
-fn line(record: &EgressRecord) -> Vec<u8> {
-    let mut line = Vec::new();
-    egress_to_json(record, &rfc_3339(record.at), &mut line);
+fn line(record: &EgressRecord, max_bytes: usize, form: BuiltInForm) -> Vec<u8> {
+    let (at, mut line) = (rfc_3339(record.at), Vec::new());
+    let is_wrapped = form == BuiltInForm::Protobuf && plain_text(&record.value).is_some();
+    if !is_wrapped {
+        egress_to_json(record, &at, &mut line);
+    }
+    if is_wrapped || line.len() > max_bytes {
+        line.clear();
+        egress_to_json_in_base64(record, &at, &mut line);
+    }
     line
 }
 
@@ -114,13 +131,27 @@ fn rfc_3339(at: Timestamp) -> String {
 }
 
 /// Sends the records; one result per record.
-pub(super) async fn emit(client: &Client, stream: &str, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
-    let puts: Vec<Put> = records.iter().map(|record| Put::of(record)).collect();
+pub(super) async fn emit(
+    client: &Client,
+    stream: &str,
+    records: &[&EgressRecord],
+    form: BuiltInForm,
+) -> Vec<Result<(), PortError>> {
+    let puts: Vec<Put> = records.iter().map(|record| Put::of(record, form)).collect();
     let all: Vec<_> = (0..puts.len()).collect();
     let mut results = Vec::with_capacity(puts.len());
     // One request after the other: order is kept unless a part of a request fails.
     for request in packed_by(&all, MAX_ENTRIES, MAX_BYTES, |index| puts[index].bytes()) {
-        results.extend(put_records(client, stream, request.iter().map(|index| &puts[*index])).await);
+        let puts: Vec<&Put> = request.iter().map(|index| &puts[*index]).collect();
+        let answers = put_records(client, stream, puts.iter().copied()).await;
+        // The answer does not say which of them: each is asked about by itself.
+        if !is_unclear(&answers) {
+            results.extend(answers);
+            continue;
+        }
+        for put in puts {
+            results.extend(put_records(client, stream, [put].into_iter()).await);
+        }
     }
     results
 }
@@ -135,7 +166,7 @@ async fn put_records(client: &Client, stream: &str, puts: impl ExactSizeIterator
     let request = if stream.starts_with("arn:") { request.stream_arn(stream) } else { request.stream_name(stream) };
     let output = match request.send().await {
         Ok(output) => output,
-        Err(error) => return repeated(&crate::error::port_error(CALL, error), count),
+        Err(error) => return repeated(&crate::error::egress_error(CALL, error), count),
     };
     let mut answers: Vec<_> = output
         .records
@@ -169,18 +200,28 @@ mod tests {
         };
         change(&mut named);
         let value = TypedValue::present(TypeName::parse(STATEFUN_RECORD).unwrap(), prost::Message::encode_to_vec(&named));
-        Put::of(&record(1, "Bob", value))
+        Put::of(&record(1, "Bob", value), BuiltInForm::Text)
     }
 
     #[test]
     fn a_record_is_a_line_of_json() {
-        let put = Put::of(&record(1, "Bob", TypedValue::present(TypeName::from_static("a/b"), "{\"x\":1}")));
+        let put = Put::of(&record(1, "Bob", TypedValue::present(TypeName::from_static("a/b"), "{\"x\":1}")), BuiltInForm::Text);
         assert_eq!((put.key.as_str(), put.hash_key), ("Bob", None));
         let id = "01".repeat(16);
         let expected = format!(
-            r#"{{"id":"{id}","at":"2024-03-01T00:00:00.007Z","egress":"example/out","from":"a/b/Bob","type":"a/b","text":"{{\"x\":1}}"}}"#
+            r#"{{"id":"{id}","at":"2024-03-01T00:00:00.007Z","egress":"example/out","from":"a/b/Bob","type":"a/b","value":{{"x":1}}}}"#
         );
         assert_eq!(String::from_utf8(put.data).unwrap(), expected);
+    }
+
+    #[test]
+    fn built_in_types_can_be_read_or_are_statefuns_wrapper() {
+        let line = |form| {
+            let put = Put::of(&record(1, "Bob", TypedValue::of(&"hi".to_owned()).unwrap()), form);
+            String::from_utf8(put.data).unwrap()
+        };
+        assert!(line(BuiltInForm::Text).ends_with(r#""value":"hi"}"#));
+        assert!(line(BuiltInForm::Protobuf).ends_with(r#""base64":"CgJoaQ=="}"#));
     }
 
     #[test]
@@ -200,9 +241,9 @@ mod tests {
             assert_eq!(named(|named| named.explicit_hash_key = number.to_owned()).hash_key, None, "{number}");
         }
         let broken = TypedValue::present(TypeName::parse(STATEFUN_RECORD).unwrap(), vec![0x0a, 9, b'x']);
-        let put = Put::of(&record(1, "Bob", broken));
+        let put = Put::of(&record(1, "Bob", broken), BuiltInForm::Text);
         assert!(put.data.starts_with(b"{\"id\":"));
-        let long = Put::of(&record(1, &"ä".repeat(257), TypedValue::absent(TypeName::from_static("a/b"))));
+        let long = Put::of(&record(1, &"ä".repeat(257), TypedValue::absent(TypeName::from_static("a/b"))), BuiltInForm::Text);
         assert_eq!(long.key.len(), 64);
     }
 
@@ -210,9 +251,14 @@ mod tests {
     #[test]
     fn the_largest_value_fits() {
         let id = "\u{1}".repeat(MAX_ID_BYTES);
-        let value = TypedValue::present(TypeName::from_static("a/b"), vec![0xff; MAX_MESSAGE_BYTES]);
-        let put = Put::of(&record(1, &id, value));
-        assert!((1_000_000..1_024 * 1_024).contains(&put.bytes()), "{}", put.bytes());
+        let name = TypeName::from_static("io.statefun.types/string");
+        for value in [
+            TypedValue::present(TypeName::from_static("a/b"), vec![0xff; MAX_MESSAGE_BYTES]),
+            TypedValue::present(name, TypedValue::of(&"\u{1}".repeat(MAX_MESSAGE_BYTES - 4)).unwrap().value.unwrap()),
+        ] {
+            let put = Put::of(&record(1, &id, value), BuiltInForm::Text);
+            assert!((1_000_000..=MAX_RECORD_BYTES).contains(&put.bytes()), "{}", put.bytes());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A record as an SQS or SNS message.
 //!
-//! The body is the value itself where it is text that SQS can hold; StateFun's built-in `string` is unwrapped to its plain text.
+//! The body is the value itself where it is text that SQS can hold. Values of StateFun's built-in types go as plain text: `hello`, `7`,
+//! `true`. Where the egress asks for [`BuiltInForm::Protobuf`], they go as the bytes of their protobuf wrapper, always as base64.
 //! Other bytes go as base64, and the attribute `statefun-encoding` says so. The services take no empty body: a value of no bytes is
 //! one space with the encoding `empty`, an absent one a space with `absent`.
 //!
@@ -13,7 +14,7 @@
 //! | `statefun-encoding` | `base64`, `empty` or `absent`; missing where the body is the value |
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use statefun_core::{EgressRecord, TypedValue};
+use statefun_core::{BuiltInForm, EgressRecord, TypedValue, plain_text};
 
 use crate::group::group_id;
 
@@ -34,21 +35,28 @@ pub struct Body {
 impl Body {
     /// The body for a value.
     #[must_use]
-    pub fn of(value: &TypedValue) -> Self {
+    pub fn of(value: &TypedValue, form: BuiltInForm) -> Self {
         let Some(bytes) = &value.value else { return Self::stand_in("absent") };
-        let unwrapped = if value.is::<String>() { value.get::<String>().ok().flatten() } else { None };
-        let text = match &unwrapped {
-            Some(text) => Some(text.as_str()),
-            None => std::str::from_utf8(bytes).ok(),
-        };
-        match text {
-            Some("") => Self::stand_in("empty"),
-            Some(text) if text.chars().all(is_allowed) => Self { text: text.to_owned(), encoding: None },
+        let plain = plain_text(value);
+        match (&plain, form) {
+            (Some(_), BuiltInForm::Protobuf) => Self::of_bytes(bytes),
+            (Some(text), BuiltInForm::Text) => Self::of_text(text),
+            (None, _) => std::str::from_utf8(bytes).map_or_else(|_| Self::of_bytes(bytes), Self::of_text),
+        }
+    }
+
+    fn of_text(text: &str) -> Self {
+        match text.chars().all(is_allowed) && !text.is_empty() {
+            true => Self { text: text.to_owned(), encoding: None },
             // Decoded, the body is what it would have been as text.
-            _ => {
-                let plain = unwrapped.as_ref().map_or(&bytes[..], |text| text.as_bytes());
-                Self { text: BASE64.encode(plain), encoding: Some("base64") }
-            }
+            false => Self::of_bytes(text.as_bytes()),
+        }
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
+        match bytes {
+            [] => Self::stand_in("empty"),
+            _ => Self { text: BASE64.encode(bytes), encoding: Some("base64") },
         }
     }
 
@@ -73,8 +81,8 @@ pub(super) struct Fifo {
 }
 
 impl Message {
-    pub(super) fn of(record: &EgressRecord, fifo: bool) -> Self {
-        let Body { text, encoding } = Body::of(&record.value);
+    pub(super) fn of(record: &EgressRecord, fifo: bool, form: BuiltInForm) -> Self {
+        let Body { text, encoding } = Body::of(&record.value, form);
         let from = record.from.to_string();
         let from = match from.chars().all(is_allowed) {
             true => ("statefun-from", from),
@@ -107,11 +115,11 @@ mod tests {
     use super::{super::tests::record, *};
 
     fn body(bytes: &[u8]) -> Body {
-        Body::of(&TypedValue::present(TypeName::from_static("a/b"), bytes.to_vec()))
+        Body::of(&TypedValue::present(TypeName::from_static("a/b"), bytes.to_vec()), BuiltInForm::Text)
     }
 
     fn string(text: &str) -> Body {
-        Body::of(&TypedValue::of(&text.to_owned()).unwrap())
+        Body::of(&TypedValue::of(&text.to_owned()).unwrap(), BuiltInForm::Text)
     }
 
     fn plain(text: &str) -> Body {
@@ -130,8 +138,25 @@ mod tests {
     }
 
     #[test]
+    fn built_in_types_are_plain_text_or_statefuns_wrapper() {
+        fn both<T: statefun_core::Value>(value: &T) -> [Body; 2] {
+            let value = TypedValue::of(value).unwrap();
+            [BuiltInForm::Text, BuiltInForm::Protobuf].map(|form| Body::of(&value, form))
+        }
+        let wrapped = |base64: &str| Body { text: base64.to_owned(), encoding: Some("base64") };
+        assert_eq!(both(&"hi".to_owned()), [plain("hi"), wrapped("CgJoaQ==")]);
+        assert_eq!(both(&7_i64), [plain("7"), wrapped("CQcAAAAAAAAA")]);
+        assert_eq!(both(&true), [plain("true"), wrapped("CAE=")]);
+        assert_eq!(both(&0.1_f32)[0], plain("0.1"));
+        assert_eq!(both(&f64::NAN)[0], plain("NaN"));
+        assert_eq!(both(&0_i32), [plain("0"), Body::stand_in("empty")]);
+        let json = TypedValue::present(TypeName::from_static("a/b"), "{}");
+        assert_eq!(Body::of(&json, BuiltInForm::Protobuf), plain("{}"), "other types are as they are");
+    }
+
+    #[test]
     fn no_body_is_empty() {
-        let absent = Body::of(&TypedValue::absent(TypeName::from_static("a/b")));
+        let absent = Body::of(&TypedValue::absent(TypeName::from_static("a/b")), BuiltInForm::Text);
         assert_eq!([body(b"").encoding, string("").encoding, absent.encoding], [Some("empty"), Some("empty"), Some("absent")]);
         assert_eq!([body(b"").text, string("").text, absent.text], [" ", " ", " "]);
     }
@@ -139,13 +164,13 @@ mod tests {
     #[test]
     fn a_string_that_is_not_one_is_bytes() {
         let value = TypedValue::present(TypeName::from_static("io.statefun.types/string"), vec![0x0a, 9, b'x']);
-        assert_eq!(Body::of(&value), plain("\n\tx"));
+        assert_eq!(Body::of(&value, BuiltInForm::Text), plain("\n\tx"));
     }
 
     #[test]
     fn attributes_say_the_rest() {
         let value = TypedValue::of(&"hi".to_owned()).unwrap();
-        let message = Message::of(&record(1, "Bob", value.clone()), true);
+        let message = Message::of(&record(1, "Bob", value.clone()), true, BuiltInForm::Text);
         let id = "01".repeat(16);
         let expected = [
             ("statefun-id", id.clone()),
@@ -156,7 +181,7 @@ mod tests {
         assert_eq!(message.attributes, expected);
         let fifo = message.fifo.unwrap();
         assert_eq!((fifo.group.as_str(), fifo.deduplication), ("a/b/Bob", id));
-        let odd = Message::of(&record(1, "B\u{1}b", value), false);
+        let odd = Message::of(&record(1, "B\u{1}b", value), false, BuiltInForm::Text);
         assert_eq!(odd.attributes[2], ("statefun-from-base64", BASE64.encode("a/b/B\u{1}b")));
         assert!(odd.fifo.is_none());
     }
@@ -170,7 +195,7 @@ mod tests {
             (super::super::Sink::Sns { topic_arn: String::new() }, super::super::sns::MAX_BYTES),
         ] {
             let value = TypedValue::present(TypeName::from_static("a/b"), vec![0xff; sink.max_value_bytes()]);
-            let bytes = Message::of(&record(1, &id, value), true).bytes();
+            let bytes = Message::of(&record(1, &id, value), true, BuiltInForm::Text).bytes();
             assert!(bytes + 1_024 < limit && bytes > limit * 9 / 10, "{bytes} of {limit}");
         }
     }

@@ -9,10 +9,11 @@
 //! repeated id by themselves for 5 minutes, and keep the order of what one instance sends. Standard ones, and Kinesis after a
 //! partial failure, keep none. A sender's records to a FIFO queue or topic go out one request after the other.
 //!
-//! **What holds up an instance.** A record that a sink refuses stays in its sender's outbox, and the sender's later messages wait
-//! behind it. So nothing that a handler can put into a record is refused: unknown egresses and values over
-//! [`Sink::max_value_bytes`] fail in the handler's call (`Rules::egresses`), and what a service could not hold is written
-//! otherwise. What remains is the deployment's to mend: a queue, topic, stream or permission that is missing.
+//! **What holds up an instance.** A record that cannot be sent stays in its sender's outbox, and the sender's later messages wait behind
+//! it. So nothing that a handler can put into a record is refused, as far as that is known: unknown egresses and values over
+//! [`Sink::max_value_bytes`] fail in the handler's call (`Rules::egresses`), and what a service could not hold is written otherwise. An
+//! entry that a service calls invalid all the same is [`PortErrorKind::Rejected`]: the engine makes it a dead letter after some tries.
+//! What remains is the deployment's to correct: a queue, topic, stream or permission that is missing.
 
 pub mod kinesis;
 pub mod message;
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use statefun_core::{EgressRecord, TypeName, limits::MAX_MESSAGE_BYTES, nearest};
+use statefun_core::{BuiltInForm, EgressRecord, TypeName, limits::MAX_MESSAGE_BYTES, nearest};
 use statefun_engine::ports::{Egress, PortError, PortErrorKind};
 
 use crate::clients::Clients;
@@ -65,45 +66,61 @@ impl Sink {
     }
 }
 
+/// An egress: where it goes, and in which form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlet {
+    /// Where it goes.
+    pub sink: Sink,
+    /// The form of values of built-in types.
+    pub built_in: BuiltInForm,
+}
+
+impl From<Sink> for Outlet {
+    fn from(sink: Sink) -> Self {
+        Self { sink, built_in: BuiltInForm::default() }
+    }
+}
+
 /// The way out, over AWS services.
 #[derive(Debug, Clone)]
 pub struct AwsEgress {
     clients: Clients,
-    sinks: BTreeMap<TypeName, Sink>,
+    outlets: BTreeMap<TypeName, Outlet>,
 }
 
 impl AwsEgress {
-    /// An egress to these sinks. Nothing is sent.
+    /// These egresses. Nothing is sent.
     #[must_use]
-    pub fn new(clients: Clients, sinks: BTreeMap<TypeName, Sink>) -> Self {
-        Self { clients, sinks }
+    pub fn new(clients: Clients, outlets: BTreeMap<TypeName, Outlet>) -> Self {
+        Self { clients, outlets }
     }
 
     fn unknown(&self, egress: &TypeName) -> PortError {
-        let hint = nearest(egress.as_str(), self.sinks.keys().map(TypeName::as_str))
+        let hint = nearest(egress.as_str(), self.outlets.keys().map(TypeName::as_str))
             .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         refused(format!("no egress `{egress}` is declared: add it to module.yaml and deploy{hint}"))
     }
 
-    async fn emit_to(&self, sink: &Sink, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
-        match sink {
+    async fn emit_to(&self, outlet: &Outlet, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
+        let form = outlet.built_in;
+        match &outlet.sink {
             Sink::Sqs { queue_url } => {
                 let queue = sqs::Queue { client: &self.clients.sqs, url: queue_url };
-                rounds::deliver(&queue, &messages(records, queue_url)).await
+                rounds::deliver(&queue, &messages(records, queue_url, form)).await
             }
             Sink::Sns { topic_arn } => {
                 let topic = sns::Topic { client: &self.clients.sns, arn: topic_arn };
-                rounds::deliver(&topic, &messages(records, topic_arn)).await
+                rounds::deliver(&topic, &messages(records, topic_arn, form)).await
             }
-            Sink::Kinesis { stream } => kinesis::emit(&self.clients.kinesis, stream, records).await,
+            Sink::Kinesis { stream } => kinesis::emit(&self.clients.kinesis, stream, records, form).await,
         }
     }
 }
 
 /// FIFO queues and topics are told by their names.
-fn messages(records: &[&EgressRecord], sink: &str) -> Vec<Message> {
+fn messages(records: &[&EgressRecord], sink: &str, form: BuiltInForm) -> Vec<Message> {
     let fifo = sink.ends_with(".fifo");
-    records.iter().map(|record| Message::of(record, fifo)).collect()
+    records.iter().map(|record| Message::of(record, fifo, form)).collect()
 }
 
 #[async_trait]
@@ -115,8 +132,8 @@ impl Egress for AwsEgress {
         }
         let sent = join_all(by_sink.into_iter().map(|(egress, indices)| async move {
             let theirs: Vec<_> = indices.iter().map(|index| records[*index]).collect();
-            let results = match self.sinks.get(egress) {
-                Some(sink) => self.emit_to(sink, &theirs).await,
+            let results = match self.outlets.get(egress) {
+                Some(outlet) => self.emit_to(outlet, &theirs).await,
                 None => theirs.iter().map(|_| Err(self.unknown(egress))).collect(),
             };
             (indices, results)
@@ -157,7 +174,7 @@ pub(crate) mod tests {
     async fn an_unknown_egress_is_refused_with_the_nearest() {
         let clients = Clients::for_endpoint("http://127.0.0.1:1", "eu-west-1", "000000000001").await;
         let sink = Sink::Kinesis { stream: "unused".to_owned() };
-        let egress = AwsEgress::new(clients, [(TypeName::from_static("example/outs"), sink)].into());
+        let egress = AwsEgress::new(clients, [(TypeName::from_static("example/outs"), sink.into())].into());
         let record = record(1, "x", TypedValue::absent(TypeName::from_static("a/b")));
         let mut results = egress.emit(&[&record, &record]).await;
         assert_eq!(results.len(), 2);

@@ -34,7 +34,14 @@ pub(super) async fn deliver(sink: &dyn Batches, messages: &[Message]) -> Vec<Res
         let requests = packed(&now, sink.max_bytes(), |index| messages[index].bytes());
         let mut sent = stream::iter(requests).map(|request| async move {
             let batch: Vec<_> = request.iter().map(|index| &messages[*index]).collect();
-            let answers = sink.send(&batch).await;
+            let mut answers = sink.send(&batch).await;
+            // The answer does not say which of them: each is asked about by itself.
+            if is_unclear(&answers) {
+                answers.clear();
+                for message in batch {
+                    answers.extend(sink.send(&[message]).await);
+                }
+            }
             (request, answers)
         });
         let sent: Vec<_> = sent.by_ref().buffer_unordered(PARALLEL).collect().await;
@@ -48,6 +55,12 @@ pub(super) async fn deliver(sink: &dyn Batches, messages: &[Message]) -> Vec<Res
         waiting.retain(|index| !messages[*index].group().is_some_and(|group| failed.contains(group)));
     }
     results.into_iter().map(|result| result.unwrap_or_else(|| Err(behind_a_failed_one()))).collect()
+}
+
+/// Whether a request of several records was refused for what is in them: one bad one is enough for that.
+pub(super) fn is_unclear(answers: &[Result<(), PortError>]) -> bool {
+    let rejected = |answer: &Result<(), PortError>| matches!(answer, Err(error) if error.kind == PortErrorKind::Rejected);
+    answers.len() > 1 && answers.iter().all(rejected)
 }
 
 /// The first waiting message of each group, and all that have none; then the others.
@@ -92,7 +105,7 @@ mod tests {
     use std::sync::Mutex;
 
     use proptest::prelude::*;
-    use statefun_core::{TypeName, TypedValue};
+    use statefun_core::{BuiltInForm, TypeName, TypedValue};
 
     use super::{super::tests::record, *};
 
@@ -123,7 +136,7 @@ mod tests {
     fn messages(senders: &[u8], fifo: bool) -> Vec<Message> {
         let message = |(number, sender): (usize, &u8)| {
             let value = TypedValue::present(TypeName::from_static("a/b"), number.to_string());
-            Message::of(&record(number as u8, &sender.to_string(), value), fifo)
+            Message::of(&record(number as u8, &sender.to_string(), value), fifo, BuiltInForm::Text)
         };
         senders.iter().enumerate().map(message).collect()
     }

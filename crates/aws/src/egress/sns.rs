@@ -5,7 +5,7 @@ use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use super::{CALL, message::Message, rounds::Batches};
-use crate::entries::{FailedEntry, outcomes, repeated};
+use crate::entries::{FailedEntry, egress_outcomes, repeated};
 
 /// Bytes of one request. Source: the `PublishBatch` reference.
 pub(super) const MAX_BYTES: usize = 256 * 1_024;
@@ -30,7 +30,7 @@ impl Batches for Topic<'_> {
         let sent = self.client.publish_batch().topic_arn(self.arn).set_publish_batch_request_entries(Some(entries)).send().await;
         let output = match sent {
             Ok(output) => output,
-            Err(error) => return repeated(&crate::error::port_error(CALL, error), batch.len()),
+            Err(error) => return repeated(&crate::error::egress_error(CALL, error), batch.len()),
         };
         let failed = output.failed().iter().map(|entry| FailedEntry {
             id: &entry.id,
@@ -38,7 +38,7 @@ impl Batches for Topic<'_> {
             text: entry.message.as_deref(),
             sender_fault: entry.sender_fault,
         });
-        outcomes(CALL, batch.len(), output.successful().iter().filter_map(|entry| entry.id()), failed)
+        egress_outcomes(CALL, batch.len(), output.successful().iter().filter_map(|entry| entry.id()), failed)
     }
 }
 

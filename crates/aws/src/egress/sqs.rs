@@ -5,7 +5,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use super::{CALL, message::Message, rounds::Batches};
-use crate::entries::{FailedEntry, outcomes, repeated};
+use crate::entries::{FailedEntry, egress_outcomes, repeated};
 
 /// Bytes of one request. Source: SQS quotas (1 MiB since August 2025).
 pub(super) const MAX_BYTES: usize = 1_024 * 1_024;
@@ -30,7 +30,7 @@ impl Batches for Queue<'_> {
         let sent = self.client.send_message_batch().queue_url(self.url).set_entries(Some(entries)).send().await;
         let output = match sent {
             Ok(output) => output,
-            Err(error) => return repeated(&crate::error::port_error(CALL, error), batch.len()),
+            Err(error) => return repeated(&crate::error::egress_error(CALL, error), batch.len()),
         };
         let failed = output.failed.iter().map(|entry| FailedEntry {
             id: &entry.id,
@@ -38,7 +38,7 @@ impl Batches for Queue<'_> {
             text: entry.message.as_deref(),
             sender_fault: entry.sender_fault,
         });
-        outcomes(CALL, batch.len(), output.successful.iter().map(|entry| &*entry.id), failed)
+        egress_outcomes(CALL, batch.len(), output.successful.iter().map(|entry| &*entry.id), failed)
     }
 }
 

@@ -48,7 +48,7 @@ fn body_of(stream: &mut TcpStream) -> String {
 /// Sends texts, each from the instance of its number, to a sink; what became of each.
 async fn emit(endpoint: &str, sink: Sink, texts: &[&str]) -> Vec<Option<PortErrorKind>> {
     let clients = Clients::for_endpoint(endpoint, "eu-west-1", "000000000001").await;
-    let egress = AwsEgress::new(clients, [(TypeName::from_static("example/out"), sink)].into());
+    let egress = AwsEgress::new(clients, [(TypeName::from_static("example/out"), sink.into())].into());
     let value = |text: &str| TypedValue::present(TypeName::from_static("a/b"), text.to_owned());
     let records: Vec<_> =
         texts.iter().enumerate().map(|(index, text)| record(index as u8, &format!("i{index}"), value(text))).collect();
@@ -62,19 +62,20 @@ fn sent(bodies: &Bodies) -> Value {
 
 #[tokio::test]
 async fn sqs_tells_entry_by_entry() {
-    use PortErrorKind::{Refused, Throttled, Unavailable};
+    use PortErrorKind::{Refused, Rejected, Throttled, Unavailable};
     let answer = json!({
         "Successful": [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"}],
         "Failed": [
             {"Id": "1", "SenderFault": false, "Code": "InternalError", "Message": "oh"},
             {"Id": "2", "SenderFault": true, "Code": "RequestThrottled"},
             {"Id": "3", "SenderFault": true, "Code": "InvalidMessageContents"},
+            {"Id": "4", "SenderFault": true, "Code": "AccessDenied"},
         ],
     });
     let (endpoint, bodies) = service(vec![(200, answer.to_string())]);
     let sink = Sink::Sqs { queue_url: format!("{endpoint}/1/out.fifo") };
-    let results = emit(&endpoint, sink, &["a", "b", "c", "d", "e"]).await;
-    assert_eq!(results, [None, Some(Unavailable), Some(Throttled), Some(Refused), Some(Unavailable)]);
+    let results = emit(&endpoint, sink, &["a", "b", "c", "d", "e", "f"]).await;
+    assert_eq!(results, [None, Some(Unavailable), Some(Throttled), Some(Rejected), Some(Refused), Some(Unavailable)]);
     let entry = &sent(&bodies)["Entries"][1];
     assert_eq!((&entry["MessageBody"], &entry["MessageGroupId"]), (&json!("b"), &json!("a/b/i1")));
     assert_eq!(entry["MessageDeduplicationId"], json!("01".repeat(16)));
@@ -109,6 +110,25 @@ async fn kinesis_tells_entry_by_entry() {
     assert_eq!(results, [None, Some(PortErrorKind::Throttled), Some(PortErrorKind::Unavailable)]);
     let body = sent(&bodies);
     assert_eq!((&body["StreamName"], &body["Records"][2]["PartitionKey"]), (&json!("out"), &json!("i2")));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_for_what_is_in_it_is_sent_record_by_record() {
+    let refused = || (400, json!({"__type": "ValidationException", "message": "too long"}).to_string());
+    let fine = || (200, json!({"FailedRecordCount": 0, "Records": [{"SequenceNumber": "1", "ShardId": "s"}]}).to_string());
+    let (endpoint, bodies) = service(vec![refused(), fine(), refused(), fine()]);
+    let results = emit(&endpoint, Sink::Kinesis { stream: "out".to_owned() }, &["a", "b", "c"]).await;
+    assert_eq!(results, [None, Some(PortErrorKind::Rejected), None]);
+    assert_eq!(bodies.lock().unwrap().len(), 4);
+
+    let refused = || (400, json!({"__type": "com.amazonaws.sqs#BatchRequestTooLong", "message": "too long"}).to_string());
+    let fine = || {
+        let entry = json!({"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"});
+        (200, json!({"Successful": [entry], "Failed": []}).to_string())
+    };
+    let (endpoint, _) = service(vec![refused(), fine(), refused()]);
+    let sink = Sink::Sqs { queue_url: format!("{endpoint}/1/out") };
+    assert_eq!(emit(&endpoint, sink, &["a", "b"]).await, [None, Some(PortErrorKind::Rejected)]);
 }
 
 #[tokio::test]

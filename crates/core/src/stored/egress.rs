@@ -5,7 +5,9 @@ use prost::Message;
 use serde::Serialize;
 
 use super::{Unreadable, id, record::of_id, type_name};
-use crate::{address::Address, effects::EgressRecord, envelope::WireValue, time::Timestamp, typed_value::TypedValue};
+use crate::{
+    address::Address, effects::EgressRecord, envelope::WireValue, shown::ShownValue, time::Timestamp, typed_value::TypedValue,
+};
 
 #[derive(Clone, PartialEq, Message)]
 struct EgressForm {
@@ -24,21 +26,35 @@ struct EgressForm {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, V> {
     id: String,
     at: &'a str,
     egress: &'a str,
     from: String,
     #[serde(flatten)]
-    value: WireValue,
+    value: V,
 }
 
 /// Appends the record as one JSON object on a line of its own, without the line's end: `id`, `at`, `egress`, `from`, `type`, and
-/// `text` or `base64`. `at` is its time as text.
+/// `value` or `base64`, as [`ShownValue`] says. `at` is its time as text.
 pub fn egress_to_json(record: &EgressRecord, at: &str, into: &mut Vec<u8>) {
-    let EgressRecord { id, egress, from, value, .. } = record;
-    let line = Line { id: id.to_string(), at, egress: egress.as_str(), from: from.to_string(), value: value.into() };
-    // Strings only, into memory: this cannot fail.
+    line(record, at, ShownValue::of(&record.value), into);
+}
+
+/// As [`egress_to_json`], with the value in base64 whatever it is: so a line's length has a bound.
+pub fn egress_to_json_in_base64(record: &EgressRecord, at: &str, into: &mut Vec<u8>) {
+    line(record, at, ShownValue::in_base64(&record.value), into);
+}
+
+/// The line that older versions wrote, with `text` or `base64`: files may end in such lines that are not noted as written.
+pub fn egress_to_former_json(record: &EgressRecord, at: &str, into: &mut Vec<u8>) {
+    line(record, at, WireValue::from(&record.value), into);
+}
+
+fn line(record: &EgressRecord, at: &str, value: impl Serialize, into: &mut Vec<u8>) {
+    let EgressRecord { id, egress, from, .. } = record;
+    let line = Line { id: id.to_string(), at, egress: egress.as_str(), from: from.to_string(), value };
+    // Strings and JSON, into memory: this cannot fail.
     let _ = serde_json::to_writer(into, &line);
 }
 

@@ -1,16 +1,18 @@
 //! Dead letters as JSON.
 //!
 //! A message that failed: `{"id","at","reason","error","attempts","envelope"}`, the envelope in its wire form. An ingress
-//! record that never became an envelope: `{"id","at","malformed":{"source","position","reason","raw"}}`.
+//! record that never became an envelope: `{"id","at","malformed":{"source","position","reason","raw"}}`. An egress record that its
+//! receiver refuses: `{"id","at","refused":{"error","attempts","egress","from","sent_at","value"}}`, the value as in an envelope.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Unreadable;
+use super::{Unreadable, type_name};
 use crate::{
-    effects::{DeadLetter, Reason},
-    envelope::Envelope,
+    address::Address,
+    effects::{DeadLetter, EgressRecord, Reason, RefusedRecord},
+    envelope::{Envelope, WireValue},
     error::truncate,
     id::EnvelopeId,
     limits::MAX_REASON_BYTES,
@@ -28,6 +30,8 @@ pub enum Letter {
     Dead(Box<DeadLetter>),
     /// An ingress record that could not be read.
     Malformed(MalformedRecord),
+    /// An egress record that its receiver refuses. It can be sent again.
+    Refused(Box<RefusedRecord>),
 }
 
 /// An ingress record that could not be read, so that there is no envelope of it.
@@ -103,6 +107,7 @@ impl Letter {
         match self {
             Self::Dead(letter) => letter.id,
             Self::Malformed(record) => record.id,
+            Self::Refused(refused) => refused.record.id,
         }
     }
 
@@ -112,6 +117,7 @@ impl Letter {
         match self {
             Self::Dead(letter) => letter.at,
             Self::Malformed(record) => record.at,
+            Self::Refused(refused) => refused.at,
         }
     }
 }
@@ -138,6 +144,7 @@ struct DeadForm {
 #[serde(rename_all = "lowercase")]
 enum Content {
     Malformed { source: String, position: String, reason: String, raw: String },
+    Refused { error: String, attempts: u32, egress: String, from: String, sent_at: Timestamp, value: WireValue },
 }
 
 /// The JSON of a message that was given up.
@@ -160,7 +167,17 @@ pub fn malformed_to_json(record: &MalformedRecord) -> String {
     serde_json::to_string(&Form { id: id.to_string(), at, content }).unwrap_or_default()
 }
 
-/// Reads what [`letter_to_json`] and [`malformed_to_json`] wrote.
+/// The JSON of an egress record that its receiver refuses.
+#[must_use]
+pub fn refused_to_json(refused: &RefusedRecord) -> String {
+    let RefusedRecord { at, error, attempts, record } = refused;
+    let EgressRecord { id, egress, from, at: sent_at, value } = record;
+    let (error, egress, from, value) = (error.clone(), egress.to_string(), from.to_string(), WireValue::from(value));
+    let content = Content::Refused { error, attempts: *attempts, egress, from, sent_at: *sent_at, value };
+    serde_json::to_string(&Form { id: id.to_string(), at: *at, content }).unwrap_or_default()
+}
+
+/// Reads what [`letter_to_json`], [`malformed_to_json`] and [`refused_to_json`] wrote.
 ///
 /// # Errors
 /// [`Unreadable`] if it is neither.
@@ -172,8 +189,16 @@ pub fn letter_from_json(json: &[u8]) -> Result<Letter, Unreadable> {
         return Ok(Letter::Dead(Box::new(DeadLetter { id: id(&hex)?, at, reason, error, attempts, envelope })));
     }
     let Ok(Form { id: hex, at, content }) = serde_json::from_slice(json) else { return Err(form) };
-    let Content::Malformed { source, position, reason, raw } = content;
-    Ok(Letter::Malformed(MalformedRecord { id: id(&hex)?, at, source, position, reason, raw }))
+    Ok(match content {
+        Content::Malformed { source, position, reason, raw } => {
+            Letter::Malformed(MalformedRecord { id: id(&hex)?, at, source, position, reason, raw })
+        }
+        Content::Refused { error, attempts, egress, from, sent_at, value } => {
+            let (egress, from) = (type_name(&egress)?, Address::parse(&from)?);
+            let record = EgressRecord { id: id(&hex)?, egress, from, at: sent_at, value: value.try_into()? };
+            Letter::Refused(Box::new(RefusedRecord { at, error, attempts, record }))
+        }
+    })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ mod outbox;
 mod record;
 mod size;
 
-pub use egress::{decode_egress, egress_to_json, encode_egress};
-pub use letters::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json};
+pub use egress::{decode_egress, egress_to_former_json, egress_to_json, egress_to_json_in_base64, encode_egress};
+pub use letters::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json, refused_to_json};
 pub use outbox::{decode_envelope, decode_outbox, encode_envelope, encode_outbox};
 pub use record::{Parts, decode_record, decode_value, encode_record, encode_value};
 pub use size::record_bytes;

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use statefun_core::{
-    DeadLetter, EnvelopeId, Timestamp,
-    stored::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json},
+    DeadLetter, EnvelopeId, RefusedRecord, Timestamp,
+    stored::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json, refused_to_json},
 };
 
 use super::{Unreadable, id, time, versioned};
@@ -33,6 +33,10 @@ pub(crate) fn encode_malformed(record: &MalformedRecord) -> Bytes {
     [&[VERSION], malformed_to_json(record).as_bytes()].concat().into()
 }
 
+pub(crate) fn encode_refused(refused: &RefusedRecord) -> Bytes {
+    [&[VERSION], refused_to_json(refused).as_bytes()].concat().into()
+}
+
 pub(crate) fn decode(value: &[u8]) -> Result<Letter, Unreadable> {
     letter_from_json(versioned(value, VERSION)?)
 }
@@ -40,9 +44,10 @@ pub(crate) fn decode(value: &[u8]) -> Result<Letter, Unreadable> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use statefun_core::{EgressRecord, TypeName, TypedValue};
 
     use super::*;
-    use crate::tables::samples::{golden, letter};
+    use crate::tables::samples::{egress, golden, letter};
 
     #[test]
     fn golden_files() {
@@ -51,6 +56,9 @@ mod tests {
         let malformed = MalformedRecord::new(Timestamp(3), "orders.jsonl", "17", "no key", "{\"a\":\u{fffd}}".as_bytes(), 100);
         let bytes = golden("letter-malformed-v1", &encode_malformed(&malformed));
         assert_eq!(decode(&bytes).unwrap(), Letter::Malformed(malformed));
+        let refused = RefusedRecord::new(egress(5), "answered with 400".to_owned(), 5, Timestamp(9));
+        let bytes = golden("letter-refused-v1", &encode_refused(&refused));
+        assert_eq!(decode(&bytes).unwrap(), Letter::Refused(Box::new(refused)));
     }
 
     proptest! {
@@ -60,6 +68,9 @@ mod tests {
             prop_assert_eq!(decode(&encode_dead(&dead)).unwrap(), Letter::Dead(Box::new(dead)));
             let malformed = MalformedRecord::new(Timestamp(number.into()), "s", "1", &reason, &raw, 50);
             prop_assert_eq!(decode(&encode_malformed(&malformed)).unwrap(), Letter::Malformed(malformed));
+            let value = TypedValue::present(TypeName::from_static("a/b"), raw);
+            let refused = RefusedRecord::new(EgressRecord { value, ..egress(number) }, reason, 5, Timestamp(7));
+            prop_assert_eq!(decode(&encode_refused(&refused)).unwrap(), Letter::Refused(Box::new(refused)));
         }
 
         #[test]

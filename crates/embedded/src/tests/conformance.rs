@@ -62,9 +62,17 @@ impl Backend for Ours {
         let letters = self.store().letters(None, usize::MAX).unwrap();
         let dead = letters.into_iter().filter_map(|letter| match letter {
             Letter::Dead(letter) => Some(*letter),
-            Letter::Malformed(_) => None,
+            Letter::Malformed(_) | Letter::Refused(_) => None,
         });
         dead.collect()
+    }
+    async fn refused(&self) -> Vec<RefusedRecord> {
+        let letters = self.store().letters(None, usize::MAX).unwrap();
+        let refused = letters.into_iter().filter_map(|letter| match letter {
+            Letter::Refused(refused) => Some(*refused),
+            Letter::Dead(_) | Letter::Malformed(_) => None,
+        });
+        refused.collect()
     }
     async fn lose_power(&self) {
         self.store().abandon();

@@ -71,3 +71,26 @@ async fn letters_are_listed_by_time_replayed_and_removed() {
     assert_eq!((store.letter_count(), store.letters(None, 99).unwrap().len()), (2, 2));
     assert!(matches!(store.letter(EnvelopeId([3; 16])).unwrap(), Some(Letter::Dead(_))));
 }
+
+#[tokio::test]
+async fn a_refused_record_becomes_a_letter_in_one_step_and_goes_back_by_its_replay() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let (first, second) = (record("x/a", 1), record("x/a", 2));
+    assert!(store.emit(&[&first, &second]).await.iter().all(Result::is_ok));
+    let ids = |store: &Embedded| -> Vec<_> {
+        store.egress_batch(&first.egress, 9).unwrap().records.iter().map(|record| record.id.0[0]).collect()
+    };
+    let refused = |record: &EgressRecord| RefusedRecord::new(record.clone(), "no".to_owned(), 5, Timestamp(3));
+    assert_eq!(ids(&store), [1, 2]);
+    assert!(store.egress_refused(&refused(&second)).await.is_err(), "only the first one is known to be refused");
+    store.egress_refused(&refused(&first)).await.unwrap();
+    assert_eq!(ids(&store), [2]);
+    assert_eq!(store.letters(None, 9).unwrap(), [Letter::Refused(Box::new(refused(&first)))]);
+    assert_eq!((store.letter_count(), store.waiting().egress), (1, 1));
+    assert!(matches!(store.replay(first.id).await.unwrap(), Replayed::Sent { id, .. } if id == first.id));
+    assert_eq!((ids(&store), store.letter_count()), (vec![2, 1], 0));
+    store.egress_refused(&refused(&second)).await.unwrap();
+    store.egress_refused(&refused(&first)).await.unwrap();
+    assert_eq!((store.letter_count(), store.waiting().egress), (2, 0), "it may be refused again");
+}

@@ -9,7 +9,7 @@ mod store;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use statefun_core::{DeadLetter, EgressRecord, Timestamp, TypeName};
+use statefun_core::{DeadLetter, EgressRecord, RefusedRecord, Timestamp, TypeName};
 
 use crate::ports::{DeadLetters, DueTimers, Egress, EnvelopeQueue, InstanceStore, QueueConsumer};
 
@@ -35,6 +35,8 @@ pub trait Backend: Send + Sync {
     async fn emitted(&self, egress: &TypeName) -> Vec<EgressRecord>;
     /// The dead letters, in any order.
     async fn parked(&self) -> Vec<DeadLetter>;
+    /// The egress records that became dead letters, in any order.
+    async fn refused(&self) -> Vec<RefusedRecord>;
     /// Loses everything that is not durable, as a power cut does, and goes on: the ports that are asked for afterwards work. There is
     /// nothing to do where a write is durable when it returns.
     async fn lose_power(&self);

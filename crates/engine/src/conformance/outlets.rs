@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use statefun_core::Timestamp;
+use statefun_core::{RefusedRecord, Timestamp};
 
 use super::{
     Backend, Check, ensure,
@@ -68,5 +68,15 @@ async fn dead_letters(backend: &dyn Backend) -> Check {
     let mut parked = backend.parked().await;
     parked.sort_by_key(|letter| letter.id);
     ensure!(parked == letters, "park: the dead letters are {parked:?}");
+    let refused = [40, 41].map(|number| {
+        let (now, error) = (backend.now(), "it said \"no\"\nfive times".to_owned());
+        RefusedRecord::new(egress_record(number, now), error, 5, now)
+    });
+    for one in refused.iter().chain(&refused[..1]) {
+        works("park refused", backend.dead_letters().park_refused(one).await)?;
+    }
+    let mut parked = backend.refused().await;
+    parked.sort_by_key(|refused| refused.record.id);
+    ensure!(parked == refused, "park refused: the dead letters are {parked:?}");
     Ok(())
 }

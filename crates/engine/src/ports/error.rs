@@ -21,6 +21,8 @@ pub enum PortErrorKind {
     Unavailable,
     /// The backend refuses for now, and nothing took effect. Try again more slowly.
     Throttled,
+    /// The receiver does not take what was sent, and nothing took effect: other content it might. Only an egress says so.
+    Rejected,
     /// A table, queue or permission is missing, or data are damaged: someone has to mend the deployment.
     Refused,
 }
@@ -30,6 +32,7 @@ impl std::fmt::Display for PortErrorKind {
         f.write_str(match self {
             Self::Unavailable => "try again later",
             Self::Throttled => "throttled",
+            Self::Rejected => "its receiver does not take it",
             Self::Refused => "the deployment needs mending",
         })
     }

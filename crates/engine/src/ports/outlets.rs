@@ -1,7 +1,7 @@
 //! Where effects other than messages go.
 
 use async_trait::async_trait;
-use statefun_core::{DeadLetter, EgressRecord, EnvelopeId, Timer, Timestamp};
+use statefun_core::{DeadLetter, EgressRecord, EnvelopeId, RefusedRecord, Timer, Timestamp};
 
 use super::PortError;
 
@@ -26,7 +26,8 @@ pub trait DueTimers: Timers {
 #[async_trait]
 pub trait Egress: Send + Sync {
     /// Sends records in order; one result per record, in order. Durable where the result is `Ok`; after an error it may have
-    /// been accepted, and is sent again with the same id.
+    /// been accepted, and is sent again with the same id. [`Rejected`](super::PortErrorKind::Rejected) are records that their receiver
+    /// refuses for what is in them: they are not accepted, and only these become dead letters in the end.
     async fn emit(&self, records: &[&EgressRecord]) -> Vec<Result<(), PortError>>;
 }
 
@@ -35,4 +36,7 @@ pub trait Egress: Send + Sync {
 pub trait DeadLetters: Send + Sync {
     /// Keeps the letter. An id that is there already changes nothing. Durable when it returns.
     async fn park(&self, letter: &DeadLetter) -> Result<(), PortError>;
+
+    /// Keeps an egress record that its receiver refuses. One whose id is there already changes nothing. Durable when it returns.
+    async fn park_refused(&self, refused: &RefusedRecord) -> Result<(), PortError>;
 }

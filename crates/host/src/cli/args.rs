@@ -63,7 +63,7 @@ pub(super) struct ServeArgs {
     /// Reads ingresses and egresses from this module.yaml [env: STATEFUN_MODULE]
     #[arg(long, value_name = "FILE")]
     pub(super) module: Option<PathBuf>,
-    /// Sends an egress's records to `stdout`, `file:PATH` or `http://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
+    /// Sends an egress's records to `stdout`, `file:PATH`, `http://URL` or `https://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
     #[arg(long, value_name = "NAME=SINK")]
     pub(super) egress: Vec<String>,
     /// Ends when the input is read and nothing waits any more
@@ -76,7 +76,7 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Messages that were given up, and rows that could not be read
+    /// Messages that were given up, records that an egress refused, and rows that could not be read
     DeadLetters {
         #[command(subcommand)]
         command: DeadLetters,
@@ -99,7 +99,7 @@ pub(super) enum DeadLetters {
         #[arg(long)]
         json: bool,
     },
-    /// Sends messages again; they run when the application is next started
+    /// Sends messages again, and records that an egress refused; they go when the application is next started
     Replay {
         /// All of them
         #[arg(long, conflicts_with = "ids")]
@@ -109,6 +109,12 @@ pub(super) enum DeadLetters {
         may_be_applied: bool,
         /// Ids, as `dead-letters list` shows them
         #[arg(value_name = "ID", required_unless_present = "all")]
+        ids: Vec<String>,
+    },
+    /// Deletes them for good
+    Delete {
+        /// Ids, as `dead-letters list` shows them
+        #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
 }

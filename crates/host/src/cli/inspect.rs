@@ -36,6 +36,12 @@ pub(super) async fn dead_letters(command: DeadLetters, data: &Path) -> Result<()
                 if all { replay_all(&store, may_be_applied).await } else { replay(&store, &ids, may_be_applied).await };
             close(store, replayed).await
         }
+        DeadLetters::Delete { ids } => {
+            let ids = parse_ids(&ids)?;
+            let store = open(data, "curl -X DELETE", "dead-letters/ID")?;
+            let deleted = delete(&store, &ids).await;
+            close(store, deleted).await
+        }
     }
 }
 
@@ -72,12 +78,12 @@ fn list_json(store: &Embedded) -> Result<(), HostError> {
 fn list(store: &Embedded) -> Result<(), HostError> {
     let mut rows = vec![["ID", "AT", "REASON", "TRIES", "WHERE", "ERROR"].map(str::to_owned)];
     letters::for_each(store, |letter: &Letter| {
-        let LetterView { id, at, mut reason, error, attempts, may_be_applied, to, source, position, .. } =
+        let LetterView { id, at, mut reason, error, attempts, may_be_applied, to, source, position, egress, .. } =
             LetterView::from(letter);
         if may_be_applied {
             reason.push_str(" (may have been applied)");
         }
-        let place = to.unwrap_or_else(|| format!("{}, {}", source.unwrap_or_default(), position.unwrap_or_default()));
+        let place = to.or(egress).unwrap_or_else(|| format!("{}, {}", source.unwrap_or_default(), position.unwrap_or_default()));
         rows.push([id, at, reason, attempts.to_string(), cell(&place, ERROR_CHARS), cell(&error, ERROR_CHARS)]);
         Ok::<(), HostError>(())
     })?;
@@ -110,6 +116,18 @@ async fn replay(store: &Embedded, ids: &[EnvelopeId], may_be_applied: bool) -> R
         }
     }
     print(&format!("{sent} sent again; they run when the application is next started\n"))?;
+    if problems.is_empty() { Ok(()) } else { Err(HostError::Config(problems)) }
+}
+
+async fn delete(store: &Embedded, ids: &[EnvelopeId]) -> Result<(), HostError> {
+    let (mut deleted, mut problems) = (0, Vec::new());
+    for id in ids {
+        match letters::delete(store, *id).await? {
+            true => deleted += 1,
+            false => problems.push(format!("there is no dead letter {id}")),
+        }
+    }
+    print(&format!("{deleted} deleted\n"))?;
     if problems.is_empty() { Ok(()) } else { Err(HostError::Config(problems)) }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     feed::Feeds,
     http::check_reach,
     input::{FileIngress, Mapping},
-    options::{EgressRoutes, SinkSpec},
+    options::{EgressRoutes, SinkSpec, without_password},
 };
 
 /// Data folders of programs, each by its program's name.
@@ -181,7 +181,7 @@ fn egress(routes: &[String], problems: &mut Vec<String>) -> EgressRoutes {
             Some((name, sink)) => {
                 TypeName::parse(name).map_err(|error| error.to_string()).and_then(|name| Ok((name, SinkSpec::parse(sink)?)))
             }
-            None => Err(format!("`{route}`: write NAMESPACE/NAME=SINK")),
+            None => Err(format!("`{}`: write NAMESPACE/NAME=SINK", without_password(route))),
         };
         let Some((name, sink)) = keep(problems, parsed.map_err(|problem| format!("--egress {problem}"))) else { continue };
         if matches!(&sink, SinkSpec::File(_)) && named.values().any(|other| *other == sink) {
@@ -215,7 +215,14 @@ mod tests {
             to: text("nonsense"),
             id: text("id"),
             message_type: text("x"),
-            egress: vec!["a/b".into(), "a/b=https://x".into(), "a/b=file:x".into(), "a/c=file:x".into(), "a/c=stdout".into()],
+            egress: vec![
+                "a/b".into(),
+                "a/b=https://x:99999".into(),
+                "a/d=file:/dev/null".into(),
+                "a/b=file:x".into(),
+                "a/c=file:x".into(),
+                "a/c=stdout".into(),
+            ],
             ..ServeArgs::default()
         })
         .unwrap_err();
@@ -226,13 +233,14 @@ mod tests {
             "--to `nonsense`",
             "--input missing.txt: ",
             "--egress `a/b`",
-            "proxy",
+            "--egress `https://x:99999/`: a port is",
+            "--egress `/dev/null` is a device",
             "share a file",
             "--egress a/c is given twice",
         ] {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part} in {problems:#?}");
         }
-        assert_eq!(problems.len(), 9, "{problems:#?}");
+        assert_eq!(problems.len(), 10, "{problems:#?}");
     }
 
     #[test]

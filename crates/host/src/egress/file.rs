@@ -15,7 +15,7 @@ use statefun_embedded::Embedded;
 
 use super::{
     SinkError, Written,
-    line::Lines,
+    line::{Forms, Lines},
     notes::{Note, Notes},
     resume::{self, Resumed},
 };
@@ -57,7 +57,7 @@ impl FileSink {
         let lines = Arc::new(Lines::of(records));
         loop {
             let Some((file, note)) = self.open.take() else {
-                match self.reopen(store, &lines).await? {
+                match self.reopen(store, records, &lines).await? {
                     0 => continue,
                     there => return Ok(there),
                 }
@@ -80,9 +80,10 @@ impl FileSink {
 
     /// Opens the file at the place where it is gone on with. Returns how many of the records stand in it already: then these are to be
     /// noted first. Else what is noted is durable before anything is written.
-    async fn reopen(&mut self, store: &Embedded, lines: &Arc<Lines>) -> Result<usize, SinkError> {
+    async fn reopen(&mut self, store: &Embedded, records: &[Arc<EgressRecord>], lines: &Arc<Lines>) -> Result<usize, SinkError> {
         self.notes.load(store)?;
-        let (path, held, notes, waiting) = (self.path.clone(), self.held.take(), self.notes.clone(), lines.clone());
+        let (path, held, notes, now) = (self.path.clone(), self.held.take(), self.notes.clone(), lines.clone());
+        let former = Lines::in_former_form(records);
         let resumed = blocking(move || {
             let held = match held {
                 Some(file) if leads_to(&path, &file)? => Some(file),
@@ -91,7 +92,7 @@ impl FileSink {
                     resume::open(&path)?
                 }
             };
-            held.map(|file| resume::resume(file, &notes, &waiting)).transpose()
+            held.map(|file| resume::resume(file, &notes, &Forms { now: &now, former })).transpose()
         });
         let Some(resumed) = resumed.await.map_err(|source| self.failed(source))? else {
             return Err(SinkError::Shared(self.path.clone()));

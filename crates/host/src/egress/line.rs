@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use statefun_core::{EgressRecord, stored::egress_to_json};
+use statefun_core::{
+    EgressRecord,
+    stored::{egress_to_former_json, egress_to_json},
+};
 
 use super::{SinkError, Written};
 use crate::views;
@@ -17,11 +20,24 @@ pub(super) struct Lines {
     ends: Vec<usize>,
 }
 
+/// Appends a record's JSON.
+type Form = fn(&EgressRecord, &str, &mut Vec<u8>);
+
 impl Lines {
     pub(super) fn of(records: &[Arc<EgressRecord>]) -> Self {
+        Self::in_form(egress_to_json, records)
+    }
+
+    /// The lines that older versions wrote.
+    pub(super) fn in_former_form(records: &[Arc<EgressRecord>]) -> Self {
+        Self::in_form(egress_to_former_json, records)
+    }
+
+    fn in_form(form: Form, records: &[Arc<EgressRecord>]) -> Self {
         let mut bytes = Vec::new();
         let ends = records.iter().map(|record| {
-            push(&mut bytes, record);
+            form(record, &views::time(record.at), &mut bytes);
+            bytes.push(b'\n');
             bytes.len()
         });
         let ends = ends.collect();
@@ -48,10 +64,10 @@ impl Lines {
     }
 }
 
-/// Adds the record's line.
-fn push(lines: &mut Vec<u8>, record: &EgressRecord) {
-    egress_to_json(record, &views::time(record.at), lines);
-    lines.push(b'\n');
+/// The lines of a batch in each form that a file may have them in.
+pub(super) struct Forms<'a> {
+    pub(super) now: &'a Lines,
+    pub(super) former: Lines,
 }
 
 /// Writes lines to the standard output.

@@ -1,5 +1,6 @@
 //! The way out: one pump per egress, which hands its records to a sink in order. A sink that fails holds up its own egress only.
 
+mod failures;
 mod file;
 mod http;
 mod line;
@@ -8,22 +9,26 @@ mod resume;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::{File, FileType},
+    fs::FileType,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use statefun_core::{EgressRecord, Egresses, TypeName, limits::MAX_MESSAGE_BYTES, nearest};
+use statefun_core::{
+    Answer, EgressRecord, Egresses, Refusals, Refused, RefusedRecord, TypeName, limits::MAX_MESSAGE_BYTES, nearest,
+};
 use statefun_embedded::{EgressBatch, Embedded};
 use statefun_engine::ports::PortError;
 use tokio::task::JoinSet;
 
 use crate::{
+    clock::SystemClock,
     error::{HostError, chain},
     host::Inner,
     options::{HostOptions, SinkSpec},
 };
+pub(crate) use failures::Failures;
 use file::FileSink;
 use http::HttpSink;
 
@@ -61,6 +66,16 @@ enum SinkError {
     Store(#[from] PortError),
 }
 
+impl SinkError {
+    /// What it says of the first record that was not written.
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Status(status) => Answer::of_status(status.as_u16()),
+            _ => Answer::Outage,
+        }
+    }
+}
+
 enum Sink {
     Stdout,
     File(FileSink),
@@ -68,13 +83,17 @@ enum Sink {
 }
 
 impl Sink {
-    fn new(inner: &Inner, egress: &TypeName) -> Self {
-        let options = &inner.options;
-        match options.egress.named.get(egress) {
-            Some(SinkSpec::Stdout) => Self::Stdout,
-            Some(SinkSpec::File(path)) => Self::File(FileSink::new(egress, path.clone(), inner.egress_files.take(egress))),
-            Some(SinkSpec::Http(url)) => Self::Http(Box::new(HttpSink::new(url.clone()))),
-            None => Self::File(FileSink::new(egress, default_path(options, egress), None)),
+    /// The sink of a route.
+    fn open(egress: &TypeName, spec: &SinkSpec) -> Result<Self, String> {
+        spec.check()?;
+        match spec {
+            SinkSpec::Stdout => Ok(Self::Stdout),
+            SinkSpec::File(path) => match resume::open(path) {
+                Ok(Some(file)) => Ok(Self::File(FileSink::new(egress, path.clone(), Some(file)))),
+                Ok(None) => Err(SinkError::Shared(path.clone()).to_string()),
+                Err(error) => Err(format!("`{}`: {error}", path.display())),
+            },
+            SinkSpec::Http(url) => HttpSink::new(url).map(|sink| Self::Http(Box::new(sink))).map_err(|error| error.to_string()),
         }
     }
 
@@ -94,40 +113,35 @@ impl Sink {
     }
 }
 
-/// The files of egresses with a route of their own, locked from the start.
-#[derive(Debug, Default)]
-pub(crate) struct Files(Mutex<HashMap<TypeName, File>>);
+/// The sinks of egresses with a route, until their pumps begin. Files are locked from the start.
+pub(crate) struct Routes(Mutex<HashMap<TypeName, Sink>>);
 
-impl Files {
-    /// Locks the files. What else may be wrong with one shows when there are records for it.
+impl Routes {
+    /// Opens the sinks.
     ///
     /// # Errors
-    /// If another egress or host has one of them.
-    pub(crate) fn lock(options: &HostOptions) -> Result<Self, HostError> {
-        let mut files = HashMap::new();
-        for (egress, sink) in &options.egress.named {
-            let SinkSpec::File(path) = sink else { continue };
-            match resume::open(path) {
-                Ok(Some(file)) => {
-                    files.insert(egress.clone(), file);
-                }
-                Ok(None) => {
-                    let shared = SinkError::Shared(path.clone());
-                    return Err(HostError::Config(vec![format!("the egress {egress} cannot be written: {shared}")]));
-                }
-                Err(error) => tracing::warn!(%egress, file = %path.display(), %error, "an egress's file cannot be opened"),
+    /// All that is wrong with any of them: a port that is none, a path that leads to something else than a file, or to one that another
+    /// egress or host writes, https without certificates.
+    pub(crate) fn open(options: &HostOptions) -> Result<Self, HostError> {
+        let (mut sinks, mut problems) = (HashMap::new(), Vec::new());
+        for (egress, spec) in &options.egress.named {
+            match Sink::open(egress, spec) {
+                Ok(sink) => drop(sinks.insert(egress.clone(), sink)),
+                Err(problem) => problems.push(format!("the egress {egress} cannot be written: {problem}")),
             }
         }
-        Ok(Self(Mutex::new(files)))
+        if problems.is_empty() { Ok(Self(Mutex::new(sinks))) } else { Err(HostError::Config(problems)) }
     }
 
-    /// Lets go of them: another host may have them now.
+    /// Lets go of them: another host may have the files now.
     pub(crate) fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn take(&self, egress: &TypeName) -> Option<File> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(egress)
+    /// The sink of an egress, for its only pump: of one without a route, a file in the data folder.
+    fn take(&self, options: &HostOptions, egress: &TypeName) -> Sink {
+        let routed = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(egress);
+        routed.unwrap_or_else(|| Sink::File(FileSink::new(egress, default_path(options, egress), None)))
     }
 }
 
@@ -177,7 +191,8 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             Event::Look => {
                 for egress in inner.store.egress_lanes() {
                     if busy.insert(egress.clone()) {
-                        let sink = idle.remove(&egress).unwrap_or_else(|| Box::new(Sink::new(&inner, &egress)));
+                        let sink =
+                            idle.remove(&egress).unwrap_or_else(|| Box::new(inner.egress_routes.take(&inner.options, &egress)));
                         pumps.spawn(pump(inner.clone(), egress, sink));
                     }
                 }
@@ -232,9 +247,9 @@ async fn next(inner: &Inner, pumps: &mut JoinSet<(TypeName, Box<Sink>)>) -> Opti
 
 /// Hands an egress's records on until there are none, or the host stops.
 async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (TypeName, Box<Sink>) {
-    let mut failures = 0;
+    let (mut failures, mut refusals) = (0, Refusals::default());
     loop {
-        match step(&inner, &egress, &mut sink).await {
+        match step(&inner, &egress, &mut sink, &mut refusals).await {
             Ok(0) => break,
             Ok(_) => failures = 0,
             Err(error) => {
@@ -245,6 +260,7 @@ async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (Type
                     break;
                 }
                 failures += 1;
+                inner.egress_failures.count(&egress, error.answer());
                 let pause = inner.options.backoff.after(failures);
                 tracing::warn!(%egress, error = chain(&error), ?pause, "an egress failed; its records wait");
                 tokio::select! {
@@ -261,7 +277,7 @@ async fn pump(inner: Arc<Inner>, egress: TypeName, mut sink: Box<Sink>) -> (Type
 }
 
 /// One batch; returns how many records there were.
-async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink) -> Result<usize, SinkError> {
+async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink, refusals: &mut Refusals) -> Result<usize, SinkError> {
     let EgressBatch { records, op } = inner.store.egress_batch(egress, BATCH_RECORDS)?;
     if records.is_empty() {
         return Ok(0);
@@ -277,7 +293,22 @@ async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink) -> Result<usize
     if written.count > 0 {
         inner.store.egress_done(egress, written.count, written.cursor)?;
     }
-    written.error.map_or(Ok(count), Err)
+    match written.error {
+        None => Ok(count),
+        Some(error) if error.answer() == Answer::Refusal => refused(inner, egress, error, refusals).await,
+        Some(error) => Err(error),
+    }
+}
+
+/// Counts a refusal of the first record. One too many makes it a dead letter: then those behind it go on.
+async fn refused(inner: &Inner, egress: &TypeName, error: SinkError, refusals: &mut Refusals) -> Result<usize, SinkError> {
+    let Some(record) = inner.store.egress_batch(egress, 1)?.records.pop() else { return Ok(0) };
+    let Refused::GiveUp(attempts) = refusals.refused(record.id) else { return Err(error) };
+    inner.egress_failures.count(egress, Answer::Refusal);
+    tracing::warn!(%egress, error = chain(&error), attempts, "a record is refused: it becomes a dead letter");
+    inner.store.egress_refused(&RefusedRecord::new((*record).clone(), chain(&error), attempts, SystemClock::now())).await?;
+    refusals.forget(record.id);
+    Ok(1)
 }
 
 /// Returns when the host has been stopping for as long as it may.

@@ -14,7 +14,7 @@ use std::{
 use statefun_embedded::names;
 
 use super::{
-    line::Lines,
+    line::{Forms, Lines},
     notes::{Note, Notes},
 };
 use crate::fingerprint::{self, Fingerprint};
@@ -73,11 +73,11 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Finds the place to go on at. `lines` are the records that wait.
+/// Finds the place to go on at. `waiting` are the records that wait.
 ///
 /// # Errors
 /// If the file cannot be read or written.
-pub(super) fn resume(file: File, notes: &Notes, lines: &Lines) -> io::Result<Resumed> {
+pub(super) fn resume(file: File, notes: &Notes, waiting: &Forms<'_>) -> io::Result<Resumed> {
     let length = file.metadata()?.len();
     let mut former: Option<&Note> = None;
     for note in &notes.files {
@@ -87,12 +87,12 @@ pub(super) fn resume(file: File, notes: &Notes, lines: &Lines) -> io::Result<Res
     }
     if let Some(former) = former {
         let written = former.written;
-        let found = look_behind(&file, former.at.offset, length, written, lines)?;
+        let (found, lines) = look_behind(&file, former.at.offset, length, written, waiting)?;
         return finish(file, former.at.offset, found, written, Some(former.clone()), lines);
     }
     // Of what an older version noted only the length is known: waiting records have to stand behind it.
     for (_, noted) in notes.lengths.iter().filter(|(_, noted)| *noted <= length) {
-        let found = look_behind(&file, *noted, length, false, lines)?;
+        let (found, lines) = look_behind(&file, *noted, length, false, waiting)?;
         if !matches!(found, Behind::Foreign { there: 0, .. }) {
             return finish(file, *noted, found, true, None, lines);
         }
@@ -114,7 +114,25 @@ enum Behind {
     Foreign { there: usize },
 }
 
-fn look_behind(file: &File, offset: u64, length: u64, proven: bool, lines: &Lines) -> io::Result<Behind> {
+/// What stands there, and in which form: an older version, which was killed, may have written the records that wait.
+fn look_behind<'a>(
+    file: &File,
+    offset: u64,
+    length: u64,
+    proven: bool,
+    waiting: &'a Forms<'_>,
+) -> io::Result<(Behind, &'a Lines)> {
+    let found = look_for(file, offset, length, proven, waiting.now)?;
+    if matches!(found, Behind::Foreign { there: 0 }) {
+        let former = look_for(file, offset, length, proven, &waiting.former)?;
+        if !matches!(former, Behind::Foreign { there: 0 }) {
+            return Ok((former, &waiting.former));
+        }
+    }
+    Ok((found, waiting.now))
+}
+
+fn look_for(file: &File, offset: u64, length: u64, proven: bool, lines: &Lines) -> io::Result<Behind> {
     // One byte more than waits: so it is seen whether there is more.
     let behind = fingerprint::read(file, offset, (length - offset).min(lines.bytes().len() as u64 + 1))?;
     let there = lines.found_at_start_of(&behind);

@@ -30,7 +30,7 @@ const ASK: &str =
     "look at the instance's state; if the message was not applied, replay the letter by its id with ?may_be_applied=true";
 
 const ROUTES: &str = "there are GET /_/health, GET /_/metrics, GET /_/dead-letters, POST /_/dead-letters/replay, \
-                      POST /_/dead-letters/<id>/replay, GET /_/state/<namespace>/<name>/<id>, \
+                      POST /_/dead-letters/<id>/replay, DELETE /_/dead-letters/<id>, GET /_/state/<namespace>/<name>/<id>, \
                       POST /_/ingress/<namespace>/<name>";
 
 #[derive(Serialize)]
@@ -57,8 +57,8 @@ pub(super) async fn health(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<
 }
 
 #[derive(Serialize)]
-struct Letters {
-    dead_letters: Vec<LetterView>,
+struct Letters<'a> {
+    dead_letters: Vec<LetterView<'a>>,
     /// For the next page: `?after=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -91,6 +91,11 @@ struct Replays {
     hint: Option<&'static str>,
 }
 
+#[derive(Serialize)]
+struct Deleted {
+    deleted: usize,
+}
+
 /// Whether to send what may have been applied.
 fn may_be_applied(uri: &Uri) -> Result<bool, Problem> {
     let [asked] = query(uri, ["may_be_applied"])?;
@@ -105,12 +110,24 @@ pub(super) async fn replay(State(inner): State<Arc<Inner>>, Path(text): Path<Str
             Err(Problem::new(StatusCode::CONFLICT, "this message may have been applied: sent again, it would be applied twice")
                 .hint(ASK))
         }
-        One::Unknown => Err(Problem::not_found(format!("there is no dead letter {text}")).hint("GET /_/dead-letters lists them")),
+        One::Unknown => Err(no_letter(&text)),
         One::Malformed => {
             Err(Problem::new(StatusCode::CONFLICT, "this record could not be read: there is no message to send again")
                 .hint("mend the input and send the record anew"))
         }
     }
+}
+
+pub(super) async fn delete(State(inner): State<Arc<Inner>>, Path(text): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let [] = query(&uri, [])?;
+    match letters::delete(&inner.store, id(&text)?).await.map_err(|error| Problem::failed(&error))? {
+        true => Ok(json(StatusCode::OK, &Deleted { deleted: 1 })),
+        false => Err(no_letter(&text)),
+    }
+}
+
+fn no_letter(id: &str) -> Problem {
+    Problem::not_found(format!("there is no dead letter {id}")).hint("GET /_/dead-letters lists them")
 }
 
 pub(super) async fn replay_all(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {

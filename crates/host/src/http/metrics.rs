@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{problem::Problem, request::query};
-use crate::host::Inner;
+use crate::{egress::Failures, host::Inner};
 
 /// Requests to the HTTP ingress by status.
 const REQUESTS: &str = "statefun_http_requests_total";
@@ -42,6 +42,10 @@ fn text(inner: &Inner) -> String {
     let requests: Vec<_> =
         inner.requests.read().into_iter().map(|(status, count)| (format!("{{status=\"{status}\"}}"), count)).collect();
     family(&mut text, REQUESTS, "counter", "Requests to the HTTP ingress", &requests);
+    let failures = inner.egress_failures.read().into_iter();
+    let failures: Vec<_> =
+        failures.map(|(egress, kind, count)| (format!("{{egress=\"{egress}\",kind=\"{kind}\"}}"), count)).collect();
+    family(&mut text, Failures::NAME, "counter", "Tries that an egress refused, or that failed for an outage of it", &failures);
     let waiting = inner.store.waiting();
     for (name, help, value) in [
         (BACKLOG, "Envelopes that wait for functions, those at work included", waiting.messages),

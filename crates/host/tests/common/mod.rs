@@ -195,12 +195,7 @@ pub fn lines(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let line = |line: &str| {
         let json: serde_json::Value = serde_json::from_str(line).unwrap();
-        let bytes = match (json["text"].as_str(), json["base64"].as_str()) {
-            (Some(text), _) => text.as_bytes().to_vec(),
-            (_, Some(encoded)) => base64::Engine::decode(&base64::engine::general_purpose::STANDARD, encoded).unwrap(),
-            _ => panic!("{line}"),
-        };
-        <String as Value>::decode(&bytes).unwrap()
+        json["value"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned()
     };
     text.lines().map(line).collect()
 }
@@ -279,7 +274,7 @@ pub async fn park_too_old(store: &Embedded, to: &str) -> String {
 pub fn malformed(host: &Host) -> Vec<MalformedRecord> {
     let record = |letter| match letter {
         Letter::Malformed(record) => record,
-        Letter::Dead(letter) => panic!("{letter:?}"),
+        other => panic!("{other:?}"),
     };
     host.store().letters(None, 100).unwrap().into_iter().map(record).collect()
 }

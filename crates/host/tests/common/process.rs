@@ -91,9 +91,24 @@ pub fn start<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item =
     Process(command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
+/// Environment variables that name files.
+type Variables<'a> = &'a [(&'a str, &'a Path)];
+
+/// As [`start`], with these variables set.
+pub fn start_with<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, set: Variables<'_>) -> Process {
+    let mut command = command(folder, arguments);
+    Process(command.envs(set.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
 /// Runs a host to its end.
 pub fn finish<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Output {
+    finish_with(folder, arguments, &[])
+}
+
+/// As [`finish`], with these variables set.
+pub fn finish_with<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, set: Variables<'_>) -> Output {
     let mut command = command(folder, arguments);
+    command.envs(set.iter().copied());
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let said = std::thread::spawn(move || {

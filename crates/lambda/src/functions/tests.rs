@@ -124,6 +124,30 @@ async fn what_succeeds_is_not_named() {
     assert_eq!(emitted(&memory).len(), 3);
 }
 
+#[tokio::test]
+async fn a_record_that_its_egress_refuses_becomes_a_dead_letter_and_holds_up_nobody() {
+    let memory = Arc::<Memory>::default();
+    *memory.egress_refuses.lock().unwrap() = Some(TypedValue::of(&"x 1".to_owned()).unwrap());
+    let service = service(&memory);
+    let batch = event(&[("a", "x"), ("a", "y"), ("b", "z")]);
+    // Without its letter, the record does not leave the outbox, and its message comes again.
+    *memory.letters_down.lock().unwrap() = true;
+    assert_eq!(serve(&service, batch.clone()).await, ["m0", "m1"]);
+    assert!(memory.refused.lock().unwrap().is_empty());
+    *memory.letters_down.lock().unwrap() = false;
+    memory.emitted.lock().unwrap().clear();
+    assert!(serve(&service, batch).await.is_empty());
+    let refused = memory.refused.lock().unwrap().clone();
+    assert_eq!(refused.len(), 1);
+    let [one] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!((one.attempts, one.error.as_str(), one.record.from.id()), (5, "not this one", "a"));
+    assert_eq!(emitted(&memory).iter().filter(|record| *record == "a x 1").count(), 5, "it is tried so often");
+    let mut later = event(&[("a", "v")]);
+    later["Records"][0] = message(9, "test/counter/a", &wire(9, "a", "v"));
+    assert!(serve(&service, later).await.is_empty(), "its address goes on");
+    assert_eq!(memory.refused.lock().unwrap().len(), 1);
+}
+
 /// What the alarm on failing messages watches.
 #[tokio::test]
 async fn the_age_of_what_comes_again_is_told() {

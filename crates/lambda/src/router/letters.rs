@@ -1,9 +1,10 @@
 //! Dead letters as JSON, for people who look. The local host's `dead-letters list --json` has the same keys.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use statefun_aws::dead_letters::{Deleted, Entry, Listed, Replayed};
 use statefun_core::{
-    DeadLetter, Reason,
+    DeadLetter, Reason, RefusedRecord, ShownEnvelope, ShownValue,
     stored::{Letter, MalformedRecord},
 };
 
@@ -11,16 +12,35 @@ use statefun_core::{
 const ASK: &str = "letters of messages that may have been applied were left: look at their instances by the command `state`. \
                    Delete the letters of those that were applied, and replay the others by their ids with `\"may_be_applied\":true`";
 
-/// What lies there. `payloads`: with envelopes in their wire form and records as they were read.
-pub(super) fn listed(listed: &Listed, payloads: bool) -> Value {
-    let letters: Vec<_> = listed.entries.iter().map(|entry| letter(entry, payloads)).collect();
-    json!({"letters": letters, "more": listed.more})
+/// What lies in the queue.
+#[derive(Debug, Serialize)]
+pub(super) struct ListedView<'a> {
+    letters: Vec<LetterView<'a>>,
+    more: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct LetterView<'a> {
+    #[serde(flatten)]
+    about: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<ShownEnvelope<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<ShownValue<'a>>,
+}
+
+/// What lies there. `payloads`: with envelopes and their messages, and with records as they were read.
+pub(super) fn listed(listed: &Listed, payloads: bool) -> ListedView<'_> {
+    ListedView { letters: listed.entries.iter().map(|entry| letter(entry, payloads)).collect(), more: listed.more }
 }
 
 pub(super) fn replayed(replayed: &Replayed) -> Value {
-    let Replayed { sent, left, malformed, no_queue, may_be_applied, missing, more } = replayed;
+    let Replayed { sent, left, malformed, no_queue, may_be_applied, refused, missing, more } = replayed;
     let mut answer = json!({
         "sent": sent, "left": left, "malformed": malformed, "no_queue": no_queue, "may_be_applied": may_be_applied,
+        "refused": refused,
         "missing": missing, "more": more,
     });
     if *may_be_applied > 0 {
@@ -34,19 +54,34 @@ pub(super) fn deleted(deleted: &Deleted) -> Value {
     json!({"deleted": deleted, "missing": missing, "more": more})
 }
 
-fn letter(entry: &Entry, payloads: bool) -> Value {
-    let (kind, mut view, payload) = match &entry.letter {
-        Ok(Letter::Dead(letter)) => ("message", message(letter), Some(("envelope", wire(letter)))),
-        Ok(Letter::Malformed(record)) => ("malformed", malformed(record), Some(("raw", record.raw.clone().into()))),
-        Err(error) => ("unreadable", json!({ "error": error }), None),
+fn letter(entry: &Entry, payloads: bool) -> LetterView<'_> {
+    let (mut envelope, mut raw, mut record) = (None, None, None);
+    let (kind, mut about) = match &entry.letter {
+        Ok(Letter::Dead(letter)) => {
+            envelope = payloads.then(|| ShownEnvelope::from(&letter.envelope));
+            ("message", message(letter))
+        }
+        Ok(Letter::Malformed(letter)) => {
+            raw = payloads.then_some(&*letter.raw);
+            ("malformed", malformed(letter))
+        }
+        Ok(Letter::Refused(letter)) => {
+            record = payloads.then(|| ShownValue::of(&letter.record.value));
+            ("record", refused(letter))
+        }
+        Err(error) => ("unreadable", json!({ "error": error })),
     };
-    if let Value::Object(view) = &mut view {
-        view.insert("id".to_owned(), entry.id.clone().into());
-        view.insert("kind".to_owned(), kind.into());
-        let payload = payload.filter(|_| payloads);
-        view.extend(payload.map(|(name, payload)| (name.to_owned(), payload)));
-    }
-    view
+    about["id"] = entry.id.clone().into();
+    about["kind"] = kind.into();
+    LetterView { about, envelope, raw, record }
+}
+
+fn refused(letter: &RefusedRecord) -> Value {
+    let RefusedRecord { at, error, attempts, record } = letter;
+    json!({
+        "at_ms": at.0, "reason": RefusedRecord::REASON, "error": error, "attempts": attempts, "egress": record.egress.as_str(),
+        "from": record.from.to_string(),
+    })
 }
 
 fn message(letter: &DeadLetter) -> Value {
@@ -66,14 +101,9 @@ fn malformed(record: &MalformedRecord) -> Value {
     json!({"at_ms": at.0, "reason": kind, "error": reason, "attempts": 0, "source": source, "position": position})
 }
 
-fn wire(letter: &DeadLetter) -> Value {
-    // It was written a moment ago: it can be read.
-    serde_json::from_str(&letter.envelope.to_wire()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue};
+    use statefun_core::{Address, EgressRecord, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue};
 
     use super::*;
 
@@ -91,6 +121,15 @@ mod tests {
         };
         let (id, at) = (EnvelopeId([2; 16]), Timestamp(8));
         DeadLetter { id, at, reason, error: "it failed".into(), attempts: 5, envelope }
+    }
+
+    fn listed(listed: &Listed, payloads: bool) -> Value {
+        serde_json::to_value(super::listed(listed, payloads)).unwrap()
+    }
+
+    fn record_of_bob() -> EgressRecord {
+        let (id, egress, from) = (EnvelopeId([3; 16]), TypeName::from_static("a/out"), Address::parse("a/b/Bob").unwrap());
+        EgressRecord { id, egress, from, at: Timestamp(4), value: TypedValue::of(&7_i64).unwrap() }
     }
 
     fn entry(id: &str, letter: Result<Letter, String>) -> Entry {
@@ -123,6 +162,15 @@ mod tests {
             entry("x", Ok(Letter::Malformed(record))),
             entry("y", Ok(Letter::Dead(Box::new(dead)))),
             entry("z", Err("it is no JSON".to_owned())),
+            entry(
+                "r",
+                Ok(Letter::Refused(Box::new(RefusedRecord::new(
+                    record_of_bob(),
+                    "InvalidMessageContents".to_owned(),
+                    5,
+                    Timestamp(9),
+                )))),
+            ),
         ];
         let all = Listed { entries, more: true };
         let without = listed(&all, false);
@@ -131,10 +179,14 @@ mod tests {
              "position": "17"},
             {"id": "y", "kind": "message", "at_ms": 8, "reason": "exhausted", "error": "it failed", "attempts": 5, "to": "a/b/c"},
             {"id": "z", "kind": "unreadable", "error": "it is no JSON"},
+            {"id": "r", "kind": "record", "at_ms": 9, "reason": "refused", "error": "InvalidMessageContents", "attempts": 5,
+             "egress": "a/out", "from": "a/b/Bob"},
         ]});
         assert_eq!(without, expected);
         let with = listed(&all, true);
         assert_eq!(with["letters"][0]["raw"], "secret");
+        assert_eq!(with["letters"][3]["record"], json!({"type": "io.statefun.types/long", "value": 7}));
         assert_eq!(with["letters"][1]["envelope"]["to"], "a/b/c");
+        assert_eq!(with["letters"][1]["envelope"]["messages"][0], json!({"type": "io.statefun.types/string", "value": "secret"}));
     }
 }

@@ -10,13 +10,18 @@ mod view;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 use statefun_aws::dead_letters::Selection;
 use statefun_core::{Address, InvalidAddress, InvalidTypeName, Timestamp, TypeName, chain, resource_name};
 use statefun_engine::ports::PortError;
 use statefun_module::{Module, SourceKind};
 use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
+use self::view::Instance;
 use crate::{
     command::Command,
     emf::Emf,
@@ -67,7 +72,7 @@ impl RouterService {
     /// # Errors
     /// If nobody knows the event, its stream or queue is not declared, or a command fails. The records of an event come again
     /// then, however often their event source mapping allows.
-    pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<Value, RouterError> {
+    pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, RouterError> {
         let answer = match Event::read(event)? {
             Event::Kinesis(records) => self.kinesis(&records, deadline).await?,
             Event::Sqs(messages) if messages.first().is_some_and(|message| self.is_timers(message)) => {
@@ -76,7 +81,7 @@ impl RouterService {
             Event::Sqs(messages) => self.sqs(&messages, deadline).await?,
             Event::Command(command) => return self.command(command, deadline).await,
         };
-        Ok(answer.to_json())
+        Ok(json_of(&answer.to_json()))
     }
 
     async fn kinesis(&self, records: &[KinesisRecord], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
@@ -136,16 +141,16 @@ impl RouterService {
         BatchResponse::of(failed)
     }
 
-    async fn command(&self, command: Command, deadline: Timestamp) -> Result<Value, RouterError> {
+    async fn command(&self, command: Command, deadline: Timestamp) -> Result<Box<RawValue>, RouterError> {
         match command {
             Command::Sweep {} => {
                 let swept = self.operations.sweep(before(deadline)).await?;
                 tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
-                Ok(json!({"fired": swept.fired, "armed": swept.armed}))
+                Ok(json_of(&json!({"fired": swept.fired, "armed": swept.armed})))
             }
             Command::ListDeadLetters { max, payloads } => {
                 let listed = self.operations.list(max.min(MAX_LETTERS), payloads, before(deadline)).await?;
-                Ok(letters::listed(&listed, payloads))
+                Ok(json_of(&letters::listed(&listed, payloads)))
             }
             Command::ReplayDeadLetters { max, ids, function, may_be_applied } => {
                 let function = function.map(|name| TypeName::parse(&name)).transpose()?;
@@ -160,21 +165,27 @@ impl RouterService {
                     may_be_applied = replayed.may_be_applied,
                     "dead letters sent again"
                 );
-                Ok(letters::replayed(&replayed))
+                Ok(json_of(&letters::replayed(&replayed)))
             }
             Command::DeleteDeadLetters { ids, malformed } if ids.is_empty() && !malformed => Err(RouterError::NothingToDelete),
             Command::DeleteDeadLetters { ids, malformed } => {
                 let deleted = self.operations.delete(&ids, malformed, before(deadline)).await?;
                 tracing::info!(deleted = deleted.deleted, "dead letters deleted");
-                Ok(letters::deleted(&deleted))
+                Ok(json_of(&letters::deleted(&deleted)))
             }
             Command::State { address } => {
                 let address = Address::parse(&address)?;
                 let record = self.operations.peek(&address).await?;
-                Ok(record.map_or(Value::Null, |record| view::instance(&address, &record)))
+                Ok(json_of(&record.as_ref().map(|record| Instance::new(&address, record))))
             }
         }
     }
+}
+
+/// An answer's JSON: in a `Value`, numbers would lose digits.
+pub(crate) fn json_of(answer: &impl Serialize) -> Box<RawValue> {
+    // Strings, numbers and maps with string keys: serde_json cannot fail on these.
+    to_raw_value(answer).unwrap_or_default()
 }
 
 /// When work has to end. Of a short time half is kept, so that something is done.

@@ -6,12 +6,13 @@ mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use statefun_core::{Address, DeadLetter, EnvelopeId, OnFailure, Reason};
+use statefun_core::{Address, DeadLetter, EnvelopeId, OnFailure, Reason, limits::MAX_REFUSALS};
 
 use crate::{
     dials::Router,
     faults::Struck,
     input::LOOPS,
+    ports::is_refused,
     trial::Trial,
     workload::{FLOOD, FLOOD_PARTS, Kind, LOG, Log, MAX_HOPS, Payload, address, letter},
     world::WorldState,
@@ -169,6 +170,7 @@ impl Judge<'_> {
                 ids.entry(message).or_default().insert(record.id);
             }
         }
+        self.refused(&mut ids);
         let mut expected: BTreeSet<_> = applied.iter().copied().collect();
         let floods = self.trial.entries.iter().flat_map(|entry| &entry.payloads).filter(|payload| payload.kind == Kind::Floods);
         for flood in floods.filter(|flood| applied.contains(&(flood.number, flood.part))) {
@@ -185,6 +187,18 @@ impl Judge<'_> {
         let place: BTreeMap<_, _> = applied.iter().enumerate().map(|(place, message)| (message, place)).collect();
         if !order.iter().filter_map(|message| place.get(message)).is_sorted() {
             self.problems.push("egress: out of order".to_owned());
+        }
+    }
+
+    /// A record that its receiver refuses is a dead letter, after the tries that it is allowed, and no other record is one.
+    fn refused(&mut self, ids: &mut BTreeMap<Message, HashSet<EnvelopeId>>) {
+        for refused in self.world.stored.refused.values() {
+            if !is_refused(&refused.record) || refused.attempts != MAX_REFUSALS {
+                self.problems.push(format!("egress: {} given up after {} refusals", refused.record.id, refused.attempts));
+            }
+            if let Ok(Some(payload)) = refused.record.value.get::<Payload>() {
+                ids.entry((payload.number, payload.part)).or_default().insert(refused.record.id);
+            }
         }
     }
 

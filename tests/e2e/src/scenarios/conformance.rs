@@ -11,7 +11,9 @@ use statefun_aws::{
     queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
     store::create_table,
 };
-use statefun_core::{Address, DeadLetter, EgressRecord, EnvelopeId, Timestamp, TypeName, TypedValue, stored::Letter};
+use statefun_core::{
+    Address, DeadLetter, EgressRecord, EnvelopeId, RefusedRecord, Timestamp, TypeName, TypedValue, stored::Letter,
+};
 use statefun_engine::{
     conformance,
     ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, InstanceStore, QueueConsumer},
@@ -42,7 +44,7 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
         dead_letters: create_fifo_queue(&clients, "dead-letters.fifo").await?,
         timers: create_standard_queue(&clients, "timers").await?,
         queues,
-        egress: BTreeMap::from([(TypeName::from_static("conformance/out"), Sink::Sqs { queue_url: out.clone() })]),
+        egress: BTreeMap::from([(TypeName::from_static("conformance/out"), Sink::Sqs { queue_url: out.clone() }.into())]),
     };
     let backend = Backend::new(clients, options);
     let emulated = Emulated { consumer: Arc::new(SqsConsumer::new(&backend.clients, url)), backend, out };
@@ -124,6 +126,16 @@ impl conformance::Backend for Emulated {
             _ => None,
         };
         listed.into_iter().filter_map(letter).collect()
+    }
+
+    async fn refused(&self) -> Vec<RefusedRecord> {
+        let deadline = now().plus(Duration::from_secs(20));
+        let listed = self.backend.dead_letters.list(1_000, true, deadline).await.unwrap_or_default().entries;
+        let refused = |entry: Entry| match entry.letter {
+            Ok(Letter::Refused(refused)) => Some(*refused),
+            _ => None,
+        };
+        listed.into_iter().filter_map(refused).collect()
     }
 
     /// Nothing to lose: AWS answers a write once it is durable.

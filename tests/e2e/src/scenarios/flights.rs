@@ -210,7 +210,7 @@ impl Expected {
         let mut alerts = BTreeSet::new();
         for line in std::fs::read_to_string(data.join("egress/flights/alerts.jsonl")).unwrap_or_default().lines() {
             let line: Value = serde_json::from_str(line)?;
-            alerts.insert(line["text"].as_str().unwrap_or_default().to_owned());
+            alerts.insert(line["value"].to_string());
         }
         Ok(Self { aircraft, airports, routes, alerts })
     }

@@ -77,8 +77,8 @@ async fn emitted(world: &World) -> Result<Vec<u64>> {
         let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await?;
         let records = kinesis.get_records().set_shard_iterator(iterator.shard_iterator).send().await?.records;
         for record in records {
-            let record: Value = serde_json::from_slice(record.data.as_ref())?;
-            let task: Task = serde_json::from_str(record["text"].as_str().unwrap_or_default())?;
+            let mut record: Value = serde_json::from_slice(record.data.as_ref())?;
+            let task: Task = serde_json::from_value(record["value"].take())?;
             numbers.push(task.number);
         }
     }

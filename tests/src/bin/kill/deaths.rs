@@ -251,8 +251,7 @@ fn egress(data: &Path) -> Result<BTreeMap<String, Vec<u64>>, Box<dyn Error>> {
     let mut sent: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for line in fs::read_to_string(data.join("egress").join(format!("{OUT}.jsonl")))?.lines() {
         let record: serde_json::Value = serde_json::from_str(line)?;
-        let bytes = record["text"].as_str().unwrap_or_default().as_bytes();
-        let text = <String as Value>::decode(bytes)?;
+        let text = record["value"].as_str().unwrap_or_default();
         let (id, number) = text.split_once(' ').ok_or("an egress record of another form")?;
         sent.entry(id.to_owned()).or_default().push(number.parse()?);
     }

@@ -212,7 +212,7 @@ impl Trial {
         let mut reply = agent().get(&url).call().map_err(|error| format!("{url}: {error}"))?;
         let text = reply.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
         let state: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{url}: {error}"))?;
-        let seen = state["state"]["seen"].get("json").cloned().unwrap_or_default();
+        let seen = state["state"]["seen"].get("value").cloned().unwrap_or_default();
         let seen: Seen = serde_json::from_value(seen).map_err(|error| format!("{url}: {error} in {text}"))?;
         let same = match ordered {
             true => seen.counts == expected && seen.out_of_order == 0,
@@ -231,9 +231,8 @@ impl Trial {
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut last = vec![0; sent.len()];
         for line in text.lines() {
-            let record: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))?;
-            let value = record["text"].as_str().unwrap_or_default();
-            let tick: Tick = serde_json::from_str(value).map_err(|error| format!("{error} in {line}"))?;
+            let mut record: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))?;
+            let tick: Tick = serde_json::from_value(record["value"].take()).map_err(|error| format!("{error} in {line}"))?;
             let last = &mut last[tick.source as usize];
             if tick.number != *last + 1 {
                 return Err(format!("the egress has tick {} of source {} after {last}", tick.number, tick.source));
