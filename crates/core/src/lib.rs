@@ -45,7 +45,7 @@ pub use record::{Held, LastSeq, LiveToken, Note, Partial, Record, StoredValue, T
 pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use time::Timestamp;
-pub use turn::{Commit, Context, LeaseAfter, MessageInfo, Turn};
+pub use turn::{Commit, Context, Holds, LeaseAfter, MessageInfo, Turn};
 pub use type_name::{InvalidTypeName, TypeName};
 pub use typed_value::TypedValue;
 pub use types::{Builtin, Codec, CodecError, DecodeError, EncodeError, Json, Protobuf, Value};

@@ -1,6 +1,6 @@
 //! What a handler sees and does: its view of the state, and the effects it asks for. Nothing is durable before the commit.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{borrow::Borrow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     address::{Address, ToAddress},
@@ -66,6 +66,18 @@ pub struct MessageInfo<'a> {
     pub trace: Option<&'a str>,
 }
 
+/// What [`Context::set`] takes for a state value of type `T`: a `T`, a `&T`, or whatever else borrows as one.
+#[diagnostic::on_unimplemented(
+    message = "the state holds `{T}`, not `{Self}`",
+    label = "neither a `{T}` nor a `&{T}`",
+    note = "a `ValueSpec<{T}>` was declared: set a `{T}`, or declare another type"
+)]
+pub trait Holds<T>: Borrow<T> {}
+
+#[diagnostic::do_not_recommend]
+impl<T, B: Borrow<T>> Holds<T> for B {}
+
+#[expect(clippy::needless_maybe_sized, reason = "with it the compiler says what to do for a `str`, not that it has no size")]
 impl Context {
     /// The address of this instance.
     #[must_use]
@@ -115,7 +127,7 @@ impl Context {
     /// # Errors
     /// If the state is not declared, is declared or stored with another type, the value is over [`MAX_VALUE_BYTES`], or this
     /// message writes and sends more than [`MAX_EFFECT_BYTES`] altogether.
-    pub fn set<T: Value>(&mut self, spec: &ValueSpec<T>, value: impl std::borrow::Borrow<T>) -> Result<(), ContextError> {
+    pub fn set<T: Value>(&mut self, spec: &ValueSpec<T>, value: impl Holds<T>) -> Result<(), ContextError> {
         self.check_declared(spec)?;
         if let Some(stored) = self.visible(spec.name()) {
             self.check_stored(spec, stored)?;
@@ -146,7 +158,7 @@ impl Context {
     /// # Errors
     /// If the address is not well formed, no such function is known, the value cannot be written or is over
     /// [`MAX_MESSAGE_BYTES`], this message causes too much, or the hop limit is reached.
-    pub fn send<T: Value>(&mut self, to: impl ToAddress, value: &T) -> Result<(), ContextError> {
+    pub fn send<T: Value + ?Sized>(&mut self, to: impl ToAddress, value: &T) -> Result<(), ContextError> {
         self.send_value(to, TypedValue::of(value)?)
     }
 
@@ -165,7 +177,7 @@ impl Context {
     ///
     /// # Errors
     /// As [`send`](Self::send); also if the delay is over [`MAX_DELAY`], or the token is empty, too long or in use.
-    pub fn send_after<'t, T: Value>(
+    pub fn send_after<'t, T: Value + ?Sized>(
         &mut self,
         delay: Duration,
         to: impl ToAddress,
@@ -223,7 +235,7 @@ impl Context {
     /// # Errors
     /// If the egress's name is not a type name, no such egress is known, the value cannot be written or is over
     /// [`MAX_MESSAGE_BYTES`] (or over what this egress takes), or this message causes too much.
-    pub fn egress<T: Value>(&mut self, egress: &str, value: &T) -> Result<(), ContextError> {
+    pub fn egress<T: Value + ?Sized>(&mut self, egress: &str, value: &T) -> Result<(), ContextError> {
         self.egress_value(egress, TypedValue::of(value)?)
     }
 

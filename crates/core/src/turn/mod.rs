@@ -6,7 +6,7 @@ mod outbox;
 
 use std::{ops::Range, sync::Arc};
 
-pub use context::{Context, MessageInfo};
+pub use context::{Context, Holds, MessageInfo};
 
 use crate::{
     address::Address,
