@@ -137,11 +137,12 @@ impl fmt::Debug for Function {
 pub struct Application {
     functions: Vec<Function>,
     max_hops: u32,
+    version: Option<String>,
 }
 
 impl Default for Application {
     fn default() -> Self {
-        Self { functions: Vec::new(), max_hops: DEFAULT_MAX_HOPS }
+        Self { functions: Vec::new(), max_hops: DEFAULT_MAX_HOPS, version: None }
     }
 }
 
@@ -164,6 +165,13 @@ impl Application {
     #[must_use]
     pub fn max_hops(mut self, hops: u32) -> Self {
         self.max_hops = hops;
+        self
+    }
+
+    /// What `--version` says, such as `env!("CARGO_PKG_VERSION")`; without this, the version of lambda-statefun alone.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 
@@ -191,7 +199,8 @@ impl Application {
         if !problems.is_empty() {
             return Err(InvalidApplication { problems });
         }
-        Ok(BuiltApplication { functions, rules: Rules { max_hops: self.max_hops, ..Rules::default() } })
+        let rules = Rules { max_hops: self.max_hops, ..Rules::default() };
+        Ok(BuiltApplication { functions, rules, version: self.version })
     }
 }
 
@@ -202,6 +211,8 @@ pub struct BuiltApplication {
     pub functions: Functions,
     /// What holds for all of them.
     pub rules: Rules,
+    /// What `--version` says.
+    pub version: Option<String>,
 }
 
 /// Everything that is wrong with an application.

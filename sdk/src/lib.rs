@@ -89,8 +89,8 @@
 //!
 //! # Failure
 //!
-//! `?` on any error makes a *retryable* [`FunctionError`]: the message is delivered again after a growing pause. Mistakes in the
-//! use of the context, and [`FunctionError::terminal`], are *terminal*: no other try. After 5 tries, or at once for a terminal
+//! `?` on any error, `anyhow::Error` and `Box<dyn Error + Send + Sync>` included, makes a *retryable* [`FunctionError`]: the message is
+//! delivered again after a growing pause. Mistakes in the use of the context, and [`FunctionError::terminal`], are *terminal*: no other try. After 5 tries, or at once for a terminal
 //! error, the message goes to the dead letters and its address goes on; [`Function::on_failure`] changes that.
 //!
 //! ```

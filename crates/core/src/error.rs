@@ -1,6 +1,6 @@
 //! Errors by what to do about them.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{any::Any, error::Error, fmt, time::Duration};
 
 use crate::{
     address::InvalidAddress,
@@ -132,7 +132,8 @@ pub fn delay_from_millis(millis: i64) -> Result<Duration, ContextError> {
 
 /// Why a handler failed, and whether another try makes sense.
 ///
-/// `?` turns any error into a *retryable* one, but a [`ContextError`] into a *terminal* one: trying again would fail again.
+/// `?` turns any error into a *retryable* one: every type that implements [`Error`], `anyhow::Error`, `Box<dyn Error + Send + Sync>`
+/// and texts. A [`ContextError`], also as the cause of another error, makes a *terminal* one: trying again would fail again.
 pub struct FunctionError {
     terminal: bool,
     source: Box<dyn Error + Send + Sync>,
@@ -171,8 +172,8 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Some errors show their cause themselves.
-        if !text.ends_with(&next) {
+        // Some errors show their cause themselves, at their end or amid advice.
+        if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
         cause = error.source();
@@ -206,11 +207,18 @@ pub(crate) fn truncate(text: &mut String, limit: usize) {
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for FunctionError {
+impl<E: Into<Box<dyn Error + Send + Sync>> + 'static> From<E> for FunctionError {
     fn from(error: E) -> Self {
-        let source: Box<dyn Error + Send + Sync> = Box::new(error);
-        Self { terminal: source.is::<ContextError>(), source }
+        let anyhow = (&error as &dyn Any).downcast_ref::<anyhow::Error>();
+        let within = anyhow.is_some_and(|error| error.chain().any(|error| error.is::<ContextError>()));
+        let source = error.into();
+        Self { terminal: within || has_context_error(&*source), source }
     }
+}
+
+/// Whether the error, or one of its causes, is a [`ContextError`].
+fn has_context_error(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<ContextError>())
 }
 
 impl fmt::Debug for FunctionError {
@@ -235,6 +243,11 @@ pub fn nearest<'a, T: AsRef<str> + ?Sized + 'a>(wanted: &str, known: impl IntoIt
 mod tests {
     use super::*;
 
+    /// Shows its cause itself, amid advice.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Nested(std::io::Error, #[source] std::io::Error);
+
     #[test]
     fn context_errors_are_terminal_and_others_retryable() {
         assert!(FunctionError::from(ContextError::TooManyEffects).is_terminal());
@@ -247,6 +260,10 @@ mod tests {
         let decode = DecodeError { type_name: TypeName::from_static("a/b"), source: "bad digit".into() };
         let error = FunctionError::from(ContextError::from(decode));
         assert_eq!(error.chain(), "these bytes cannot be read as `a/b`: bad digit");
+        let full = || std::io::Error::from_raw_os_error(28);
+        let shown = std::io::Error::other(format!("{}: make room", full()));
+        let nested = crate::EncodeError { type_name: TypeName::from_static("a/b"), source: Box::new(Nested(shown, full())) };
+        assert_eq!(chain(&nested).matches("os error 28").count(), 1, "{}", chain(&nested));
         let mut text = "aä".to_owned();
         truncate(&mut text, 2);
         assert_eq!(text, "a");

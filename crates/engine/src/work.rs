@@ -7,7 +7,7 @@ use futures_util::{
     future::{Either, select},
 };
 use statefun_core::{
-    Delivered, FunctionError, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
+    Delivered, Envelope, FunctionError, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
 };
 
 use crate::{
@@ -33,6 +33,7 @@ enum Worked {
 enum Invoked {
     Kept,
     Failed(FunctionError),
+    Panicked(FunctionError),
     /// It did not return before the deadline.
     CutShort,
 }
@@ -174,8 +175,10 @@ impl Run<'_> {
         {
             FunctionCounters::add(&self.counters.dropped, messages.len());
         } else {
-            tracing::warn!(function = %self.address.function(), %reason, attempts, "messages given up to the dead letters");
-            turn.park(messages, reason, error, attempts, self.now());
+            let (function, envelope) = (self.address.function(), turn.context().message().envelope);
+            tracing::warn!(%function, %reason, attempts, "messages given up to the dead letters");
+            let letter = turn.park(messages, reason, error, attempts, self.now());
+            tracing::debug!(%function, %envelope, %letter, "messages given up to the dead letters");
         }
     }
 
@@ -195,7 +198,7 @@ impl Run<'_> {
             turn.begin(index, self.now());
             FunctionCounters::add(&self.counters.invocations, 1);
             let first = !std::mem::replace(&mut self.invoked, true) && self.has_most_of_its_time();
-            let error = match self.invoke(turn, message).await {
+            let (kind, error) = match self.invoke(turn, message).await {
                 Invoked::Kept => {
                     turn.keep();
                     continue;
@@ -205,11 +208,13 @@ impl Run<'_> {
                     turn.undo();
                     return self.cut_short(turn, index, done);
                 }
-                Invoked::CutShort => FunctionError::retryable("the handler did not return before the deadline"),
-                Invoked::Failed(error) => error,
+                Invoked::CutShort => ("time-out", FunctionError::retryable("the handler did not return before the deadline")),
+                Invoked::Panicked(error) => ("panic", error),
+                Invoked::Failed(error) if error.is_terminal() => ("terminal", error),
+                Invoked::Failed(error) => ("retryable", error),
             };
             FunctionCounters::add(&self.counters.failures, 1);
-            tracing::debug!(target: "statefun::handler", function = %self.address.function(), attempt, ?error, "a handler failed");
+            self.log_failure(envelope, index, attempt, kind, &error);
             turn.undo();
             let Some(reason) = self.reason_to_give_up(&error, attempt) else {
                 turn.abandon(Trial { id: envelope.id, failures: attempt, note: Note::None });
@@ -220,6 +225,14 @@ impl Run<'_> {
         self.applied += envelope.messages.len() - done;
         turn.close(delivered.seq);
         Worked::Closed
+    }
+
+    /// At `warn` nothing that a message or a handler says; at `debug`, and for the handler's own target, what ties it to a dead letter.
+    fn log_failure(&self, envelope: &Envelope, index: usize, attempt: u32, kind: &str, error: &FunctionError) {
+        let (function, id) = (self.address.function(), envelope.id);
+        tracing::warn!(%function, attempt, kind, "a handler failed");
+        let error = error.chain();
+        tracing::debug!(target: "statefun::handler", %function, envelope = %id, index, attempt, kind, error, "a handler failed");
     }
 
     /// Leaves an envelope whose `index`-th message had too little time.
@@ -260,7 +273,7 @@ impl Run<'_> {
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(ToString::to_string);
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Invoked::Failed(FunctionError::retryable(format!("the handler panicked: {text}")))
+                Invoked::Panicked(FunctionError::retryable(format!("the handler panicked: {text}")))
             }
         }
     }

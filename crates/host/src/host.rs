@@ -253,6 +253,14 @@ impl Host {
         self.inner.engine.metrics()
     }
 
+    /// The names of its functions, sorted.
+    #[must_use]
+    pub fn functions(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.inner.engine.functions().iter().map(|known| known.spec.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The data folder.
     #[must_use]
     pub fn data(&self) -> &PathBuf {

@@ -14,6 +14,7 @@ const ADVICE: &[(&str, &str)] = &[
     ("not_async", "async fn name(ctx: &mut Context, message: M) -> Result<(), FunctionError>"),
     ("not_send_across_await", "future is not `Send` as this value is used across an await"),
     ("one_argument", "async fn name(ctx: &mut Context, message: M) -> Result<(), FunctionError>"),
+    ("question_mark_on_no_error", "`Failed` needs to implement `std::error::Error`"),
     ("returns_another_error", "async fn name(ctx: &mut Context, message: M) -> Result<(), FunctionError>"),
     ("returns_a_value", "async fn name(ctx: &mut Context, message: M) -> Result<(), FunctionError>"),
     ("returns_nothing", "async fn name(ctx: &mut Context, message: M) -> Result<(), FunctionError>"),

@@ -134,8 +134,8 @@ impl Turn {
         self.context.message = Layer::default();
     }
 
-    /// Gives messages of the open envelope up: a copy goes to the dead letters with this commit.
-    pub fn park(&mut self, messages: Range<usize>, reason: Reason, error: &str, attempts: u32, now: Timestamp) {
+    /// Gives messages of the open envelope up: a copy goes to the dead letters with this commit. Returns the letter's id.
+    pub fn park(&mut self, messages: Range<usize>, reason: Reason, error: &str, attempts: u32, now: Timestamp) -> EnvelopeId {
         let Context { address, record, current, .. } = &self.context;
         let id = EnvelopeId::of_commit(IdKind::DeadLetter, address, record.born, record.version + 1, self.letters);
         self.letters += 1;
@@ -151,6 +151,7 @@ impl Turn {
         self.context.envelope.bytes += letter_bytes(&envelope) + error.len();
         let letter = DeadLetter { id, at: now, reason, error, attempts, envelope };
         self.context.envelope.effects.push(Staged::DeadLetter(Box::new(letter)));
+        id
     }
 
     /// The envelope is dealt with: its effects belong to the commit, its id to the ledger.

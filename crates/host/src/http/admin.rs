@@ -30,7 +30,8 @@ const ASK: &str =
     "look at the instance's state; if the message was not applied, replay the letter by its id with ?may_be_applied=true";
 
 const ROUTES: &str = "there are GET /_/health, GET /_/metrics, GET /_/dead-letters, POST /_/dead-letters/replay, \
-                      POST /_/dead-letters/<id>/replay, GET /_/state/<namespace>/<name>/<id>, \
+                      POST /_/dead-letters/<id>/replay, DELETE /_/dead-letters/<id>, \
+                      DELETE /_/dead-letters?malformed=true, GET /_/state/<namespace>/<name>/<id>, \
                       POST /_/ingress/<namespace>/<name>";
 
 #[derive(Serialize)]
@@ -105,7 +106,7 @@ pub(super) async fn replay(State(inner): State<Arc<Inner>>, Path(text): Path<Str
             Err(Problem::new(StatusCode::CONFLICT, "this message may have been applied: sent again, it would be applied twice")
                 .hint(ASK))
         }
-        One::Unknown => Err(Problem::not_found(format!("there is no dead letter {text}")).hint("GET /_/dead-letters lists them")),
+        One::Unknown => Err(no_letter(&text)),
         One::Malformed => {
             Err(Problem::new(StatusCode::CONFLICT, "this record could not be read: there is no message to send again")
                 .hint("mend the input and send the record anew"))
@@ -118,6 +119,29 @@ pub(super) async fn replay_all(State(inner): State<Arc<Inner>>, uri: Uri) -> Res
     let AllReplayed { sent, malformed, may_be_applied } = all;
     let hint = (may_be_applied > 0).then_some(ASK);
     Ok(json(StatusCode::OK, &Replays { replayed: sent, malformed, may_be_applied, hint }))
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    deleted: usize,
+}
+
+pub(super) async fn delete(State(inner): State<Arc<Inner>>, Path(text): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let [] = query(&uri, [])?;
+    match letters::delete(&inner.store, id(&text)?).await.map_err(|error| Problem::failed(&error))? {
+        true => Ok(json(StatusCode::OK, &Deleted { deleted: 1 })),
+        false => Err(no_letter(&text)),
+    }
+}
+
+pub(super) async fn delete_malformed(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {
+    let [asked] = query(&uri, ["malformed"])?;
+    if !flag("malformed", asked.as_deref())? {
+        return Err(Problem::bad_request("letters of messages are deleted by their ids")
+            .hint("DELETE /_/dead-letters/<id>; ?malformed=true deletes all records that could not be read"));
+    }
+    let deleted = letters::delete_malformed(&inner.store).await.map_err(|error| Problem::failed(&error))?;
+    Ok(json(StatusCode::OK, &Deleted { deleted }))
 }
 
 pub(super) async fn state(State(inner): State<Arc<Inner>>, Path(address): Path<String>, uri: Uri) -> Result<Response, Problem> {
@@ -139,6 +163,10 @@ pub(super) async fn unknown() -> Response {
 
 pub(super) async fn wrong_method() -> Response {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method").hint(ROUTES).into_response()
+}
+
+fn no_letter(id: &str) -> Problem {
+    Problem::not_found(format!("there is no dead letter {id}")).hint("GET /_/dead-letters lists them")
 }
 
 fn id(text: &str) -> Result<EnvelopeId, Problem> {

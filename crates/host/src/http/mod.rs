@@ -27,7 +27,7 @@ use axum::{
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use statefun_engine::ports::InstanceStore;
 use tokio::net::TcpListener;
@@ -138,7 +138,8 @@ fn router(inner: Arc<Inner>, guarded: Arc<Guard>) -> Router {
     let views = Router::new()
         .route("/health", get(admin::health))
         .route("/metrics", get(metrics::get))
-        .route("/dead-letters", get(admin::dead_letters))
+        .route("/dead-letters", get(admin::dead_letters).delete(admin::delete_malformed))
+        .route("/dead-letters/{id}", delete(admin::delete))
         .route("/dead-letters/replay", post(admin::replay_all))
         .route("/dead-letters/{id}/replay", post(admin::replay))
         .route("/state/{*address}", get(admin::state))
