@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use statefun_core::{
-    FromMessage, FunctionSpec, OnFailure, Rules, StateSpec, TypeName, Value, ValueSpec,
+    Accepted, FromMessage, FunctionSpec, OnFailure, Rules, StateSpec, TypeName, Value, ValueSpec,
     limits::{DEFAULT_MAX_HOPS, MAX_ATTEMPTS, MAX_STATES},
 };
 use statefun_engine::{Functions, Invoke};
 
-use crate::handler::{Erased, Handler};
+use crate::handler::{Erased, ErasedWithClients, Handler, HandlerWithClients};
 
 /// A function: a name, a handler, the state it declares, and what to do with messages that keep failing.
 pub struct Function {
     name: String,
     handler: Arc<dyn Invoke>,
-    accepts: Vec<statefun_core::Accepted>,
+    accepts: Vec<Accepted>,
     states: Vec<StateSpec>,
     on_failure: OnFailure,
 }
@@ -24,15 +24,55 @@ impl Function {
     pub fn new<M, H>(name: impl Into<String>, handler: H) -> Self
     where
         M: FromMessage + Send + 'static,
-        H: Handler<M>,
+        H: for<'a> Handler<'a, M> + Send + Sync + 'static,
+        for<'a> <H as Handler<'a, M>>::Future: Send,
     {
-        Self {
-            name: name.into(),
-            handler: Arc::new(Erased::<H, M>::new(handler)),
-            accepts: M::accepts(),
-            states: Vec::new(),
-            on_failure: OnFailure::default(),
-        }
+        Self::of(name.into(), Arc::new(Erased::<H, M>::new(handler)), M::accepts())
+    }
+
+    /// As [`new`](Self::new), of a handler that needs clients: an HTTP client, a database pool, or a struct of several. They are
+    /// made once, before the application runs, and the handler takes them by reference as its first argument. All invocations
+    /// share them. A client that several functions need is cloned; most are cheap to clone.
+    ///
+    /// ```
+    /// use lambda_statefun::prelude::*;
+    ///
+    /// # mod weather {
+    /// #     #[derive(Clone)]
+    /// #     pub struct Client;
+    /// #     impl Client {
+    /// #         pub fn new(_: &str) -> Self { Self }
+    /// #         pub async fn today(&self, _: &str) -> std::io::Result<String> { Ok("sun".to_owned()) }
+    /// #     }
+    /// # }
+    /// struct Clients {
+    ///     weather: weather::Client,
+    ///     units: String,
+    /// }
+    ///
+    /// async fn report(clients: &Clients, ctx: &mut Context, city: String) -> Result<(), FunctionError> {
+    ///     let today = clients.weather.today(&city).await?;
+    ///     ctx.egress("example/reports", &format!("{city}: {today}, in {}", clients.units))?;
+    ///     Ok(())
+    /// }
+    ///
+    /// let clients = Clients { weather: weather::Client::new("https://weather.example"), units: "°C".to_owned() };
+    /// let function = Function::with_clients("example/report", clients, report);
+    /// # let effects = TestContext::new(function, "Bern").invoke(&"Bern".to_owned()).unwrap();
+    /// # assert_eq!(effects.egress_of::<String>("example/reports"), ["Bern: sun, in °C"]);
+    /// ```
+    pub fn with_clients<C, M, H>(name: impl Into<String>, clients: C, handler: H) -> Self
+    where
+        C: Send + Sync + 'static,
+        M: FromMessage + Send + 'static,
+        H: for<'a> HandlerWithClients<'a, C, M> + Send + Sync + 'static,
+        for<'a> <H as HandlerWithClients<'a, C, M>>::Future: Send,
+    {
+        Self::of(name.into(), Arc::new(ErasedWithClients::<C, H, M>::new(clients, handler)), M::accepts())
+    }
+
+    fn of(name: String, handler: Arc<dyn Invoke>, accepts: Vec<Accepted>) -> Self {
+        Self { name, handler, accepts, states: Vec::new(), on_failure: OnFailure::default() }
     }
 
     /// Declares a state value. A handler may only touch what its function declares.
@@ -97,11 +137,12 @@ impl fmt::Debug for Function {
 pub struct Application {
     functions: Vec<Function>,
     max_hops: u32,
+    version: Option<String>,
 }
 
 impl Default for Application {
     fn default() -> Self {
-        Self { functions: Vec::new(), max_hops: DEFAULT_MAX_HOPS }
+        Self { functions: Vec::new(), max_hops: DEFAULT_MAX_HOPS, version: None }
     }
 }
 
@@ -124,6 +165,13 @@ impl Application {
     #[must_use]
     pub fn max_hops(mut self, hops: u32) -> Self {
         self.max_hops = hops;
+        self
+    }
+
+    /// What `--version` says, such as `env!("CARGO_PKG_VERSION")`; without this, the version of lambda-statefun alone.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 
@@ -151,7 +199,8 @@ impl Application {
         if !problems.is_empty() {
             return Err(InvalidApplication { problems });
         }
-        Ok(BuiltApplication { functions, rules: Rules { max_hops: self.max_hops, ..Rules::default() } })
+        let rules = Rules { max_hops: self.max_hops, ..Rules::default() };
+        Ok(BuiltApplication { functions, rules, version: self.version })
     }
 }
 
@@ -162,6 +211,8 @@ pub struct BuiltApplication {
     pub functions: Functions,
     /// What holds for all of them.
     pub rules: Rules,
+    /// What `--version` says.
+    pub version: Option<String>,
 }
 
 /// Everything that is wrong with an application.

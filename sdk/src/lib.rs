@@ -59,10 +59,38 @@
 //! # Application::new().function(Function::new("example/any", any)).build().unwrap();
 //! ```
 //!
+//! # Clients
+//!
+//! A handler that needs an HTTP client, a database pool or settings takes them by reference as its first argument; they are made
+//! once and given to [`Function::with_clients`]. A call to another service may happen more than once for a message: give it a key
+//! that it deduplicates by, such as [`MessageInfo::envelope`] with [`MessageInfo::index`].
+//!
+//! ```
+//! use lambda_statefun::prelude::*;
+//!
+//! # mod payments {
+//! #     pub struct Client;
+//! #     impl Client {
+//! #         pub fn new(_: &str) -> Self { Self }
+//! #         pub async fn charge(&self, _key: &str, _cents: u64) -> std::io::Result<()> { Ok(()) }
+//! #     }
+//! # }
+//! async fn charge(payments: &payments::Client, ctx: &mut Context, cents: u64) -> Result<(), FunctionError> {
+//!     let info = ctx.message();
+//!     let key = format!("{}-{}", info.envelope, info.index);
+//!     payments.charge(&key, cents).await?;
+//!     Ok(())
+//! }
+//!
+//! let payments = payments::Client::new("https://payments.example");
+//! let app = Application::new().function(Function::with_clients("example/charge", payments, charge));
+//! # app.build().unwrap();
+//! ```
+//!
 //! # Failure
 //!
-//! `?` on any error makes a *retryable* [`FunctionError`]: the message is delivered again after a growing pause. Mistakes in the
-//! use of the context, and [`FunctionError::terminal`], are *terminal*: no other try. After 5 tries, or at once for a terminal
+//! `?` on any error, `anyhow::Error` and `Box<dyn Error + Send + Sync>` included, makes a *retryable* [`FunctionError`]: the message is
+//! delivered again after a growing pause. Mistakes in the use of the context, and [`FunctionError::terminal`], are *terminal*: no other try. After 5 tries, or at once for a terminal
 //! error, the message goes to the dead letters and its address goes on; [`Function::on_failure`] changes that.
 //!
 //! ```
@@ -108,15 +136,15 @@ mod run;
 mod test_context;
 
 pub use application::{Application, BuiltApplication, Function, InvalidApplication};
-pub use handler::{Borrowing, Handler};
+pub use handler::{Handler, HandlerWithClients};
 pub use run::{Error, run, run_with};
 #[cfg(feature = "lambda")]
 pub use run::{run_module_router, run_router};
 pub use statefun_core::chain as error_chain;
 pub use statefun_core::{
     Accepted, Address, Builtin, Codec, CodecError, Context, ContextError, DecodeError, EncodeError, EnvelopeId, Expiration,
-    FromMessage, FunctionError, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf, Timestamp,
-    ToAddress, TypeName, TypedValue, Value, ValueSpec, delay_from_millis, limits,
+    FromMessage, FunctionError, Holds, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf,
+    Timestamp, ToAddress, TypeName, TypedValue, UnreadableState, Value, ValueSpec, delay_from_millis, limits,
 };
 pub use statefun_router::{IngressRecord, RouteError, Routed, Router};
 pub use test_context::{Delayed, Effects, TestContext};

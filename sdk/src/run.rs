@@ -145,7 +145,7 @@ async fn serve(_: BuiltApplication) -> Result<(), Error> {
 async fn host(built: BuiltApplication, args: impl Iterator<Item = OsString>) -> Result<(), Error> {
     use statefun_host::{App, run_cli};
 
-    Ok(run_cli(App { rules: built.rules, ..App::new(built.functions) }, args).await?)
+    Ok(run_cli(App { rules: built.rules, version: built.version, ..App::new(built.functions) }, args).await?)
 }
 
 #[cfg(not(feature = "local"))]

@@ -1,6 +1,6 @@
 //! Errors by what to do about them.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{any::Any, error::Error, fmt, time::Duration};
 
 use crate::{
     address::InvalidAddress,
@@ -9,7 +9,8 @@ use crate::{
     types::{DecodeError, EncodeError},
 };
 
-/// What a handler's call on its context fails with. All of these are mistakes that another try would repeat.
+/// What a handler's call on its context fails with. But for [`UnreadableState`](Self::UnreadableState) these are mistakes that another try
+/// would repeat.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// The function touched state it did not declare.
@@ -20,8 +21,10 @@ pub enum ContextError {
         /// The state's name.
         state: String,
     },
-    /// The state is declared, or stored, with another type.
-    #[error("the state `{state}` of `{function}` holds `{found}`, not `{wanted}`: a type that changes needs a new state name")]
+    /// The state is declared with another type.
+    #[error(
+        "the state `{state}` of `{function}` is declared as `{found}`, not `{wanted}`: use the `ValueSpec` that the function declares"
+    )]
     StateType {
         /// The function.
         function: TypeName,
@@ -29,9 +32,12 @@ pub enum ContextError {
         state: String,
         /// The type asked for.
         wanted: TypeName,
-        /// The type declared or stored.
+        /// The type declared.
         found: TypeName,
     },
+    /// A stored state value cannot be read. The message is not to blame: it waits until a version comes that can.
+    #[error(transparent)]
+    UnreadableState(Box<UnreadableState>),
     /// The message was asked for as a type it is not, or has no value.
     #[error("the message is `{found}`, not `{wanted}`")]
     MessageType {
@@ -118,6 +124,25 @@ pub enum ContextError {
     },
 }
 
+/// A stored state value that this version of the program cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the state `{state}` of `{function}` is stored as `{stored}` and cannot be read as `{wanted}`: deploy a version that can, such as the \
+     one before, or one whose `ValueSpec` reads the older form (docs/evolution.md)"
+)]
+pub struct UnreadableState {
+    /// The function.
+    pub function: TypeName,
+    /// The state's name.
+    pub state: &'static str,
+    /// The type under which it is stored.
+    pub stored: TypeName,
+    /// The type asked for.
+    pub wanted: TypeName,
+    /// What the codec said.
+    pub source: DecodeError,
+}
+
 fn hint(nearest: &Option<TypeName>) -> String {
     nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
@@ -132,7 +157,8 @@ pub fn delay_from_millis(millis: i64) -> Result<Duration, ContextError> {
 
 /// Why a handler failed, and whether another try makes sense.
 ///
-/// `?` turns any error into a *retryable* one, but a [`ContextError`] into a *terminal* one: trying again would fail again.
+/// `?` turns any error into a *retryable* one: every type that implements [`Error`], `anyhow::Error`, `Box<dyn Error + Send + Sync>`
+/// and texts. A [`ContextError`], also as the cause of another error, makes a *terminal* one: trying again would fail again.
 pub struct FunctionError {
     terminal: bool,
     source: Box<dyn Error + Send + Sync>,
@@ -171,8 +197,8 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Some errors show their cause themselves.
-        if !text.ends_with(&next) {
+        // Some errors show their cause themselves, at their end or amid advice.
+        if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
         cause = error.source();
@@ -206,11 +232,20 @@ pub(crate) fn truncate(text: &mut String, limit: usize) {
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for FunctionError {
+impl<E: Into<Box<dyn Error + Send + Sync>> + 'static> From<E> for FunctionError {
     fn from(error: E) -> Self {
-        let source: Box<dyn Error + Send + Sync> = Box::new(error);
-        Self { terminal: source.is::<ContextError>(), source }
+        let anyhow = (&error as &dyn Any).downcast_ref::<anyhow::Error>();
+        let within = anyhow.is_some_and(|error| error.chain().any(is_mistake));
+        let source = error.into();
+        let first: &(dyn Error + 'static) = &*source;
+        let terminal = within || std::iter::successors(Some(first), |&error| error.source()).any(is_mistake);
+        Self { terminal, source }
     }
+}
+
+/// Whether the error is a [`ContextError`] that another try would repeat.
+fn is_mistake(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref().is_some_and(|error| !matches!(error, ContextError::UnreadableState(_)))
 }
 
 impl fmt::Debug for FunctionError {
@@ -235,6 +270,11 @@ pub fn nearest<'a, T: AsRef<str> + ?Sized + 'a>(wanted: &str, known: impl IntoIt
 mod tests {
     use super::*;
 
+    /// Shows its cause itself, amid advice.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Nested(std::io::Error, #[source] std::io::Error);
+
     #[test]
     fn context_errors_are_terminal_and_others_retryable() {
         assert!(FunctionError::from(ContextError::TooManyEffects).is_terminal());
@@ -247,6 +287,10 @@ mod tests {
         let decode = DecodeError { type_name: TypeName::from_static("a/b"), source: "bad digit".into() };
         let error = FunctionError::from(ContextError::from(decode));
         assert_eq!(error.chain(), "these bytes cannot be read as `a/b`: bad digit");
+        let full = || std::io::Error::from_raw_os_error(28);
+        let shown = std::io::Error::other(format!("{}: make room", full()));
+        let nested = crate::EncodeError { type_name: TypeName::from_static("a/b"), source: Box::new(Nested(shown, full())) };
+        assert_eq!(chain(&nested).matches("os error 28").count(), 1, "{}", chain(&nested));
         let mut text = "aä".to_owned();
         truncate(&mut text, 2);
         assert_eq!(text, "a");

@@ -8,6 +8,7 @@
 //! | was it already applied? | [`Protocol::classify`], [`Ledger`] |
 //! | what may a handler do? | [`Context`], [`ValueSpec`], [`limits`] |
 //! | is an egress record refused, or its receiver out? | [`Answer`], [`Refusals`] |
+//! | what becomes of a failure? | [`Backoff::next`] |
 //! | what does a commit write? | [`Turn`], [`Commit`], [`Record`], [`Effect`] |
 
 mod address;
@@ -15,6 +16,7 @@ mod classify;
 mod effects;
 mod envelope;
 mod error;
+mod failure;
 mod function_spec;
 mod id;
 mod ledger;
@@ -38,7 +40,8 @@ pub use address::{Address, InvalidAddress, ToAddress};
 pub use classify::{Delivered, Protocol, Verdict};
 pub use effects::{DeadLetter, Effect, EgressRecord, Reason, RefusedRecord, Timer};
 pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
-pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest, paragraphs};
+pub use error::{ContextError, FunctionError, UnreadableState, chain, delay_from_millis, nearest, paragraphs};
+pub use failure::{Backoff, Failure, Next};
 pub use function_spec::{FunctionSpec, OnFailure};
 pub use id::{EnvelopeId, IdKind};
 pub use ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
@@ -50,7 +53,7 @@ pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use shown::{BuiltInForm, ShownEnvelope, ShownValue, plain_text};
 pub use time::Timestamp;
-pub use turn::{Commit, Context, LeaseAfter, MessageInfo, Turn};
+pub use turn::{Commit, Context, Holds, LeaseAfter, MessageInfo, Turn, Unreadable};
 pub use type_name::{InvalidTypeName, TypeName};
 pub use typed_value::TypedValue;
 pub use types::{Builtin, Codec, CodecError, DecodeError, EncodeError, Json, Protobuf, Value};

@@ -25,7 +25,8 @@ use crate::{
 /// ```
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` as its message",
-    note = "implement `Value` for one message type, implement `FromMessage` for an enum of several, or take a `TypedValue`"
+    note = "implement `Value` for one message type, implement `FromMessage` for an enum of several, or take a `TypedValue`",
+    note = "message types own what they hold: `String` in place of `&str`"
 )]
 pub trait FromMessage: Sized {
     /// The types it takes; none means any.

@@ -75,7 +75,7 @@ pub enum OpenError {
         what: String,
     },
     /// It cannot be read or written.
-    #[error("{dir} cannot be used: {source}. Check that the path exists, is writable and has room")]
+    #[error("{dir} cannot be used; check that the path exists, is writable and has room")]
     Io {
         /// The folder.
         dir: PathBuf,

@@ -36,6 +36,7 @@ counters! {
     refused => "statefun_egress_refused_total", "Egress records that their receiver refused, given up to the dead letters";
     duplicates => "statefun_duplicates_total", "Delivered envelopes that were already applied";
     failures => "statefun_failures_total", "Handler calls that failed";
+    unreadable => "statefun_unreadable_state_total", "Handler calls that asked for state that this version cannot read; their addresses wait";
     parked => "statefun_dead_letters_total", "Messages given up to the dead letters";
     dropped => "statefun_dropped_total", "Messages dropped, as the function's policy says";
     busy => "statefun_busy_total", "Batches that found the lease held elsewhere";

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Note, Record, Safeguard, Timestamp};
+use statefun_core::{Address, Commit, Delivered, EnvelopeId, LeaseAfter, Note, Record, Safeguard, Timestamp, chain};
 
 use crate::{
     alone::Noted,
@@ -304,8 +304,7 @@ impl<'a> Run<'a> {
             }
             Halt::Port(error) => {
                 FunctionCounters::add(&self.counters.port_errors, 1);
-                let cause: &dyn std::error::Error = error.source.as_ref();
-                tracing::warn!(function = %self.address.function(), %error, cause, "the backend failed; the batch comes again");
+                tracing::warn!(function = %self.address.function(), error = chain(error), "the backend failed; the batch comes again");
                 backoff.after(self.receives()).min(backoff.backend)
             }
         }

@@ -7,7 +7,8 @@ use futures_util::{
     future::{Either, select},
 };
 use statefun_core::{
-    Delivered, FunctionError, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
+    Delivered, Envelope, Failure, FunctionError, Next, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn,
+    TypedValue, Unreadable, Verdict,
 };
 
 use crate::{
@@ -27,12 +28,15 @@ enum Worked {
     Untouched,
     /// It failed and comes again after this pause.
     Failed(Duration),
+    /// It comes again after this pause, uncounted. What was done of it belongs to the commit.
+    Waits(Duration),
 }
 
 /// How a handler came out.
 enum Invoked {
     Kept,
     Failed(FunctionError),
+    Panicked(FunctionError),
     /// It did not return before the deadline.
     CutShort,
 }
@@ -98,6 +102,10 @@ impl Run<'_> {
                 }
                 Worked::Untouched => {
                     ended = Ended::Stop(Duration::ZERO);
+                    break;
+                }
+                Worked::Waits(pause) => {
+                    ended = Ended::Stop(pause);
                     break;
                 }
                 Worked::Failed(pause) if self.on(Safeguard::FailRest) => {
@@ -174,8 +182,10 @@ impl Run<'_> {
         {
             FunctionCounters::add(&self.counters.dropped, messages.len());
         } else {
-            tracing::warn!(function = %self.address.function(), %reason, attempts, "messages given up to the dead letters");
-            turn.park(messages, reason, error, attempts, self.now());
+            let (function, envelope) = (self.address.function(), turn.context().message().envelope);
+            tracing::warn!(%function, %reason, attempts, "messages given up to the dead letters");
+            let letter = turn.park(messages, reason, error, attempts, self.now());
+            tracing::debug!(%function, %envelope, %letter, "messages given up to the dead letters");
         }
     }
 
@@ -195,7 +205,7 @@ impl Run<'_> {
             turn.begin(index, self.now());
             FunctionCounters::add(&self.counters.invocations, 1);
             let first = !std::mem::replace(&mut self.invoked, true) && self.has_most_of_its_time();
-            let error = match self.invoke(turn, message).await {
+            let (kind, error) = match self.invoke(turn, message).await {
                 Invoked::Kept => {
                     turn.keep();
                     continue;
@@ -205,21 +215,39 @@ impl Run<'_> {
                     turn.undo();
                     return self.cut_short(turn, index, done);
                 }
-                Invoked::CutShort => FunctionError::retryable("the handler did not return before the deadline"),
-                Invoked::Failed(error) => error,
+                Invoked::CutShort => ("time-out", FunctionError::retryable("the handler did not return before the deadline")),
+                Invoked::Panicked(error) => ("panic", error),
+                Invoked::Failed(error) if error.is_terminal() => ("terminal", error),
+                Invoked::Failed(error) => ("retryable", error),
             };
             FunctionCounters::add(&self.counters.failures, 1);
-            tracing::debug!(target: "statefun::handler", function = %self.address.function(), attempt, ?error, "a handler failed");
+            self.log_failure(envelope, index, attempt, kind, &error);
+            let unreadable_state = self.report_unreadable(turn);
             turn.undo();
-            let Some(reason) = self.reason_to_give_up(&error, attempt) else {
-                turn.abandon(Trial { id: envelope.id, failures: attempt, note: Note::None });
-                return Worked::Failed(self.engine.config.backoff.after(attempt));
-            };
-            self.give_up(turn, index..index + 1, reason, &error.chain(), attempt);
+            let failure = Failure { error: &error, unreadable_state, attempt, receives: delivered.receive_count };
+            match self.after(failure) {
+                Next::Wait(pause) => {
+                    self.cut_short(turn, index, done);
+                    return Worked::Waits(pause);
+                }
+                Next::Again(pause) => {
+                    turn.abandon(Trial { id: envelope.id, failures: attempt, note: Note::None });
+                    return Worked::Failed(pause);
+                }
+                Next::GiveUp(reason) => self.give_up(turn, index..index + 1, reason, &error.chain(), attempt),
+            }
         }
         self.applied += envelope.messages.len() - done;
         turn.close(delivered.seq);
         Worked::Closed
+    }
+
+    /// At `warn` nothing that a message or a handler says; at `debug`, and for the handler's own target, what ties it to a dead letter.
+    fn log_failure(&self, envelope: &Envelope, index: usize, attempt: u32, kind: &str, error: &FunctionError) {
+        let (function, id) = (self.address.function(), envelope.id);
+        tracing::warn!(%function, attempt, kind, "a handler failed");
+        let error = error.chain();
+        tracing::debug!(target: "statefun::handler", %function, envelope = %id, index, attempt, kind, error, "a handler failed");
     }
 
     /// Leaves an envelope whose `index`-th message had too little time.
@@ -234,12 +262,21 @@ impl Run<'_> {
         Worked::Untouched
     }
 
-    fn reason_to_give_up(&self, error: &FunctionError, attempt: u32) -> Option<Reason> {
-        let max = self.function.spec.on_failure.max_attempts()?;
-        match error.is_terminal() {
-            true => Some(Reason::Terminal),
-            false => (attempt >= max || !self.on(Safeguard::RetryFirst)).then_some(Reason::Exhausted),
-        }
+    fn after(&self, failure: Failure<'_>) -> Next {
+        let safeguards = self.engine.rules().protocol.safeguards;
+        self.engine.config.backoff.next(self.function.spec.on_failure, safeguards, failure)
+    }
+
+    /// Counts and logs that the handler asked for state that cannot be read, if it did.
+    fn report_unreadable(&self, turn: &Turn) -> bool {
+        let Some(Unreadable { state, stored, wanted }) = turn.unreadable() else { return false };
+        FunctionCounters::add(&self.counters.unreadable, 1);
+        tracing::error!(
+            function = %self.address.function(), state, %stored, %wanted,
+            "stored state cannot be read, and its instance waits: deploy a version that reads it, such as the one before, or give its \
+             `ValueSpec` a reader for the older form"
+        );
+        true
     }
 
     /// Calls the handler. A panic is a failure like any other.
@@ -260,7 +297,7 @@ impl Run<'_> {
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(ToString::to_string);
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Invoked::Failed(FunctionError::retryable(format!("the handler panicked: {text}")))
+                Invoked::Panicked(FunctionError::retryable(format!("the handler panicked: {text}")))
             }
         }
     }

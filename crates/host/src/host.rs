@@ -23,6 +23,7 @@ use crate::{
     http,
     input::{self, FileIngress, FileReport},
     options::HostOptions,
+    survey,
 };
 
 /// How long after a crash messages are run only once they are durable. A message that ends the process at once would else take
@@ -198,6 +199,7 @@ impl Host {
         self.tasks.spawn(background::timers(self.inner.clone()));
         self.tasks.spawn(background::sweeper(self.inner.clone()));
         self.tasks.spawn(egress::run(self.inner.clone()));
+        self.tasks.spawn(survey::run(self.inner.clone()));
     }
 
     /// Serves the HTTP ingress until the host stops.
@@ -254,6 +256,14 @@ impl Host {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         self.inner.engine.metrics()
+    }
+
+    /// The names of its functions, sorted.
+    #[must_use]
+    pub fn functions(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.inner.engine.functions().iter().map(|known| known.spec.name.to_string()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The data folder.

@@ -1,4 +1,4 @@
-//! Dead letters: pages of them, and sending them again.
+//! Dead letters: pages of them, sending them again, and deleting them.
 
 use statefun_core::{EnvelopeId, Timestamp};
 use statefun_embedded::{Embedded, Letter, Replayed};
@@ -68,6 +68,26 @@ pub(crate) struct AllReplayed {
     pub(crate) malformed: usize,
     /// Letters that were left, as [`One::MayBeApplied`].
     pub(crate) may_be_applied: usize,
+}
+
+/// Deletes all letters of records that could not be read; durable when it returns. Returns how many there were.
+pub(crate) async fn delete_malformed(store: &Embedded) -> Result<usize, PortError> {
+    let (mut deleted, mut after, mut last) = (0, None, None);
+    loop {
+        let page = store.letters(after, PAGE)?;
+        let Some(end) = page.last() else { break };
+        after = Some((end.at(), end.id()));
+        for letter in page.iter().filter(|letter| matches!(letter, Letter::Malformed(_))) {
+            if let Some(op) = store.remove_letter(letter.id())? {
+                deleted += 1;
+                last = Some(op);
+            }
+        }
+    }
+    if let Some(op) = last {
+        store.durable(op).await?;
+    }
+    Ok(deleted)
 }
 
 /// Whether a letter's message may have been applied: sent again, it would be applied a second time.

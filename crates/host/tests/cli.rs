@@ -7,6 +7,7 @@ mod common;
 use std::{ffi::OsString, path::Path};
 
 use common::*;
+use statefun_embedded::Letter;
 use statefun_host::{App, HostError, HostOptions, run_cli};
 
 async fn run(data: &Path, args: &str) -> Result<(), HostError> {
@@ -39,6 +40,7 @@ async fn a_file_is_worked_off_once_and_can_be_looked_at() {
     run(&data, "dead-letters replay --all").await.unwrap();
     assert!(matches!(run(&data, "dead-letters replay xyz").await, Err(HostError::Config(_))));
     assert!(matches!(run(&data, "dead-letters replay").await, Err(HostError::Usage(_))));
+    assert!(matches!(run(&data, "dead-letters delete").await, Err(HostError::Usage(_))));
 
     let host = open(&data);
     assert_eq!((host.store().waiting().messages, host.store().letter_count()), (1, 1));
@@ -48,7 +50,7 @@ async fn a_file_is_worked_off_once_and_can_be_looked_at() {
     }
     let listening = serve(&host).await;
     request(listening, "GET", "/_/health", &[], b"").await;
-    for command in ["dead-letters list", "dead-letters replay --all", "state test/counter/a"] {
+    for command in ["dead-letters list", "dead-letters replay --all", "dead-letters delete --malformed", "state test/counter/a"] {
         match run(&data, command).await {
             Err(error @ HostError::InUse { .. }) => {
                 let text = error.to_string();
@@ -65,6 +67,31 @@ async fn a_file_is_worked_off_once_and_can_be_looked_at() {
 
     run(&data, &format!("{args} --fresh")).await.unwrap();
     assert_eq!(lines(&out).len(), 4, "what was sent to a file outside stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_deletes_dead_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, input) = (folder.path().join("data"), folder.path().join("orders.csv"));
+    std::fs::write(&input, "id,n\na,-1\nb,-1\nbad\nworse\n").unwrap();
+    run(&data, &format!("--input {} --to test/counter --id id --type test/order --until-idle", input.display())).await.unwrap();
+    let left = async || {
+        let host = open(&data);
+        let letters = host.store().letters(None, 10).unwrap();
+        host.shutdown().await.unwrap();
+        letters.into_iter().filter(|letter| matches!(letter, Letter::Dead(_))).map(|letter| letter.id()).collect::<Vec<_>>()
+    };
+    let [first, second] = left().await[..] else { panic!("two messages were given up") };
+    run(&data, &format!("dead-letters delete {first}")).await.unwrap();
+    assert_eq!(left().await, [second]);
+    match run(&data, &format!("dead-letters delete {first}")).await {
+        Err(HostError::Config(problems)) => assert!(problems[0].contains("no dead letter"), "{problems:?}"),
+        other => panic!("{other:?}"),
+    }
+    run(&data, "dead-letters delete --malformed").await.unwrap();
+    let host = open(&data);
+    assert_eq!(host.store().letter_count(), 1);
+    host.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,8 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::*;
-use statefun_core::{Accepted, Context, TypedValue};
+use statefun_core::{Accepted, Context, Timestamp, TypedValue};
+use statefun_embedded::{Letter, MalformedRecord};
 use statefun_engine::Functions;
 use statefun_host::{Host, HostError, HostOptions};
 use tokio::sync::{Notify, Semaphore};
@@ -210,6 +211,32 @@ async fn looking_after_a_host() {
     assert_eq!(request(to, "POST", "/_/dead-letters/replay", &[], b"").await.json()["replayed"], 3);
     host.idle().await.unwrap();
     assert_eq!(host.store().letter_count(), 3, "they fail again and are kept again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_deleted_by_id_and_those_of_unreadable_records_all_at_once() {
+    let (data, host, to) = started().await;
+    for id in ["a", "b"] {
+        post(to, &format!("/test/counter/{id}"), JSON, "{\"id\":\"a\",\"n\":-1}").await;
+    }
+    host.idle().await.unwrap();
+    for place in ["1", "2"] {
+        let record = MalformedRecord::new(Timestamp(1), "rows.csv", place, "no id", b"row", 100);
+        host.store().park_malformed(&record).await.unwrap();
+    }
+    let delete = async |path: &str| request(to, "DELETE", &format!("/_/dead-letters{path}"), &[], b"").await;
+    let letters = request(to, "GET", "/_/dead-letters", &[], b"").await.json()["dead_letters"].take();
+    let id = letters[2]["id"].as_str().unwrap();
+    assert_eq!(delete(&format!("/{id}")).await.json()["deleted"], 1);
+    assert_eq!(delete(&format!("/{id}")).await.status, 404);
+    assert_eq!(delete("/xyz").await.status, 400);
+    assert_eq!(delete("").await.status, 400, "all messages are not deleted by an oversight");
+    assert_eq!(delete("?malformed=true").await.json()["deleted"], 2);
+    assert_eq!(delete("?malformed=true").await.json()["deleted"], 0);
+    crash(host);
+    let letters = open(data.path()).store().letters(None, 10).unwrap();
+    assert_eq!(letters.len(), 1, "what was said to be deleted is back after a crash");
+    assert!(matches!(&letters[0], Letter::Dead(letter) if letter.id.to_string() != *id));
 }
 
 /// A message that is older than the ledger's memory may have been applied: sent again, it would be applied twice.

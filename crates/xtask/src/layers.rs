@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("statefun-host", &["statefun-core", "statefun-engine", "statefun-embedded", "statefun-module", "statefun-router"], &[]),
     ("statefun-lambda", &["statefun-core", "statefun-engine", "statefun-aws", "statefun-module", "statefun-router"], &[]),
     ("lambda-statefun", &["statefun-core", "statefun-engine", "statefun-host", "statefun-lambda", "statefun-router"], &[]),
+    ("statefun-mistakes", &[], &["lambda-statefun"]),
     ("router-lambda", &["lambda-statefun"], &[]),
     ("statefun-e2e", &["statefun-core", "statefun-engine", "statefun-aws", "lambda-statefun"], &["statefun-sim"]),
     ("greeter", &["lambda-statefun"], &[]),

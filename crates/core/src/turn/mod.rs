@@ -4,9 +4,12 @@ mod context;
 mod layer;
 mod outbox;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
-pub use context::{Context, MessageInfo};
+pub use context::{Context, Holds, MessageInfo, Unreadable};
 
 use crate::{
     address::Address,
@@ -79,6 +82,7 @@ impl Turn {
             message: Layer::default(),
             current,
             timers: 0,
+            unreadable: OnceLock::new(),
         };
         Self { context, closed: Vec::new(), last_seq: None, left: None, trials: Vec::new(), letters: 0 }
     }
@@ -112,7 +116,14 @@ impl Turn {
     pub fn begin(&mut self, index: usize, now: Timestamp) {
         (self.context.current.index, self.context.current.now) = (index, now);
         self.context.message = Layer { invoked: true, ..Layer::default() };
+        self.context.unreadable = OnceLock::new();
         self.expire(now);
+    }
+
+    /// The state value that the message asked for and that could not be read, if there is one.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&Unreadable> {
+        self.context.unreadable.get()
     }
 
     /// What the handler works on.
@@ -134,8 +145,8 @@ impl Turn {
         self.context.message = Layer::default();
     }
 
-    /// Gives messages of the open envelope up: a copy goes to the dead letters with this commit.
-    pub fn park(&mut self, messages: Range<usize>, reason: Reason, error: &str, attempts: u32, now: Timestamp) {
+    /// Gives messages of the open envelope up: a copy goes to the dead letters with this commit. Returns the letter's id.
+    pub fn park(&mut self, messages: Range<usize>, reason: Reason, error: &str, attempts: u32, now: Timestamp) -> EnvelopeId {
         let Context { address, record, current, .. } = &self.context;
         let id = EnvelopeId::of_commit(IdKind::DeadLetter, address, record.born, record.version + 1, self.letters);
         self.letters += 1;
@@ -151,6 +162,7 @@ impl Turn {
         self.context.envelope.bytes += letter_bytes(&envelope) + error.len();
         let letter = DeadLetter { id, at: now, reason, error, attempts, envelope };
         self.context.envelope.effects.push(Staged::DeadLetter(Box::new(letter)));
+        id
     }
 
     /// The envelope is dealt with: its effects belong to the commit, its id to the ledger.

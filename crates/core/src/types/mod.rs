@@ -32,7 +32,8 @@ use crate::type_name::TypeName;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a message or a state value yet",
     note = "implement `Value` for it: a `TYPE_NAME` such as `TypeName::from_static(\"example/greet\")` and `type Codec = Json` \
-            (for serde types) or `type Codec = Protobuf` (for prost messages)"
+            (for serde types) or `type Codec = Protobuf` (for prost messages)",
+    note = "such a type owns what it holds: `String` in place of `str`"
 )]
 pub trait Value: Sized {
     /// The type's name. It is stored with every value: a type that changes incompatibly needs a new one.

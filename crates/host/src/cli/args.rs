@@ -13,6 +13,9 @@ pub(super) struct Cli {
     /// The folder that holds everything [env: STATEFUN_DATA] [default: .statefun/<name of this program>]
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) data: Option<PathBuf>,
+    /// Shows the version
+    #[arg(short = 'V', long)]
+    pub(super) version: bool,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }
@@ -111,10 +114,13 @@ pub(super) enum DeadLetters {
         #[arg(value_name = "ID", required_unless_present = "all")]
         ids: Vec<String>,
     },
-    /// Deletes them for good
+    /// Deletes them: what they hold is gone for good
     Delete {
+        /// All records that could not be read
+        #[arg(long, conflicts_with = "ids")]
+        malformed: bool,
         /// Ids, as `dead-letters list` shows them
-        #[arg(value_name = "ID", required = true)]
+        #[arg(value_name = "ID", required_unless_present = "malformed")]
         ids: Vec<String>,
     },
 }

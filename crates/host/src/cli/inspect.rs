@@ -36,10 +36,11 @@ pub(super) async fn dead_letters(command: DeadLetters, data: &Path) -> Result<()
                 if all { replay_all(&store, may_be_applied).await } else { replay(&store, &ids, may_be_applied).await };
             close(store, replayed).await
         }
-        DeadLetters::Delete { ids } => {
+        DeadLetters::Delete { malformed, ids } => {
             let ids = parse_ids(&ids)?;
-            let store = open(data, "curl -X DELETE", "dead-letters/ID")?;
-            let deleted = delete(&store, &ids).await;
+            let route = if malformed { "dead-letters?malformed=true" } else { "dead-letters/ID" };
+            let store = open(data, "curl -X DELETE", route)?;
+            let deleted = if malformed { delete_malformed(&store).await } else { delete(&store, &ids).await };
             close(store, deleted).await
         }
     }
@@ -144,6 +145,11 @@ async fn replay_all(store: &Embedded, may_be_applied: bool) -> Result<(), HostEr
         );
     }
     print(&format!("{} sent again; they run when the application is next started.{kept}\n", all.sent))
+}
+
+async fn delete_malformed(store: &Embedded) -> Result<(), HostError> {
+    let deleted = letters::delete_malformed(store).await?;
+    print(&format!("{deleted} deleted\n"))
 }
 
 /// Opens a folder that must be there. If a host has it, `request` of its route says the same.

@@ -20,7 +20,7 @@ use statefun_engine::Functions;
 use crate::{error::HostError, input::Mapping, options::HostOptions};
 use args::{Cli, Command};
 use output::Terminal;
-use settings::{Environment, Known, settings};
+use settings::{Environment, Known, program_name, settings};
 
 /// An application to run.
 #[derive(Debug)]
@@ -33,13 +33,15 @@ pub struct App {
     pub options: HostOptions,
     /// What rows of `--input` become, unless `--to` says it.
     pub input: Option<Mapping>,
+    /// What `--version` says of the program; without it, the version of lambda-statefun alone.
+    pub version: Option<String>,
 }
 
 impl App {
     /// An application of these functions, with defaults.
     #[must_use]
     pub fn new(functions: Functions) -> Self {
-        Self { functions, rules: Rules::default(), options: HostOptions::new(""), input: None }
+        Self { functions, rules: Rules::default(), options: HostOptions::new(""), input: None, version: None }
     }
 }
 
@@ -49,15 +51,17 @@ impl App {
 /// [`HostError`]; [`HostError::report`] tells the user and gives the exit code.
 pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Result<(), HostError> {
     let args: Vec<_> = args.into_iter().collect();
+    let program = args.first().map_or(OsStr::new(""), OsString::as_os_str);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return output::print(&error.render().to_string());
-        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return output::print(&error.render().to_string()),
         Err(error) => return Err(HostError::Usage(error.render().to_string())),
     };
+    if cli.version {
+        return output::print(&format!("{} {}\n", program_name(program), version(app.version.as_deref())));
+    }
     let environment = Environment::read(|name| env::var_os(name)).map_err(HostError::Config)?;
-    let data = environment.data(cli.data.as_ref(), args.first().map_or(OsStr::new(""), OsString::as_os_str));
+    let data = environment.data(cli.data.as_ref(), program);
     match cli.command {
         Some(Command::DeadLetters { command }) => inspect::dead_letters(command, &data).await,
         Some(Command::State { address, json }) => inspect::state(&address, json, &data).await,
@@ -78,4 +82,9 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
             serve::serve(app, settings, &terminal).await
         }
     }
+}
+
+fn version(program: Option<&str>) -> String {
+    let ours = concat!("lambda-statefun ", env!("CARGO_PKG_VERSION"));
+    program.map_or_else(|| ours.to_owned(), |program| format!("{program} ({ours})"))
 }

@@ -29,6 +29,8 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     (options.module, options.access) = (module.or(options.module), access);
     let host = Host::open(app.functions, app.rules, options)?;
     host.start();
+    let shown = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    say_what_runs(&host, shown);
     // A task of its own: requests that are on their way when the host stops are still answered.
     let mut server = tokio::spawn(serve_http(host.clone(), listener));
     let input = input.map(|input| input.on_progress(terminal.progress()));
@@ -61,6 +63,21 @@ async fn serve_http(host: Host, listener: Option<TcpListener>) -> Result<(), Hos
         Err(error) => tracing::warn!(%error, "listening somewhere"),
     }
     host.serve(listener).await
+}
+
+/// Functions that the start line names; of more, it says how many there are.
+const NAMED: usize = 20;
+
+fn say_what_runs(host: &Host, address: Option<SocketAddr>) {
+    let mut names = host.functions();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let mut functions = names.join(", ");
+    if more > 0 {
+        functions += &format!(" and {more} more");
+    }
+    let address = address.map_or_else(|| "none".to_owned(), |address| format!("http://{address}"));
+    tracing::info!(functions, address, data = %host.data().display(), "started");
 }
 
 fn say_where(address: SocketAddr) {

@@ -123,8 +123,13 @@ pub(super) fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> 
 }
 
 fn default_data(program: &OsStr) -> PathBuf {
+    Path::new(DEFAULT_DATA).join(program_name(program))
+}
+
+/// The name of a program that was called like this.
+pub(super) fn program_name(program: &OsStr) -> String {
     let name = Path::new(program).file_name().unwrap_or(OsStr::new("app")).to_string_lossy();
-    Path::new(DEFAULT_DATA).join(name.strip_suffix(EXE_SUFFIX).unwrap_or(&name))
+    name.strip_suffix(EXE_SUFFIX).unwrap_or(&name).to_owned()
 }
 
 fn default_listen() -> SocketAddr {

@@ -30,7 +30,8 @@ const ASK: &str =
     "look at the instance's state; if the message was not applied, replay the letter by its id with ?may_be_applied=true";
 
 const ROUTES: &str = "there are GET /_/health, GET /_/metrics, GET /_/dead-letters, POST /_/dead-letters/replay, \
-                      POST /_/dead-letters/<id>/replay, DELETE /_/dead-letters/<id>, GET /_/state/<namespace>/<name>/<id>, \
+                      POST /_/dead-letters/<id>/replay, DELETE /_/dead-letters/<id>, \
+                      DELETE /_/dead-letters?malformed=true, GET /_/state/<namespace>/<name>/<id>, \
                       POST /_/ingress/<namespace>/<name>";
 
 #[derive(Serialize)]
@@ -135,6 +136,16 @@ pub(super) async fn replay_all(State(inner): State<Arc<Inner>>, uri: Uri) -> Res
     let AllReplayed { sent, malformed, may_be_applied } = all;
     let hint = (may_be_applied > 0).then_some(ASK);
     Ok(json(StatusCode::OK, &Replays { replayed: sent, malformed, may_be_applied, hint }))
+}
+
+pub(super) async fn delete_malformed(State(inner): State<Arc<Inner>>, uri: Uri) -> Result<Response, Problem> {
+    let [asked] = query(&uri, ["malformed"])?;
+    if !flag("malformed", asked.as_deref())? {
+        return Err(Problem::bad_request("letters of messages are deleted by their ids")
+            .hint("DELETE /_/dead-letters/<id>; ?malformed=true deletes all records that could not be read"));
+    }
+    let deleted = letters::delete_malformed(&inner.store).await.map_err(|error| Problem::failed(&error))?;
+    Ok(json(StatusCode::OK, &Deleted { deleted }))
 }
 
 pub(super) async fn state(State(inner): State<Arc<Inner>>, Path(address): Path<String>, uri: Uri) -> Result<Response, Problem> {

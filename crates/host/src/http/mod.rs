@@ -138,7 +138,7 @@ fn router(inner: Arc<Inner>, guarded: Arc<Guard>) -> Router {
     let views = Router::new()
         .route("/health", get(admin::health))
         .route("/metrics", get(metrics::get))
-        .route("/dead-letters", get(admin::dead_letters))
+        .route("/dead-letters", get(admin::dead_letters).delete(admin::delete_malformed))
         .route("/dead-letters/replay", post(admin::replay_all))
         .route("/dead-letters/{id}", delete(admin::delete))
         .route("/dead-letters/{id}/replay", post(admin::replay))

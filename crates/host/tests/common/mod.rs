@@ -148,12 +148,14 @@ pub fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 /// Every route that a host serves.
-pub const ROUTES: [(&str, &str); 8] = [
+pub const ROUTES: [(&str, &str); 10] = [
     ("GET", "/_/health"),
     ("GET", "/_/metrics"),
     ("GET", "/_/dead-letters"),
     ("POST", "/_/dead-letters/replay"),
     ("POST", "/_/dead-letters/00000000000000000000000000000000/replay"),
+    ("DELETE", "/_/dead-letters"),
+    ("DELETE", "/_/dead-letters/00000000000000000000000000000000"),
     ("GET", "/_/state/test/counter/a"),
     ("POST", "/_/ingress/a/b"),
     ("POST", "/test/counter/a"),

@@ -142,6 +142,31 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Runs a host to its end, which has to be a good one. Returns what it printed, and what the test program around it did.
+pub fn printed<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> String {
+    let output = command(folder, arguments).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a host to its end, with a terminal. Returns what is seen there. Needs `script` of util-linux.
+pub fn on_a_terminal<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> String {
+    let host = command(folder, arguments);
+    let mut command = Command::new("script");
+    let line = [host.get_program()].into_iter().chain(host.get_args()).map(|part| part.to_str().unwrap());
+    command.args(["--quiet", "--return", "--command", &line.collect::<Vec<_>>().join(" "), "/dev/null"]);
+    for (name, value) in host.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command.current_dir(folder).env("TERM", "xterm").stdin(Stdio::null()).output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{seen}");
+    seen
+}
+
 /// Starts a host whose standard output nobody reads.
 pub fn start_unread<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Process {
     let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
