@@ -16,8 +16,10 @@ mod outbox;
 pub mod ports;
 mod run;
 mod sticky;
+mod watch;
 mod work;
 
 pub use config::{Backoff, Config};
 pub use engine::{Engine, Outcome, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};
+pub use watch::{Lost, Watch};

@@ -7,17 +7,23 @@ mod inspect;
 mod output;
 mod serve;
 mod settings;
+mod stop;
 
 use std::{
     env,
     ffi::{OsStr, OsString},
+    process,
 };
 
 use clap::{Parser, error::ErrorKind};
 use statefun_core::Rules;
 use statefun_engine::Functions;
 
-use crate::{error::HostError, input::Mapping, options::HostOptions};
+use crate::{
+    error::{self, HostError},
+    input::Mapping,
+    options::HostOptions,
+};
 use args::{Cli, Command};
 use output::Terminal;
 use settings::{Environment, Known, settings};
@@ -40,6 +46,21 @@ impl App {
     #[must_use]
     pub fn new(functions: Functions) -> Self {
         Self { functions, rules: Rules::default(), options: HostOptions::new(""), input: None }
+    }
+}
+
+/// [`run_cli`] as the command line of this process: mistakes in the call are reported and end it with exit code 2.
+///
+/// # Errors
+/// All others come back.
+pub async fn run_main(app: App) -> Result<(), HostError> {
+    let done = run_cli(app, env::args_os()).await;
+    match done {
+        Err(mistake) if mistake.kind() == error::ErrorKind::FixTheCall => {
+            mistake.report();
+            process::exit(mistake.exit_code().into())
+        }
+        done => done,
     }
 }
 
