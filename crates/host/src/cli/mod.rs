@@ -8,6 +8,7 @@ mod output;
 mod serve;
 mod settings;
 mod stop;
+mod terminal;
 
 use std::{
     env,
@@ -25,8 +26,8 @@ use crate::{
     options::HostOptions,
 };
 use args::{Cli, Command};
-use output::Terminal;
 use settings::{Environment, Known, settings};
+use terminal::Terminal;
 
 /// An application to run.
 #[derive(Debug)]
@@ -96,7 +97,9 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
             };
             let terminal = Terminal::new();
             terminal.log(log);
-            serve::serve(app, settings, &terminal).await
+            let served = serve::serve(app, settings, &terminal).await;
+            terminal.flush();
+            served
         }
     }
 }

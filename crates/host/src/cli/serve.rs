@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use super::{App, output::Terminal, settings::Settings, stop::Stopping};
+use super::{App, settings::Settings, stop::Stopping, terminal::Terminal};
 use crate::{
     error::HostError,
     host::{Host, erase},
@@ -27,7 +27,7 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     options.handler_timeout = handler_timeout.unwrap_or(options.handler_timeout);
     let stop_timeout = options.stop_timeout;
     let host = Host::open(app.functions, app.rules, options)?;
-    let stopping = Stopping::on_signals(host.io());
+    let stopping = Stopping::on_signals(host.io(), terminal.clone());
     host.start();
     // A task of its own: requests that are on their way when the host stops are still answered.
     let mut server = tokio::spawn(serve_http(host.clone(), listener));
@@ -71,8 +71,9 @@ fn say_where(address: SocketAddr) {
 /// Reads the input. Without `until_idle` it then goes on for ever.
 async fn work(host: &Host, input: Option<FileIngress>, until_idle: bool) -> Result<(), HostError> {
     if let Some(input) = input {
-        let FileReport { rows, rejected, resumed_at, .. } = host.run_file(input).await?;
+        let FileReport { rows, rejected, resumed_at, interrupted } = host.run_file(input).await?;
         match resumed_at {
+            _ if interrupted => {}
             Some(line) => tracing::info!(rows, rejected, line, "the input is read from where it was left"),
             None => tracing::info!(rows, rejected, "the input is read"),
         }

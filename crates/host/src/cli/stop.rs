@@ -4,6 +4,7 @@ use std::{process, sync::mpsc, thread, time::Duration};
 
 use tokio::{runtime::Handle, sync::watch};
 
+use super::terminal::Terminal;
 use crate::error::HostError;
 
 /// The exit code of a process that was interrupted (128 and SIGINT).
@@ -13,19 +14,22 @@ const INTERRUPTED: i32 = 130;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The command is to stop, or is stopping already.
-#[derive(Debug, Clone)]
-pub(super) struct Stopping(watch::Sender<bool>);
+#[derive(Clone)]
+pub(super) struct Stopping {
+    stopping: watch::Sender<bool>,
+    terminal: Terminal,
+}
 
 impl Stopping {
     /// Listens to signals on a runtime that nothing else holds up.
-    pub(super) fn on_signals(runtime: &Handle) -> Self {
-        let stopping = Self(watch::Sender::new(false));
+    pub(super) fn on_signals(runtime: &Handle, terminal: Terminal) -> Self {
+        let stopping = Self { stopping: watch::Sender::new(false), terminal };
         let stop = stopping.clone();
         runtime.spawn(async move {
             let mut signals = signals::Signals::listen();
             loop {
                 signals.next().await;
-                if stop.0.send_replace(true) {
+                if stop.stopping.send_replace(true) {
                     process::exit(INTERRUPTED);
                 }
                 tracing::info!("stopping: running handlers are awaited; once more Ctrl-C quits at once");
@@ -37,16 +41,18 @@ impl Stopping {
     /// Returns on the first signal.
     pub(super) async fn asked(&self) {
         // The sender lives as long as `self`.
-        let _ = self.0.subscribe().wait_for(|stopping| *stopping).await;
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
     /// The stop begins, whatever the reason: the next signal ends the process, and so does the end of this time. Dropped, the time is no
     /// longer looked at.
     pub(super) fn begins(&self, handlers: Duration) -> OutOfTime {
-        self.0.send_replace(true);
+        self.stopping.send_replace(true);
         let (sender, ended) = mpsc::channel::<()>();
+        let terminal = self.terminal.clone();
         let watch = move || {
             if ended.recv_timeout(handlers + GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                terminal.flush();
                 let late = HostError::Stopped("it did not stop in time".to_owned());
                 late.report();
                 process::exit(late.exit_code().into());
@@ -69,10 +75,22 @@ mod signals {
 
     pub(super) struct Signals(Vec<Signal>);
 
+    /// Whether the end of the terminal is to end the process, too: not if it was started with `nohup`. Where that is not known, the system
+    /// does what it does.
+    fn hangs_up() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+        ignored.is_some_and(|ignored| ignored & HANGUP_BIT == 0)
+    }
+
+    /// SIGHUP is 1, the lowest bit.
+    const HANGUP_BIT: u64 = 1;
+
     impl Signals {
         pub(super) fn listen() -> Self {
             let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
-            Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+            let hangup = hangs_up().then(SignalKind::hangup);
+            Self(kinds.into_iter().chain(hangup).filter_map(|kind| signal(kind).ok()).collect())
         }
 
         pub(super) async fn next(&mut self) {

@@ -119,7 +119,12 @@ pub fn start<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item =
 }
 
 /// Starts a host whose files cannot become larger than this, as on a disk that is full then. What it says goes to the file.
-pub fn start_on_full_disk<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, kib: u32, said: &Path) -> Process {
+pub fn start_on_full_disk<S: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    kib: u32,
+    said: &Path,
+) -> Process {
     let host = command(folder, arguments);
     let mut command = Command::new("sh");
     // `ulimit` counts in blocks of 512 bytes. Unless the signal is ignored, it ends the process.
@@ -134,8 +139,60 @@ pub fn start_on_full_disk<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIt
     Process(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(fs::File::create(said).unwrap()).spawn().unwrap())
 }
 
+/// Starts a host whose standard error is this.
+pub fn start_with_stderr<S: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    stderr: impl Into<Stdio>,
+) -> Process {
+    let mut command = command(folder, arguments);
+    command.env("RUST_LOG", "trace").env(STOP_MILLIS, "1000");
+    Process(command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
+}
+
+/// Starts a host in a terminal, which is closed once the file `close` is there. Its standard input is one row, and stays open.
+pub fn start_in_terminal<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, nohup: bool) -> Process {
+    const TERMINAL: &str = r#"
+import fcntl, os, pty, signal, subprocess, sys, termios, threading, time
+master, slave = pty.openpty()
+def begin():
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+host = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=slave, preexec_fn=begin)
+os.close(slave)
+host.stdin.write(b'{"id":"first"}\n')
+host.stdin.flush()
+open("pid", "w").write(str(host.pid))
+def read():
+    try:
+        while os.read(master, 65536): pass
+    except OSError: pass
+threading.Thread(target=read, daemon=True).start()
+while host.poll() is None and not os.path.exists("close"): time.sleep(0.01)
+host.stdin.write(b'{"id":"second"}\n')
+host.stdin.flush()
+# The host's end of it does not count: it hangs up once this process, which has the other, lets go.
+os.dup2(os.open("/dev/null", os.O_RDWR), master)
+sys.exit(host.wait())
+"#;
+    let host = command(folder, arguments);
+    let mut command = Command::new("python3");
+    command.args(["-c", TERMINAL, if nohup { "nohup" } else { "hangup" }]).arg(host.get_program()).args(host.get_args());
+    command.current_dir(folder).env(STOP_MILLIS, "1000");
+    for (name, value) in host.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
+    Process(command.env("RUST_LOG", "debug").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
 /// Starts a host whose handlers may go on for this long when it stops. What it says goes to the file.
-pub fn start_saying<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, stop: Duration, said: &Path) -> Process {
+pub fn start_saying<S: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    stop: Duration,
+    said: &Path,
+) -> Process {
     let mut command = command(folder, arguments);
     command.env(STOP_MILLIS, stop.as_millis().to_string());
     Process(command.stdout(Stdio::null()).stderr(fs::File::create(said).unwrap()).spawn().unwrap())
