@@ -7,7 +7,8 @@ use futures_util::{
     future::{Either, select},
 };
 use statefun_core::{
-    Delivered, FunctionError, MessageInfo, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
+    Delivered, FunctionError, MessageInfo, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue,
+    Verdict,
 };
 
 use crate::{

@@ -33,7 +33,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// How long the runs of handlers that were given up have to end.
-const CUT_TIMEOUT: Duration = Duration::from_millis(400);
+const CUT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs functions on the threads that are for that.
 pub(crate) struct Dispatch {
@@ -97,7 +97,7 @@ impl Dispatch {
     fn start(&self, address: Address, permit: Option<OwnedSemaphorePermit>, running: Running, again: Option<Again>) {
         // Whoever calls this has it.
         let Some(dispatch) = self.own.upgrade() else { return };
-        self.pool.spawn(async move { dispatch.batch(address, permit, running, again).await });
+        self.pool.spawn(Box::pin(async move { dispatch.batch(address, permit, running, again).await }));
     }
 
     async fn batch(&self, address: Address, permit: Option<OwnedSemaphorePermit>, running: Running, again: Option<Again>) {
@@ -140,7 +140,8 @@ impl Dispatch {
         let deadline = SystemClock::now().plus(inner.options.handler_timeout);
         let batch = Batch::new(address.clone(), deliveries, running);
         let permit: Permit = permit.map(|permit| Box::new(permit) as _);
-        let run = inner.engine.run_watched(address, &batch.deliveries, deadline, permit, &batch.watch, lost);
+        // In a box: it is big, and moved on the way.
+        let run = Box::pin(inner.engine.run_watched(address, &batch.deliveries, deadline, permit, &batch.watch, lost));
         // One that was given up is settled by the run that took its place.
         let Some(outcomes) = batch.over(&self.handlers, run).await else { return Ok(()) };
         // Only what comes before the first failure is settled: order is kept.

@@ -4,11 +4,13 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::FileType,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use statefun_core::{Rules, Targets, TypeName};
 use statefun_embedded::{Embedded, Options};
 use statefun_engine::{Config, Engine, Functions, Ports, metrics::Metrics};
@@ -39,8 +41,13 @@ use crate::{
 const CAREFUL: Duration = Duration::from_secs(600);
 
 /// Of the second that a stop may take beyond `stop_timeout`: when tasks that did not end are given up, and when the folder is.
-const TASKS_TIMEOUT: Duration = Duration::from_millis(500);
+const TASKS_TIMEOUT: Duration = Duration::from_millis(300);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// A part of the host is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the host panicked: please report this")]
+pub(crate) struct Panicked;
 
 /// What all parts of a host share.
 pub(crate) struct Inner {
@@ -80,6 +87,25 @@ impl Inner {
     pub(crate) async fn stopped(&self) {
         // The sender lives as long as `self`.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Returns what keeps the host from going on, when that happens.
+    pub(crate) async fn failed(&self) -> HostError {
+        let mut failure = self.failure.subscribe();
+        let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => HostError::Stopped(reason),
+            // The sender lives as long as `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns once the host is to stop, or cannot go on.
+    pub(crate) async fn ends(&self) {
+        tokio::select! {
+            () = self.stopped() => {}
+            _ = self.failed() => {}
+        }
     }
 
     /// Whether the host is to stop.
@@ -129,11 +155,13 @@ impl Tasks {
 }
 
 /// Ends a task when nobody waits for it any more.
-struct AbortOnDrop<T>(JoinHandle<T>);
+struct AbortOnDrop<T>(Option<JoinHandle<T>>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -216,9 +244,19 @@ impl Host {
     /// each other. Call it once.
     pub fn start(&self) {
         self.start_functions();
-        self.tasks.spawn(background::timers(self.inner.clone()));
-        self.tasks.spawn(background::sweeper(self.inner.clone()));
-        self.tasks.spawn(egress::run(self.inner.clone()));
+        self.spawn(background::timers(self.inner.clone()));
+        self.spawn(background::sweeper(self.inner.clone()));
+        self.spawn(egress::run(self.inner.clone()));
+    }
+
+    /// Without this task the host cannot go on.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let inner = self.inner.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                inner.fail(&Panicked);
+            }
+        });
     }
 
     fn start_functions(&self) {
@@ -229,29 +267,41 @@ impl Host {
             self.inner.fail(&HostError::Io { what: "cannot start threads".to_owned(), source });
         }
         let (running, ended) = oneshot::channel::<()>();
-        workers.pool().spawn(async move {
+        workers.pool().spawn(Box::pin(async move {
             dispatch.run().await;
-            drop(running);
-        });
+            let _ = running.send(());
+        }));
         // A stop waits for it as for the others.
-        self.tasks.spawn(async move { drop(ended.await) });
+        let inner = self.inner.clone();
+        self.tasks.spawn(async move {
+            if ended.await.is_err() {
+                inner.fail(&Panicked);
+            }
+        });
     }
 
     /// Serves the HTTP ingress until the host stops.
     ///
     /// # Errors
-    /// If the listener fails.
+    /// If the listener fails, or the host cannot go on. Requests on their way are then answered until [`shutdown`](Self::shutdown).
     pub async fn serve(&self, listener: TcpListener) -> Result<(), HostError> {
         let failed = |source| HostError::Io { what: "the HTTP ingress failed".to_owned(), source };
         // From now on its connections belong to the host's own runtime.
         let listener = listener.into_std().map_err(failed)?;
         let inner = self.inner.clone();
         let serving = async move { http::serve(inner, TcpListener::from_std(listener).map_err(failed)?).await };
-        let mut serving = AbortOnDrop(self.tasks.workers.io().spawn(serving));
-        (&mut serving.0).await.unwrap_or_else(|error| Err(HostError::Stopped(error.to_string())))
+        let mut serving = AbortOnDrop(Some(self.tasks.workers.io().spawn(serving)));
+        let served = async { serving.0.as_mut()?.await.ok() };
+        tokio::select! {
+            served = served => served.unwrap_or_else(|| Err(HostError::Stopped(Panicked.to_string()))),
+            error = self.failed() => {
+                serving.0.take();
+                Err(error)
+            }
+        }
     }
 
-    /// Reads an input to its end, or until the host stops. A file goes on where it was left by an earlier run.
+    /// Reads an input to its end, or until the host stops or cannot go on. A file goes on where it was left by an earlier run.
     ///
     /// # Errors
     /// [`InputError`] if it cannot be read. Single bad rows go to the dead letters.
@@ -262,19 +312,18 @@ impl Host {
     /// Returns once nothing waits or runs, egress included. Delayed messages that are not yet due do not count.
     ///
     /// # Errors
-    /// If the store failed.
+    /// If the host cannot go on.
     pub async fn idle(&self) -> Result<(), HostError> {
-        Ok(self.inner.store.idle().await?)
+        tokio::select! {
+            biased;
+            idle = self.inner.store.idle() => Ok(idle?),
+            error = self.failed() => Err(error),
+        }
     }
 
     /// Returns what keeps the host from going on, when that happens.
     pub async fn failed(&self) -> HostError {
-        let mut failure = self.inner.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => HostError::Stopped(reason.clone().unwrap_or_default()),
-            // The sender lives as long as `self`.
-            Err(_) => std::future::pending().await,
-        }
+        self.inner.failed().await
     }
 
     /// Stops: ingress first, then running handlers are awaited (up to `stop_timeout`), then everything is flushed and the folder

@@ -299,7 +299,10 @@ mod tests {
     #[test]
     fn times() {
         let millis = |text| handler_timeout(text).map(|time| time.as_millis()).ok();
-        assert_eq!([millis("500ms"), millis("30s"), millis("30"), millis("5m")], [Some(500), Some(30_000), Some(30_000), Some(300_000)]);
+        assert_eq!(
+            [millis("500ms"), millis("30s"), millis("30"), millis("5m")],
+            [Some(500), Some(30_000), Some(30_000), Some(300_000)]
+        );
         for bad in ["", "0", "s", "-1s", "1.5s", "1d", "25h", "99999999999999999999", "18446744073709551615h"] {
             assert_eq!(millis(bad), None, "{bad}");
         }

@@ -4,9 +4,11 @@
 use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -14,6 +16,7 @@ use std::{
 };
 
 use async_task::{Runnable, Task};
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::batch::Batch;
@@ -76,6 +79,8 @@ struct Tasks {
 /// What one thread does.
 #[derive(Default)]
 pub(crate) struct Slot {
+    /// Where the system says whether it waits, if it does.
+    status: OnceLock<PathBuf>,
     /// Odd while it polls a task.
     polls: AtomicU64,
     batch: Mutex<Option<Arc<Batch>>>,
@@ -85,6 +90,22 @@ impl Slot {
     /// The batch whose task is being polled.
     pub(crate) fn batch(&self) -> Option<Arc<Batch>> {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the thread waits, and leaves its core to others; `None` where that is not known.
+    pub(crate) fn waits(&self) -> Option<bool> {
+        let status = fs::read_to_string(self.status.get()?).ok()?;
+        // The state comes after the name, which may hold anything.
+        let state = status.rsplit_once(") ")?.1.chars().next()?;
+        Some(state != 'R')
+    }
+
+    /// Notes which thread this is.
+    fn take_thread(&self) {
+        // Only Linux has it.
+        if let Ok(thread) = fs::read_link("/proc/thread-self") {
+            let _ = self.status.set(Path::new("/proc").join(thread).join("stat"));
+        }
     }
 
     /// Whether a task is being polled, as a number that stays the same until that is over.
@@ -111,8 +132,7 @@ pub(crate) fn noting<T>(batch: &Arc<Batch>, poll: impl FnOnce() -> T) -> T {
 impl Pool {
     /// A pool of `cores` threads, whose tasks may use timers and sockets of `io`.
     pub(crate) fn new(cores: usize, io: Handle) -> std::io::Result<Self> {
-        let shared =
-            Shared { state: Mutex::default(), work: Condvar::new(), tasks: Mutex::default(), cores: cores.max(1), io };
+        let shared = Shared { state: Mutex::default(), work: Condvar::new(), tasks: Mutex::default(), cores: cores.max(1), io };
         let pool = Self(Arc::new(shared));
         let started = (0..pool.0.cores).try_for_each(|_| pool.add_thread());
         started.inspect_err(|_| pool.close())?;
@@ -120,7 +140,7 @@ impl Pool {
     }
 
     /// Runs a task to its end, or until the pool is closed.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
         let mut tasks = self.0.tasks();
         tasks.last += 1;
         let number = tasks.last;
@@ -147,6 +167,11 @@ impl Pool {
         let tasks = std::mem::take(&mut self.0.tasks().running);
         // What is dropped may wake others, which takes the locks.
         drop((tasks, waiting));
+    }
+
+    /// Threads that are always there.
+    pub(crate) fn cores(&self) -> usize {
+        self.0.cores
     }
 
     /// What its threads do.
@@ -232,6 +257,7 @@ impl Shared {
     /// Polls tasks until the pool is closed, or there is no need for this thread.
     fn run(&self, slot: &Arc<Slot>) {
         let _io = self.io.enter();
+        slot.take_thread();
         SLOT.set(Some(slot.clone()));
         while let Some(runnable) = self.next(slot) {
             slot.polls.fetch_add(1, Ordering::Relaxed);

@@ -53,6 +53,37 @@ struct Seen {
     named: bool,
 }
 
+/// Threads that are held, by what that means for others.
+#[derive(Default)]
+struct Held {
+    /// They leave their cores to others, or were given up.
+    waiting: usize,
+    /// They compute, and have done so for long.
+    computing: usize,
+    unknown: usize,
+}
+
+impl Held {
+    fn count(&mut self, slot: &Slot, held_for: Option<Duration>, is_stuck: bool) {
+        let Some(held_for) = held_for else {
+            self.waiting += usize::from(is_stuck);
+            return;
+        };
+        match slot.waits() {
+            _ if is_stuck => self.waiting += 1,
+            Some(true) => self.waiting += 1,
+            Some(false) => self.computing += usize::from(held_for >= NAMED_AFTER),
+            None => self.unknown += 1,
+        }
+    }
+
+    /// How many threads are to make up for them. Those that compute share the cores: more of them would only make each slower, until it
+    /// takes longer than a handler may. A few are for what has to go on beside those that never end.
+    fn missing(&self, cores: usize) -> usize {
+        self.waiting + self.computing.min(cores) + self.unknown.min(8 * cores)
+    }
+}
+
 struct Looks {
     pool: Pool,
     keeper: Weak<dyn Keeper>,
@@ -67,20 +98,21 @@ impl Looks {
     fn look(&mut self, now: Instant) -> Option<Duration> {
         let keeper = self.keeper.upgrade()?;
         let slots = self.pool.slots();
-        let (mut held, mut stuck, mut busy) = (0, 0, false);
+        let (mut held, mut stuck, mut busy) = (Held::default(), 0, false);
         let mut seen = HashMap::with_capacity(slots.len());
         for slot in &slots {
             let Some(poll) = slot.poll() else { continue };
             busy = true;
             let place = Arc::as_ptr(slot) as usize;
             let before = self.seen.remove(&place).filter(|before| before.poll == poll);
-            held += usize::from(before.is_some());
+            let held_for = before.as_ref().map(|before| now - before.since);
             let (now_seen, is_stuck) = self.look_at(&*keeper, slot, before, poll, now);
             stuck += usize::from(is_stuck);
+            held.count(slot, held_for, is_stuck);
             seen.insert(place, now_seen);
         }
         self.seen = seen;
-        self.pool.make_up_for(held);
+        self.pool.make_up_for(held.missing(self.pool.cores()));
         if stuck > 0 {
             keeper.check_stuck(stuck);
         }
