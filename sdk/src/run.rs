@@ -1,6 +1,6 @@
 //! Running an application where it is.
 
-use std::{error::Error as StdError, ffi::OsString, fmt, io::Write};
+use std::{error::Error as StdError, ffi::OsString, fmt};
 
 use statefun_core::chain;
 
@@ -28,6 +28,11 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "lambda")]
+        if let Some(statefun_lambda::ServeError::Settings(invalid)) = self.source.downcast_ref() {
+            // Several lines, as they are.
+            return fmt::Display::fmt(invalid, f);
+        }
         f.write_str(&chain(&*self.source))
     }
 }
@@ -68,13 +73,17 @@ fn missing_feature(advice: &'static str) -> Error {
 /// Runs the application until it is told to stop: as a Lambda function where `AWS_LAMBDA_RUNTIME_API` is set (with the feature
 /// `lambda`), else on this machine as the command line says (with the feature `local`; `--help` lists what it takes).
 ///
-/// On this machine everything that was acknowledged is durable when it returns, and at every moment before. If it ends with an
-/// error, that is told on the standard error and the process exits with the error's code.
+/// On this machine everything that was acknowledged is durable when it returns, and at every moment before. The command line ends the
+/// process itself in two cases only: on mistakes in arguments and environment variables, with exit code 2 and what is wrong; and at once
+/// on a second signal, or when a stop takes more than its time and a second. In every other case this returns, so that what comes after
+/// it in `main` is run.
 ///
 /// # Errors
-/// None that come back: the signature is that of a `main`.
+/// If the application cannot be built, or the host or the Lambda cannot start or go on. [`Error::exit_code`] goes with it; a `main` that
+/// returns the error shows it and exits with 1.
 pub async fn run(app: Application) -> Result<(), Error> {
-    told(run_with(app, std::env::args_os()).await)
+    let built = app.build()?;
+    if is_lambda() { serve(built).await } else { host_main(built).await }
 }
 
 /// [`run`] with arguments of one's own, the program's name first, and with its error handed back.
@@ -104,11 +113,10 @@ pub async fn run_with<A: Into<OsString>>(app: Application, args: impl IntoIterat
 /// ```
 ///
 /// # Errors
-/// None that come back: errors are told on the standard error, and the process exits with the error's code.
+/// If the settings are wrong, or the Lambda cannot go on.
 #[cfg(feature = "lambda")]
 pub async fn run_router(router: impl statefun_router::Router + 'static) -> Result<(), Error> {
-    let served = if is_lambda() { statefun_lambda::serve_router(router).await.map_err(Error::from) } else { Err(not_lambda()) };
-    told(served)
+    if is_lambda() { Ok(statefun_lambda::serve_router(router).await?) } else { Err(not_lambda()) }
 }
 
 /// Runs a router Lambda that does what the ingresses of `module.yaml` say.
@@ -117,8 +125,7 @@ pub async fn run_router(router: impl statefun_router::Router + 'static) -> Resul
 /// As [`run_router`].
 #[cfg(feature = "lambda")]
 pub async fn run_module_router() -> Result<(), Error> {
-    let served = if is_lambda() { statefun_lambda::serve_module_router().await.map_err(Error::from) } else { Err(not_lambda()) };
-    told(served)
+    if is_lambda() { Ok(statefun_lambda::serve_module_router().await?) } else { Err(not_lambda()) }
 }
 
 #[cfg(feature = "lambda")]
@@ -148,33 +155,20 @@ async fn host(built: BuiltApplication, args: impl Iterator<Item = OsString>) -> 
     Ok(run_cli(App { rules: built.rules, version: built.version, ..App::new(built.functions) }, args).await?)
 }
 
+/// The same as the command line of this process.
+#[cfg(feature = "local")]
+async fn host_main(built: BuiltApplication) -> Result<(), Error> {
+    use statefun_host::{App, run_main};
+
+    Ok(run_main(App { rules: built.rules, ..App::new(built.functions) }).await?)
+}
+
+#[cfg(not(feature = "local"))]
+async fn host_main(built: BuiltApplication) -> Result<(), Error> {
+    host(built, std::iter::empty()).await
+}
+
 #[cfg(not(feature = "local"))]
 async fn host(_: BuiltApplication, _: impl Iterator<Item = OsString>) -> Result<(), Error> {
     Err(missing_feature("this program was built without the local host: build it with the feature `local`, or run it in Lambda"))
-}
-
-/// Tells an error and ends the process with its code.
-fn told(result: Result<(), Error>) -> Result<(), Error> {
-    let Err(error) = result else { return Ok(()) };
-    if !told_by_its_owner(&*error.source) {
-        // If even that is closed, nobody is there to be told.
-        let _ = writeln!(std::io::stderr(), "error: {error:?}");
-    }
-    std::process::exit(error.exit_code().into())
-}
-
-/// Errors that have a form of their own, of several lines.
-fn told_by_its_owner(source: &(dyn StdError + 'static)) -> bool {
-    #[cfg(feature = "local")]
-    if let Some(error) = source.downcast_ref::<statefun_host::HostError>() {
-        error.report();
-        return true;
-    }
-    #[cfg(feature = "lambda")]
-    if let Some(statefun_lambda::ServeError::Settings(invalid)) = source.downcast_ref() {
-        let _ = writeln!(std::io::stderr(), "{invalid}"); // as above
-        return true;
-    }
-    let _ = source; // without either feature
-    false
 }

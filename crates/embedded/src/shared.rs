@@ -121,7 +121,14 @@ impl Shared {
 
     /// The state, whatever happened.
     pub(crate) fn lock_always(&self) -> MutexGuard<'_, State> {
-        State::checked(self.state.lock())
+        let locked = self.state.lock();
+        let poisoned = locked.is_err();
+        let state = State::checked(locked);
+        if poisoned && !self.published.borrow().down {
+            // Whoever waits for something else has to learn of it, too.
+            self.publish(&state.log);
+        }
+        state
     }
 
     /// The state, if the store works.

@@ -76,7 +76,9 @@ impl Engine {
                 Err(error) if error.kind == PortErrorKind::Rejected => {
                     left.any_refused = true;
                     match refusals.refused(record.id) {
-                        Refused::GiveUp(attempts) => progress.note_refused(*place, self.give_up(record, &error, attempts).await),
+                        Refused::GiveUp(attempts) => {
+                            progress.note_refused(*place, self.park_refused(record, &error, attempts).await)
+                        }
                         Refused::TryAgain(times) => {
                             left.refused = left.refused.max(times);
                             left.records.push((*place, record));
@@ -93,7 +95,7 @@ impl Engine {
     }
 
     /// Makes a refused record a dead letter.
-    async fn give_up(&self, record: &EgressRecord, error: &PortError, attempts: u32) -> Result<(), PortError> {
+    async fn park_refused(&self, record: &EgressRecord, error: &PortError, attempts: u32) -> Result<(), PortError> {
         tracing::warn!(egress = %record.egress, function = %record.from.function(), attempts, "a record is refused: it becomes a dead letter");
         if !self.rules().protocol.safeguards.on(Safeguard::ParkRefused) {
             return Ok(());

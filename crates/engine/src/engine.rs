@@ -18,6 +18,7 @@ use crate::{
     ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Timers},
     run::Run,
     sticky::Sticky,
+    watch::{Lost, Watch},
 };
 
 /// Something that a run holds as long as it may run handlers beside others, such as a place among those that run at a time. A run drops
@@ -108,8 +109,38 @@ impl Engine {
     /// Deals with the envelopes of one address, in queue order; one outcome per envelope. `permit` is dropped when the run has to wait for
     /// its turn to run alone, or ends.
     pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Timestamp, permit: Permit) -> Vec<Outcome> {
+        self.run_in(address, deliveries, deadline, permit, None, None).await
+    }
+
+    /// The same, watched: where each address has a task of its own and its handlers may hold a thread. `lost` is what
+    /// [`give_up`](Self::give_up) returned for the run of these deliveries before this one.
+    pub async fn run_watched(
+        &self,
+        address: &Address,
+        deliveries: &[Delivered],
+        deadline: Timestamp,
+        permit: Permit,
+        watch: &Watch,
+        lost: Option<Lost>,
+    ) -> Vec<Outcome> {
+        self.run_in(address, deliveries, deadline, permit, Some(watch), lost).await
+    }
+
+    async fn run_in(
+        &self,
+        address: &Address,
+        deliveries: &[Delivered],
+        deadline: Timestamp,
+        permit: Permit,
+        watch: Option<&Watch>,
+        lost: Option<Lost>,
+    ) -> Vec<Outcome> {
         match self.functions.get(address.function()) {
-            Some(function) => Run::new(self, function, address, deliveries, deadline, permit).go().await,
+            Some(function) => {
+                let mut run = Run::new(self, function, address, deliveries, deadline, permit);
+                (run.watch, run.lost) = (watch, lost);
+                run.go().await
+            }
             None => {
                 // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
                 tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");

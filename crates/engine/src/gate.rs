@@ -72,7 +72,7 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave(&self, how: How) {
+    pub(crate) fn leave(&self, how: How) {
         let mut state = self.lock();
         match how {
             How::Beside => state.beside -= 1,

@@ -17,9 +17,11 @@ mod outbox;
 pub mod ports;
 mod run;
 mod sticky;
+mod watch;
 mod work;
 
 pub use config::Config;
 pub use engine::{Engine, Outcome, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};
 pub use statefun_core::Backoff;
+pub use watch::{Lost, Watch};

@@ -11,6 +11,7 @@ use crate::{
     gate::Pass,
     metrics::FunctionCounters,
     ports::{Acquired, Committed, PortError},
+    watch::{Lost, Watch},
 };
 
 /// A batch of one address on its way.
@@ -45,6 +46,9 @@ pub(crate) struct Run<'a> {
     pub(crate) alone: Option<Pass<'a>>,
     /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
     pub(crate) overtaken: Vec<(usize, Duration)>,
+    pub(crate) watch: Option<&'a Watch>,
+    /// The handler that held its thread in the run before this one.
+    pub(crate) lost: Option<Lost>,
 }
 
 /// A record in hand.
@@ -114,10 +118,15 @@ impl<'a> Run<'a> {
             noted: None,
             alone: None,
             overtaken: Vec::new(),
+            watch: None,
+            lost: None,
         }
     }
 
     pub(crate) async fn go(mut self) -> Vec<Outcome> {
+        // A lease of the run that was given up: that will not free it.
+        self.leased = self.lost.and_then(|lost| lost.leased);
+        self.free_lease().await;
         loop {
             let cached = self.engine.take_cached(self.address);
             let warm = cached.is_some();
@@ -324,6 +333,15 @@ impl<'a> Run<'a> {
 
     pub(crate) fn on(&self, safeguard: Safeguard) -> bool {
         self.engine.rules().protocol.safeguards.on(safeguard)
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        // Whoever gave the run up has given its pass back.
+        if self.watch.is_some_and(Watch::is_given_up) {
+            std::mem::forget(self.alone.take());
+        }
     }
 }
 

@@ -7,15 +7,17 @@ use futures_util::{
     future::{Either, select},
 };
 use statefun_core::{
-    Delivered, Envelope, Failure, FunctionError, Next, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn,
-    TypedValue, Unreadable, Verdict,
+    Delivered, Envelope, Failure, FunctionError, MessageInfo, Next, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial,
+    Turn, TypedValue, Unreadable, Verdict,
 };
 
 use crate::{
     alone::Announced,
+    gate::{How, Pass},
     metrics::FunctionCounters,
     ports::PortError,
     run::{Ended, Halt, Run},
+    watch::{Holds, Lost, Watch},
 };
 
 /// How an envelope came out.
@@ -39,6 +41,20 @@ enum Invoked {
     Panicked(FunctionError),
     /// It did not return before the deadline.
     CutShort,
+}
+
+/// Held while a handler runs. That of a run that was given up has been given back already.
+struct Passed<'a> {
+    pass: Option<Pass<'a>>,
+    watch: Option<&'a Watch>,
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        if self.watch.is_some_and(Watch::is_given_up) {
+            std::mem::forget(self.pass.take());
+        }
+    }
 }
 
 impl Run<'_> {
@@ -87,6 +103,9 @@ impl Run<'_> {
             }
             if suspected && !self.has_announced(delivered.envelope.id) {
                 ended = Ended::More;
+                // A run alone that did not come to its end counts already.
+                let counts = turn.record().trial_of(delivered.envelope.id).note == Note::Alone;
+                self.lost.take_if(|lost| counts && lost.is_of(delivered.envelope.id));
                 match self.announce(&mut turn, delivered, note).await {
                     Announced::Noted => {}
                     Announced::Parked => upto += 1,
@@ -201,7 +220,8 @@ impl Run<'_> {
                 self.applied += index - done;
                 return Worked::Left;
             }
-            let Some(_guard) = self.enter().await else { return self.cut_short(turn, index, done) };
+            let Some(pass) = self.enter().await else { return self.cut_short(turn, index, done) };
+            let _pass = Passed { pass, watch: self.watch };
             turn.begin(index, self.now());
             FunctionCounters::add(&self.counters.invocations, 1);
             let first = !std::mem::replace(&mut self.invoked, true) && self.has_most_of_its_time();
@@ -280,8 +300,20 @@ impl Run<'_> {
     }
 
     /// Calls the handler. A panic is a failure like any other.
-    async fn invoke(&self, turn: &mut Turn, message: &TypedValue) -> Invoked {
+    async fn invoke(&mut self, turn: &mut Turn, message: &TypedValue) -> Invoked {
+        let MessageInfo { envelope, index, .. } = turn.context().message();
+        if self.lost.take_if(|lost| lost.is_at(envelope, index)).is_some() {
+            return Invoked::Failed(FunctionError::retryable("the handler did not return or yield within its time"));
+        }
+        let how = if self.alone.is_some() { How::Alone } else { How::Beside };
+        let holds = Holds { lost: Lost::new(envelope, index, self.leased), how };
         let handler = AssertUnwindSafe(self.function.handler.invoke(turn.context(), message)).catch_unwind();
+        let handler = async {
+            match self.watch {
+                Some(watch) => watch.over(holds, handler).await,
+                None => handler.await,
+            }
+        };
         let mut handler = std::pin::pin!(handler);
         // Most handlers return at once; only the others need an alarm.
         let result = match futures_util::poll!(&mut handler) {

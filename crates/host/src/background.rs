@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{clock::SystemClock, error::chain, host::Inner};
+use crate::{clock::SystemClock, host::Inner};
 
 /// Timers fired in one step.
 const TIMERS_AT_ONCE: usize = 1_000;
@@ -16,9 +16,7 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 /// Expired rows swept in one step.
 const SWEPT_AT_ONCE: usize = 10_000;
 
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-
-/// Sends delayed messages when they are due.
+/// Sends delayed messages when they are due. The store fails only for good.
 pub(crate) async fn timers(inner: Arc<Inner>) {
     loop {
         let pause = match inner.store.fire_due(SystemClock::now(), TIMERS_AT_ONCE).await {
@@ -26,9 +24,9 @@ pub(crate) async fn timers(inner: Arc<Inner>) {
             Ok(_) => match inner.store.next_due() {
                 Ok(Some(due)) => (due.since(SystemClock::now()) + Duration::from_millis(1)).min(LONGEST_SLEEP),
                 Ok(None) => LONGEST_SLEEP,
-                Err(error) => failed("look for timers", &error),
+                Err(error) => return inner.fail(&error),
             },
-            Err(error) => failed("fire timers", &error),
+            Err(error) => return inner.fail(&error),
         };
         tokio::select! {
             biased;
@@ -45,16 +43,11 @@ pub(crate) async fn sweeper(inner: Arc<Inner>) {
         let pause = match inner.store.sweep(SystemClock::now(), SWEPT_AT_ONCE) {
             Ok(swept) if swept >= SWEPT_AT_ONCE => Duration::from_millis(10),
             Ok(_) => SWEEP_PAUSE,
-            Err(error) => failed("sweep", &error).max(SWEEP_PAUSE),
+            Err(error) => return inner.fail(&error),
         };
         tokio::select! {
             () = inner.stopped() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }
-}
-
-fn failed(what: &str, error: &dyn std::error::Error) -> Duration {
-    tracing::warn!(error = chain(error), "cannot {what}; trying again");
-    FAILURE_PAUSE
 }

@@ -4,12 +4,18 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 pub(crate) use statefun_core::chain;
 use statefun_core::{InvalidAddress, TypeName, paragraphs};
 use statefun_embedded::OpenError;
 use statefun_engine::ports::PortError;
+
+/// How long an error's report may take: the terminal may be stopped.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What keeps a host from starting or from going on.
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +102,22 @@ impl HostError {
 }
 
 impl HostError {
-    /// Tells a person, on the standard error, and gives the process's exit code.
+    /// Tells a person, on the standard error, and gives the process's exit code. Waits for a moment, if nobody reads.
     pub fn report(&self) -> ExitCode {
         let text = match self {
             Self::Usage(text) => text.clone(),
             Self::Config(problems) => format!("{}\n", paragraphs("error: ", problems)),
             other => format!("error: {}\n", chain(other)),
         };
-        // If even that is closed, nobody is there to be told.
-        let _ = io::stderr().write_all(text.as_bytes());
+        let (sender, written) = mpsc::channel::<()>();
+        let write = move || {
+            // If even that is closed, nobody is there to be told.
+            let _ = io::stderr().write_all(text.as_bytes());
+            drop(sender);
+        };
+        if thread::Builder::new().spawn(write).is_ok() {
+            let _ = written.recv_timeout(REPORT_TIMEOUT);
+        }
         ExitCode::from(self.exit_code())
     }
 }

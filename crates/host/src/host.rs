@@ -4,32 +4,51 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::FileType,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use statefun_core::{Rules, Targets, TypeName};
 use statefun_embedded::{Embedded, Options};
 use statefun_engine::{Config, Engine, Functions, Ports, metrics::Metrics};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::{oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout_at,
+};
 
 use crate::{
     background,
-    clock::SystemClock,
-    dispatch, egress,
+    clock::{EngineClock, SystemClock},
+    dispatch::Dispatch,
+    egress,
     error::{HostError, InputError, chain},
     feed::Feeds,
     http,
     input::{self, FileIngress, FileReport},
     options::HostOptions,
     survey,
+    workers::{Keeper, Workers},
 };
 
 /// How long after a crash messages are run only once they are durable. A message that ends the process at once would else take
 /// itself along: its row would be read again, its timer would fire again, its sender would run again, each time for the first time,
 /// for ever. What makes it come again is there at the start, so that minutes are enough.
 const CAREFUL: Duration = Duration::from_secs(600);
+
+/// Of the second that a stop may take beyond `stop_timeout`: when tasks that did not end are given up, and when the folder is.
+const TASKS_TIMEOUT: Duration = Duration::from_millis(300);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// A part of the host is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the host panicked: please report this")]
+pub(crate) struct Panicked;
 
 /// What all parts of a host share.
 pub(crate) struct Inner {
@@ -72,6 +91,25 @@ impl Inner {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
+    /// Returns what keeps the host from going on, when that happens.
+    pub(crate) async fn failed(&self) -> HostError {
+        let mut failure = self.failure.subscribe();
+        let reason = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => HostError::Stopped(reason),
+            // The sender lives as long as `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns once the host is to stop, or cannot go on.
+    pub(crate) async fn ends(&self) {
+        tokio::select! {
+            () = self.stopped() => {}
+            _ = self.failed() => {}
+        }
+    }
+
     /// Whether the host is to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.stop.borrow()
@@ -109,11 +147,23 @@ impl Inner {
 struct Tasks {
     stop: watch::Sender<bool>,
     set: Mutex<JoinSet<()>>,
+    workers: Workers,
 }
 
 impl Tasks {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+        self.set.lock().unwrap_or_else(PoisonError::into_inner).spawn_on(task, self.workers.io());
+    }
+}
+
+/// Ends a task when nobody waits for it any more.
+struct AbortOnDrop<T>(Option<JoinHandle<T>>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -170,9 +220,10 @@ impl Host {
             backoff: options.backoff,
             ..Config::default()
         };
-        let engine = Engine::new(functions, ports(&store), config);
+        let workers = Workers::new().map_err(|source| HostError::Io { what: "cannot start threads".to_owned(), source })?;
+        let engine = Engine::new(functions, ports(&store, &workers), config);
         let stop = watch::Sender::new(false);
-        let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default() });
+        let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default(), workers });
         let unknown = Mutex::default();
         let feeds = Feeds::new(options.module.clone());
         let careful_until = store.follows_a_crash().then(|| Instant::now() + CAREFUL);
@@ -193,24 +244,69 @@ impl Host {
         Ok(Self { inner: Arc::new(inner), tasks })
     }
 
-    /// Starts to run functions, timers and egresses, as tasks of the current tokio runtime. Call it once.
+    /// Starts to run functions, timers and egresses, on threads of the host's own: neither they nor the runtime of the caller hold up
+    /// each other. Call it once.
     pub fn start(&self) {
-        self.tasks.spawn(dispatch::run(self.inner.clone()));
-        self.tasks.spawn(background::timers(self.inner.clone()));
-        self.tasks.spawn(background::sweeper(self.inner.clone()));
-        self.tasks.spawn(egress::run(self.inner.clone()));
-        self.tasks.spawn(survey::run(self.inner.clone()));
+        self.start_functions();
+        self.spawn(background::timers(self.inner.clone()));
+        self.spawn(background::sweeper(self.inner.clone()));
+        self.spawn(egress::run(self.inner.clone()));
+        self.spawn(survey::run(self.inner.clone()));
+    }
+
+    /// Without this task the host cannot go on.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let inner = self.inner.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                inner.fail(&Panicked);
+            }
+        });
+    }
+
+    fn start_functions(&self) {
+        let workers = &self.tasks.workers;
+        let dispatch = Dispatch::new(self.inner.clone(), workers.pool().clone(), workers.handlers().clone());
+        let keeper: Weak<dyn Keeper> = Arc::<Dispatch>::downgrade(&dispatch);
+        if let Err(source) = workers.watch(keeper) {
+            self.inner.fail(&HostError::Io { what: "cannot start threads".to_owned(), source });
+        }
+        let (running, ended) = oneshot::channel::<()>();
+        workers.pool().spawn(Box::pin(async move {
+            dispatch.run().await;
+            let _ = running.send(());
+        }));
+        // A stop waits for it as for the others.
+        let inner = self.inner.clone();
+        self.tasks.spawn(async move {
+            if ended.await.is_err() {
+                inner.fail(&Panicked);
+            }
+        });
     }
 
     /// Serves the HTTP ingress until the host stops.
     ///
     /// # Errors
-    /// If the listener fails.
+    /// If the listener fails, or the host cannot go on. Requests on their way are then answered until [`shutdown`](Self::shutdown).
     pub async fn serve(&self, listener: TcpListener) -> Result<(), HostError> {
-        http::serve(self.inner.clone(), listener).await
+        let failed = |source| HostError::Io { what: "the HTTP ingress failed".to_owned(), source };
+        // From now on its connections belong to the host's own runtime.
+        let listener = listener.into_std().map_err(failed)?;
+        let inner = self.inner.clone();
+        let serving = async move { http::serve(inner, TcpListener::from_std(listener).map_err(failed)?).await };
+        let mut serving = AbortOnDrop(Some(self.tasks.workers.io().spawn(serving)));
+        let served = async { serving.0.as_mut()?.await.ok() };
+        tokio::select! {
+            served = served => served.unwrap_or_else(|| Err(HostError::Stopped(Panicked.to_string()))),
+            error = self.failed() => {
+                serving.0.take();
+                Err(error)
+            }
+        }
     }
 
-    /// Reads an input to its end, or until the host stops. A file goes on where it was left by an earlier run.
+    /// Reads an input to its end, or until the host stops or cannot go on. A file goes on where it was left by an earlier run.
     ///
     /// # Errors
     /// [`InputError`] if it cannot be read. Single bad rows go to the dead letters.
@@ -221,35 +317,45 @@ impl Host {
     /// Returns once nothing waits or runs, egress included. Delayed messages that are not yet due do not count.
     ///
     /// # Errors
-    /// If the store failed.
+    /// If the host cannot go on.
     pub async fn idle(&self) -> Result<(), HostError> {
-        Ok(self.inner.store.idle().await?)
+        tokio::select! {
+            biased;
+            idle = self.inner.store.idle() => Ok(idle?),
+            error = self.failed() => Err(error),
+        }
     }
 
     /// Returns what keeps the host from going on, when that happens.
     pub async fn failed(&self) -> HostError {
-        let mut failure = self.inner.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => HostError::Stopped(reason.clone().unwrap_or_default()),
-            // The sender lives as long as `self`.
-            Err(_) => std::future::pending().await,
-        }
+        self.inner.failed().await
     }
 
     /// Stops: ingress first, then running handlers are awaited (up to `stop_timeout`), then everything is flushed and the folder
-    /// closed.
+    /// closed. Returns within `stop_timeout` and a second, whatever hangs; a handler that holds its thread keeps it, and commits nothing.
     ///
     /// # Errors
-    /// If the last flush fails. What was acknowledged to others is durable all the same.
+    /// If the last flush fails, or does not end in time. What was acknowledged to others is durable all the same.
     pub async fn shutdown(self) -> Result<(), HostError> {
         self.inner.stop.send_replace(true);
+        let until = tokio::time::Instant::now() + self.inner.options.stop_timeout;
         let mut ingresses = self.inner.ingresses.subscribe();
-        let _ = tokio::time::timeout(self.inner.options.stop_timeout, ingresses.wait_for(|count| *count == 0)).await;
+        let _ = timeout_at(until, ingresses.wait_for(|count| *count == 0)).await;
         let mut set = std::mem::take(&mut *self.tasks.set.lock().unwrap_or_else(PoisonError::into_inner));
-        while set.join_next().await.is_some() {}
+        let ended = async { while set.join_next().await.is_some() {} };
+        if timeout_at(until + TASKS_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("egresses still at work are given up");
+            set.abort_all();
+        }
         self.inner.egress_routes.release();
-        self.inner.store.clone().close().await?;
-        Ok(())
+        self.tasks.workers.pool().close();
+        let store = self.inner.store.clone();
+        if let Ok(closed) = timeout_at(until + CLOSE_TIMEOUT, store.clone().close()).await {
+            return Ok(closed?);
+        }
+        // The last owner would wait for the disk.
+        std::mem::forget(store);
+        Err(HostError::Stopped("the data folder does not take the last changes in time".to_owned()))
     }
 
     /// What the engine counts.
@@ -279,19 +385,24 @@ impl Host {
         &self.inner.store
     }
 
+    /// A runtime that handlers cannot hold up.
+    pub(crate) fn io(&self) -> &Handle {
+        self.tasks.workers.io()
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
 }
 
-fn ports(store: &Embedded) -> Ports {
+fn ports(store: &Embedded, workers: &Workers) -> Ports {
     Ports {
         store: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
         timers: Arc::new(store.clone()),
         egress: Arc::new(store.clone()),
         dead_letters: Arc::new(store.clone()),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(EngineClock(workers.io().clone())),
     }
 }
 

@@ -70,7 +70,7 @@ impl Host {
         }
         if inner.store.waiting().messages >= inner.options.max_waiting {
             tokio::select! {
-                () = inner.stopped() => return Err(SendError::Stopping),
+                () = inner.ends() => return Err(SendError::Stopping),
                 below = inner.store.waiting_below(inner.options.max_waiting) => below?,
             }
         }

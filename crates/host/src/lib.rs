@@ -16,8 +16,9 @@
 //! | `stdout` | at least once |
 //! | `http://URL` | at least once, in order, with a stable `Idempotency-Key` |
 //!
-//! Addresses run at the same time on tokio's threads, each in order. A handler that computes for long or waits in a blocking call
-//! holds up a thread that others need: such work belongs into `tokio::task::spawn_blocking`.
+//! Addresses run at the same time, each in order, on threads that the host has for handlers alone: one per core, and one more for each
+//! that a handler holds. A handler that computes for long or waits in a blocking call is named in the log after a second: such work belongs
+//! into `tokio::task::spawn_blocking`. After [`HostOptions::handler_timeout`] it is given up.
 
 mod accept;
 mod access;
@@ -37,9 +38,10 @@ mod letters;
 mod options;
 mod survey;
 mod views;
+mod workers;
 
 pub use access::{Access, Token};
-pub use cli::{App, run_cli};
+pub use cli::{App, run_cli, run_main};
 pub use error::{ErrorKind, HostError, InputError, Refusal, SendError, UnknownFunction};
 pub use host::{Host, erase};
 pub use http::listen;

@@ -33,15 +33,21 @@ pub struct HostOptions {
     pub header_timeout: Duration,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
-    /// How long one address may work on a batch; a handler still running then is given up and tried again.
+    /// How long one address may work on a batch; a handler still running then is given up and tried again. A handler that holds its
+    /// thread for as long, without an `.await` that yields, is given up, too: its run commits nothing, its thread is left to it, and
+    /// another takes the thread's place. 30 s by default.
     pub handler_timeout: Duration,
+    /// How many threads may be left to handlers that were given up and did not return yet. With one more the host ends with an error: what
+    /// holds them can only end with the process. 16 by default.
+    pub max_stuck_threads: usize,
     /// Waiting envelopes from which on ingress takes no more: HTTP answers 503, calls in the process wait.
     pub max_waiting: u64,
     /// Waiting envelopes from which on file inputs pause. Few are enough to keep the functions busy.
     pub max_waiting_for_input: u64,
     /// Addresses that work at the same time.
     pub max_concurrent: usize,
-    /// How long running handlers may go on when the host stops.
+    /// How long running handlers and requests may go on when the host stops. 10 s by default; a second later it has stopped, whatever
+    /// hangs.
     pub stop_timeout: Duration,
     /// Pauses between tries of a failing message.
     pub backoff: Backoff,
@@ -60,6 +66,7 @@ impl HostOptions {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(60),
             handler_timeout: Duration::from_secs(30),
+            max_stuck_threads: 16,
             max_waiting: 1_000_000,
             max_waiting_for_input: 20_000,
             max_concurrent: 4_096,

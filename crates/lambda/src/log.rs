@@ -18,8 +18,8 @@ pub(crate) fn filter(setting: Option<&str>) -> Result<EnvFilter, String> {
 /// Logs from now on. A subscriber that the program set before stays.
 pub(crate) fn start(filter: EnvFilter) {
     let json = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(true).with_span_list(false);
-    // An error means that there is one already.
-    let _ = json.with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // What cannot be written is lost: to say so would fail, too, with a panic. An error means that there is one already.
+    let _ = json.with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).try_init();
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 #[cfg(feature = "local")]
 mod job;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -11,7 +11,11 @@ async fn main() -> ExitCode {
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
         return job::main().await;
     }
-    // An error ends the process, with its own exit code.
-    let _ = lambda_statefun::run(flights::application()).await;
-    ExitCode::SUCCESS
+    match lambda_statefun::run(flights::application()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:?}"); // if that is closed, nobody is there to read it
+            ExitCode::from(error.exit_code())
+        }
+    }
 }

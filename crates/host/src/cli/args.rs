@@ -69,6 +69,10 @@ pub(super) struct ServeArgs {
     /// Sends an egress's records to `stdout`, `file:PATH`, `http://URL` or `https://URL` [default: <DIR>/egress/<namespace>/<name>.jsonl]
     #[arg(long, value_name = "NAME=SINK")]
     pub(super) egress: Vec<String>,
+    /// Gives up a handler that runs for longer, or holds its thread for as long, and tries its message again: 500ms, 30s, 5m
+    /// [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) handler_timeout: Option<String>,
     /// Ends when the input is read and nothing waits any more
     #[arg(long)]
     pub(super) until_idle: bool,

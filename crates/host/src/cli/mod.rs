@@ -7,20 +7,27 @@ mod inspect;
 mod output;
 mod serve;
 mod settings;
+mod stop;
+mod terminal;
 
 use std::{
     env,
     ffi::{OsStr, OsString},
+    process,
 };
 
 use clap::{Parser, error::ErrorKind};
 use statefun_core::Rules;
 use statefun_engine::Functions;
 
-use crate::{error::HostError, input::Mapping, options::HostOptions};
+use crate::{
+    error::{self, HostError},
+    input::Mapping,
+    options::HostOptions,
+};
 use args::{Cli, Command};
-use output::Terminal;
 use settings::{Environment, Known, program_name, settings};
+use terminal::Terminal;
 
 /// An application to run.
 #[derive(Debug)]
@@ -42,6 +49,21 @@ impl App {
     #[must_use]
     pub fn new(functions: Functions) -> Self {
         Self { functions, rules: Rules::default(), options: HostOptions::new(""), input: None, version: None }
+    }
+}
+
+/// [`run_cli`] as the command line of this process: mistakes in the call are reported and end it with exit code 2.
+///
+/// # Errors
+/// All others come back.
+pub async fn run_main(app: App) -> Result<(), HostError> {
+    let done = run_cli(app, env::args_os()).await;
+    match done {
+        Err(mistake) if mistake.kind() == error::ErrorKind::FixTheCall => {
+            mistake.report();
+            process::exit(mistake.exit_code().into())
+        }
+        done => done,
     }
 }
 
@@ -79,7 +101,9 @@ pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Resu
             };
             let terminal = Terminal::new();
             terminal.log(log);
-            serve::serve(app, settings, &terminal).await
+            let served = serve::serve(app, settings, &terminal).await;
+            terminal.flush();
+            served
         }
     }
 }

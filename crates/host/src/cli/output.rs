@@ -1,11 +1,8 @@
-//! What commands print: results on the standard output, everything else on the standard error.
+//! What commands print as their results, on the standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::{filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
-
-use crate::{error::HostError, input::FileProgress};
+use crate::error::HostError;
 
 /// Writes a result. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), HostError> {
@@ -43,68 +40,6 @@ pub(super) fn cell(text: &str, length: usize) -> String {
     match line.char_indices().nth(length) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
-    }
-}
-
-/// The standard error, shared by log lines and a progress bar.
-#[derive(Clone)]
-pub(super) struct Terminal(MultiProgress);
-
-impl Terminal {
-    pub(super) fn new() -> Self {
-        let target =
-            if io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
-        Self(MultiProgress::with_draw_target(target))
-    }
-
-    /// Log lines go to the standard error from now on; does nothing if the program has set up its own.
-    pub(super) fn log(&self, filter: Targets) {
-        let lines = tracing_subscriber::fmt::layer().with_writer(self.clone()).with_ansi(io::stderr().is_terminal());
-        let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    }
-
-    /// Shows how far an input was read.
-    pub(super) fn progress(&self) -> impl Fn(&FileProgress) + Send + Sync + use<> {
-        let bar = self.0.add(ProgressBar::no_length());
-        move |progress: &FileProgress| {
-            if bar.length() != progress.total || bar.position() == 0 {
-                show_as(&bar, progress.total);
-            }
-            bar.set_position(progress.bytes);
-            let rejected = if progress.rejected > 0 { format!(", {} rejected", progress.rejected) } else { String::new() };
-            bar.set_message(format!("{} rows{rejected}", progress.rows));
-            if progress.total.is_some_and(|total| progress.bytes >= total) {
-                bar.finish();
-            }
-        }
-    }
-}
-
-fn show_as(bar: &ProgressBar, total: Option<u64>) {
-    let template = if total.is_some() { "{bar:30} {percent:>3}%  {msg}  {eta} left" } else { "{spinner} {msg}" };
-    if let Some(total) = total {
-        bar.set_length(total);
-    }
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-}
-
-impl Write for Terminal {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
-impl<'a> MakeWriter<'a> for Terminal {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 

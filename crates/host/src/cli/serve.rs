@@ -1,10 +1,10 @@
 //! Running an application until it is told to stop, or has nothing more to do.
 
-use std::{net::SocketAddr, process};
+use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use super::{App, output::Terminal, settings::Settings};
+use super::{App, settings::Settings, stop::Stopping, terminal::Terminal};
 use crate::{
     error::HostError,
     host::{Host, erase},
@@ -12,11 +12,8 @@ use crate::{
     input::{FileIngress, FileReport},
 };
 
-/// The exit code of a process that was interrupted (128 and SIGINT).
-const INTERRUPTED: i32 = 130;
-
 pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> Result<(), HostError> {
-    let Settings { data, listen: address, access, input, egress, module, until_idle, fresh } = settings;
+    let Settings { data, listen: address, access, input, egress, module, handler_timeout, until_idle, fresh } = settings;
     let listener = match address {
         Some(address) => Some(listen(address).await?),
         None => None,
@@ -27,7 +24,10 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     let mut options = app.options;
     (options.data, options.egress) = (data, egress);
     (options.module, options.access) = (module.or(options.module), access);
+    options.handler_timeout = handler_timeout.unwrap_or(options.handler_timeout);
+    let stop_timeout = options.stop_timeout;
     let host = Host::open(app.functions, app.rules, options)?;
+    let stopping = Stopping::on_signals(host.io(), terminal.clone());
     host.start();
     let shown = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     say_what_runs(&host, shown);
@@ -35,18 +35,12 @@ pub(super) async fn serve(app: App, settings: Settings, terminal: &Terminal) -> 
     let mut server = tokio::spawn(serve_http(host.clone(), listener));
     let input = input.map(|input| input.on_progress(terminal.progress()));
     let ended = tokio::select! {
-        () = interrupted() => {
-            tracing::info!("stopping: running handlers are awaited; once more Ctrl-C quits at once");
-            Ok(())
-        }
+        () = stopping.asked() => Ok(()),
         error = host.failed() => Err(error),
         served = &mut server => served.unwrap_or_else(|error| Err(HostError::Stopped(error.to_string()))),
         worked = work(&host, input, until_idle) => worked,
     };
-    tokio::spawn(async {
-        interrupted().await;
-        process::exit(INTERRUPTED);
-    });
+    let _in_time = stopping.begins(stop_timeout);
     let letters = host.store().letter_count();
     let stopped = host.shutdown().await;
     // If the last flush failed, not all of them may be kept; that error is the one to report.
@@ -94,8 +88,9 @@ fn say_where(address: SocketAddr) {
 /// Reads the input. Without `until_idle` it then goes on for ever.
 async fn work(host: &Host, input: Option<FileIngress>, until_idle: bool) -> Result<(), HostError> {
     if let Some(input) = input {
-        let FileReport { rows, rejected, resumed_at, .. } = host.run_file(input).await?;
+        let FileReport { rows, rejected, resumed_at, interrupted } = host.run_file(input).await?;
         match resumed_at {
+            _ if interrupted => {}
             Some(line) => tracing::info!(rows, rejected, line, "the input is read from where it was left"),
             None => tracing::info!(rows, rejected, "the input is read"),
         }
@@ -104,20 +99,4 @@ async fn work(host: &Host, input: Option<FileIngress>, until_idle: bool) -> Resu
         true => host.idle().await,
         false => std::future::pending().await,
     }
-}
-
-/// Returns when the process is asked to stop.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use statefun_core::TypeName;
@@ -27,6 +28,7 @@ use crate::{
 /// Data folders of programs, each by its program's name.
 const DEFAULT_DATA: &str = ".statefun";
 const DEFAULT_PORT: u16 = 8080;
+const MAX_HANDLER_TIMEOUT_MILLIS: u64 = 24 * 3_600_000;
 const DEFAULT_LOG: &str = "info,statefun::handler=debug";
 
 /// What environment variables say. The only place where they are read.
@@ -78,6 +80,7 @@ pub(super) struct Settings {
     pub(super) input: Option<FileIngress>,
     pub(super) egress: EgressRoutes,
     pub(super) module: Option<Arc<Module>>,
+    pub(super) handler_timeout: Option<Duration>,
     pub(super) until_idle: bool,
     pub(super) fresh: bool,
 }
@@ -111,11 +114,12 @@ pub(super) fn settings(
     let readable = problems.len() == told;
     let input = input(args, known, Feeds::new(module.clone()), readable, &mut problems);
     let egress = egress(&args.egress, &mut problems);
+    let handler_timeout = args.handler_timeout.as_deref().and_then(|text| keep(&mut problems, handler_timeout(text)));
     if !problems.is_empty() {
         return Err(problems);
     }
     let (until_idle, fresh) = (args.until_idle, args.fresh);
-    Ok(Settings { data, listen, access, input, egress, module, until_idle, fresh })
+    Ok(Settings { data, listen, access, input, egress, module, handler_timeout, until_idle, fresh })
 }
 
 pub(super) fn keep<T>(problems: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
@@ -153,6 +157,21 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     }
     let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse().map(Some).map_err(|_| format!("`{text}` is no address: write 127.0.0.1:8080, a port alone, or `none`"))
+}
+
+fn handler_timeout(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len()));
+    let millis = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)) {
+        Some(millis @ 1..=MAX_HANDLER_TIMEOUT_MILLIS) => Ok(Duration::from_millis(millis)),
+        _ => Err(format!("--handler-timeout `{text}`: write a time from 1ms to 24h, such as 500ms, 30s or 5m")),
+    }
 }
 
 fn module(
@@ -288,6 +307,18 @@ mod tests {
         assert_eq!(called(None, ""), Path::new(".statefun/app"));
         assert_eq!(called(Some("x"), &path), Path::new("x"));
         assert_eq!(Environment::default().data(Some(&"y".into()), OsStr::new("z")), Path::new("y"));
+    }
+
+    #[test]
+    fn times() {
+        let millis = |text| handler_timeout(text).map(|time| time.as_millis()).ok();
+        assert_eq!(
+            [millis("500ms"), millis("30s"), millis("30"), millis("5m")],
+            [Some(500), Some(30_000), Some(30_000), Some(300_000)]
+        );
+        for bad in ["", "0", "s", "-1s", "1.5s", "1d", "25h", "99999999999999999999", "18446744073709551615h"] {
+            assert_eq!(millis(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use crate::{
     clock::SystemClock,
     error::{HostError, chain},
-    host::Inner,
+    host::{Inner, Panicked},
     options::{HostOptions, SinkSpec},
 };
 pub(crate) use failures::Failures;
@@ -211,36 +211,36 @@ enum Event {
 
 /// Waits for something to do; `None` once the host stops.
 async fn next(inner: &Inner, pumps: &mut JoinSet<(TypeName, Box<Sink>)>) -> Option<Event> {
-    loop {
-        // While some egresses have records the store always says so: the others are then looked for now and then.
-        let look = async {
-            match pumps.is_empty() {
-                true => inner.store.egress_ready().await.map(drop),
-                false => {
-                    tokio::select! {
-                        ended = pumps.join_next() => return Ok(ended),
-                        () = tokio::time::sleep(LOOK_PAUSE) => Ok(()),
-                    }
+    // While some egresses have records the store always says so: the others are then looked for now and then.
+    let look = async {
+        match pumps.is_empty() {
+            true => inner.store.egress_ready().await.map(drop),
+            false => {
+                tokio::select! {
+                    ended = pumps.join_next() => return Ok(ended),
+                    () = tokio::time::sleep(LOOK_PAUSE) => Ok(()),
                 }
             }
-            .map(|()| None)
-        };
-        let event = tokio::select! {
-            biased;
-            () = inner.stopped() => return None,
-            event = look => event,
-        };
-        match event {
-            Ok(Some(Ok((egress, sink)))) => return Some(Event::Ended(egress, sink)),
-            Ok(Some(Err(error))) => {
-                tracing::error!(%error, "the pump of an egress panicked, its records wait for the next start: please report this")
-            }
-            Ok(None) => return Some(Event::Look),
-            Err(error) => {
-                let error: PortError = error;
-                inner.fail(&error);
-                return None;
-            }
+        }
+        .map(|()| None)
+    };
+    let event = tokio::select! {
+        biased;
+        () = inner.stopped() => return None,
+        event = look => event,
+    };
+    match event {
+        Ok(Some(Ok((egress, sink)))) => Some(Event::Ended(egress, sink)),
+        Ok(Some(Err(error))) => {
+            tracing::error!(%error, "the pump of an egress panicked, its records wait for the next start");
+            inner.fail(&Panicked);
+            None
+        }
+        Ok(None) => Some(Event::Look),
+        Err(error) => {
+            let error: PortError = error;
+            inner.fail(&error);
+            None
         }
     }
 }

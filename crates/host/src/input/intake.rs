@@ -44,7 +44,7 @@ impl<'a> Intake<'a> {
             };
             let next = tokio::select! {
                 biased;
-                () = inner.stopped() => {
+                () = inner.ends() => {
                     self.report.interrupted = true;
                     break Ok(());
                 }

@@ -12,12 +12,15 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use statefun_core::{Accepted, Context, Json, TypeName, TypedValue, Value};
+use statefun_core::{Accepted, Context, FunctionError, Json, TypeName, TypedValue, Value};
+use statefun_engine::Invoke;
 use statefun_host::{App, HostOptions, run_cli};
 
 use super::{Sync, functions, spec};
 
 const ARGUMENTS: &str = "STATEFUN_TEST_ARGUMENTS";
+/// How long its handlers may go on when it stops.
+pub const STOP_MILLIS: &str = "STATEFUN_TEST_STOP_MILLIS";
 const BETWEEN: u8 = 0x1f;
 
 /// The test that is the host if it is started with arguments.
@@ -44,6 +47,16 @@ impl Value for Label {
     type Codec = Json;
 }
 
+/// Waits for ever, and yields.
+struct Waits;
+
+#[async_trait::async_trait]
+impl Invoke for Waits {
+    async fn invoke(&self, _: &mut Context, _: &TypedValue) -> Result<(), FunctionError> {
+        std::future::pending().await
+    }
+}
+
 /// Runs the host, and does not return, if this process was started for that. Call it in a test of the name `ENTRY`.
 pub fn serve_if_asked() {
     let Some(arguments) = std::env::var_os(ARGUMENTS) else { return };
@@ -67,12 +80,26 @@ pub fn serve_if_asked() {
         Ok(context.egress("test/other", &id)?)
     });
     functions.add(spec("test/both", vec![Accepted::of::<Any>()]), Arc::new(both));
+    // Holds its thread for ever.
+    let holds = Sync(|context: &mut Context, _: &TypedValue| {
+        context.egress("test/out", &"held".to_owned())?;
+        loop {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    functions.add(spec("test/holds", vec![Accepted::of::<Any>()]), Arc::new(holds));
+    functions.add(spec("test/waits", vec![Accepted::of::<Any>()]), Arc::new(Waits));
     let mut options = HostOptions::new("");
+    if let Some(millis) = std::env::var_os(STOP_MILLIS).and_then(|text| text.to_str()?.parse().ok()) {
+        options.stop_timeout = Duration::from_millis(millis);
+    }
     options.backoff.first = Duration::from_millis(5);
     options.backoff.longest = Duration::from_millis(50);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let app = App { options, ..App::new(functions) };
     let result = runtime.block_on(run_cli(app, std::iter::once("app".into()).chain(arguments)));
+    // As the end of a `main` does: it must not wait for what handlers hold.
+    drop(runtime);
     let code = result.map_or_else(
         |error| {
             error.report();
@@ -98,6 +125,86 @@ type Variables<'a> = &'a [(&'a str, &'a Path)];
 pub fn start_with<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, set: Variables<'_>) -> Process {
     let mut command = command(folder, arguments);
     Process(command.envs(set.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Starts a host whose files cannot become larger than this, as on a disk that is full then. What it says goes to the file.
+pub fn start_on_full_disk<S: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    kib: u32,
+    said: &Path,
+) -> Process {
+    let host = command(folder, arguments);
+    let mut command = Command::new("sh");
+    // `ulimit` counts in blocks of 512 bytes. Unless the signal is ignored, it ends the process.
+    command.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kib * 2), "sh"]);
+    command.arg(host.get_program()).args(host.get_args()).current_dir(folder).env(STOP_MILLIS, "2000");
+    for (name, value) in host.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Process(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(fs::File::create(said).unwrap()).spawn().unwrap())
+}
+
+/// Starts a host whose standard error is this.
+pub fn start_with_stderr<S: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    stderr: impl Into<Stdio>,
+) -> Process {
+    let mut command = command(folder, arguments);
+    command.env("RUST_LOG", "trace").env(STOP_MILLIS, "1000");
+    Process(command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
+}
+
+/// Starts a host in a terminal, which is closed once the file `close` is there. Its standard input is one row, and stays open.
+pub fn start_in_terminal<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>, nohup: bool) -> Process {
+    const TERMINAL: &str = r#"
+import fcntl, os, pty, signal, subprocess, sys, termios, threading, time
+master, slave = pty.openpty()
+def begin():
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+host = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=slave, preexec_fn=begin)
+os.close(slave)
+host.stdin.write(b'{"id":"first"}\n')
+host.stdin.flush()
+open("pid", "w").write(str(host.pid))
+def read():
+    try:
+        while os.read(master, 65536): pass
+    except OSError: pass
+threading.Thread(target=read, daemon=True).start()
+while host.poll() is None and not os.path.exists("close"): time.sleep(0.01)
+host.stdin.write(b'{"id":"second"}\n')
+host.stdin.flush()
+# The host's end of it does not count: it hangs up once this process, which has the other, lets go.
+os.dup2(os.open("/dev/null", os.O_RDWR), master)
+sys.exit(host.wait())
+"#;
+    let host = command(folder, arguments);
+    let mut command = Command::new("python3");
+    command.args(["-c", TERMINAL, if nohup { "nohup" } else { "hangup" }]).arg(host.get_program()).args(host.get_args());
+    command.current_dir(folder).env(STOP_MILLIS, "1000");
+    for (name, value) in host.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
+    Process(command.env("RUST_LOG", "debug").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Starts a host whose handlers may go on for this long when it stops. What it says goes to the file.
+pub fn start_saying<S: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    stop: Duration,
+    said: &Path,
+) -> Process {
+    let mut command = command(folder, arguments);
+    command.env(STOP_MILLIS, stop.as_millis().to_string());
+    Process(command.stdout(Stdio::null()).stderr(fs::File::create(said).unwrap()).spawn().unwrap())
 }
 
 /// Runs a host to its end.
@@ -205,6 +312,12 @@ impl Process {
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Waits for its end, and returns its exit code.
