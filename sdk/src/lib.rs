@@ -144,7 +144,7 @@ pub use statefun_core::chain as error_chain;
 pub use statefun_core::{
     Accepted, Address, Builtin, Codec, CodecError, Context, ContextError, DecodeError, EncodeError, EnvelopeId, Expiration,
     FromMessage, FunctionError, Holds, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf,
-    Timestamp, ToAddress, TypeName, TypedValue, Value, ValueSpec, delay_from_millis, limits,
+    Timestamp, ToAddress, TypeName, TypedValue, UnreadableState, Value, ValueSpec, delay_from_millis, limits,
 };
 pub use statefun_router::{IngressRecord, RouteError, Routed, Router};
 pub use test_context::{Delayed, Effects, TestContext};

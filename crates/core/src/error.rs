@@ -9,7 +9,8 @@ use crate::{
     types::{DecodeError, EncodeError},
 };
 
-/// What a handler's call on its context fails with. All of these are mistakes that another try would repeat.
+/// What a handler's call on its context fails with. But for [`UnreadableState`](Self::UnreadableState) these are mistakes that another try
+/// would repeat.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// The function touched state it did not declare.
@@ -20,8 +21,10 @@ pub enum ContextError {
         /// The state's name.
         state: String,
     },
-    /// The state is declared, or stored, with another type.
-    #[error("the state `{state}` of `{function}` holds `{found}`, not `{wanted}`: a type that changes needs a new state name")]
+    /// The state is declared with another type.
+    #[error(
+        "the state `{state}` of `{function}` is declared as `{found}`, not `{wanted}`: use the `ValueSpec` that the function declares"
+    )]
     StateType {
         /// The function.
         function: TypeName,
@@ -29,9 +32,12 @@ pub enum ContextError {
         state: String,
         /// The type asked for.
         wanted: TypeName,
-        /// The type declared or stored.
+        /// The type declared.
         found: TypeName,
     },
+    /// A stored state value cannot be read. The message is not to blame: it waits until a version comes that can.
+    #[error(transparent)]
+    UnreadableState(Box<UnreadableState>),
     /// The message was asked for as a type it is not, or has no value.
     #[error("the message is `{found}`, not `{wanted}`")]
     MessageType {
@@ -116,6 +122,25 @@ pub enum ContextError {
         /// The limit.
         limit: u32,
     },
+}
+
+/// A stored state value that this version of the program cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the state `{state}` of `{function}` is stored as `{stored}` and cannot be read as `{wanted}`: deploy a version that can, such as the \
+     one before, or one whose `ValueSpec` reads the older form (docs/evolution.md)"
+)]
+pub struct UnreadableState {
+    /// The function.
+    pub function: TypeName,
+    /// The state's name.
+    pub state: &'static str,
+    /// The type under which it is stored.
+    pub stored: TypeName,
+    /// The type asked for.
+    pub wanted: TypeName,
+    /// What the codec said.
+    pub source: DecodeError,
 }
 
 fn hint(nearest: &Option<TypeName>) -> String {
@@ -210,15 +235,17 @@ pub(crate) fn truncate(text: &mut String, limit: usize) {
 impl<E: Into<Box<dyn Error + Send + Sync>> + 'static> From<E> for FunctionError {
     fn from(error: E) -> Self {
         let anyhow = (&error as &dyn Any).downcast_ref::<anyhow::Error>();
-        let within = anyhow.is_some_and(|error| error.chain().any(|error| error.is::<ContextError>()));
+        let within = anyhow.is_some_and(|error| error.chain().any(is_mistake));
         let source = error.into();
-        Self { terminal: within || has_context_error(&*source), source }
+        let first: &(dyn Error + 'static) = &*source;
+        let terminal = within || std::iter::successors(Some(first), |&error| error.source()).any(is_mistake);
+        Self { terminal, source }
     }
 }
 
-/// Whether the error, or one of its causes, is a [`ContextError`].
-fn has_context_error(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<ContextError>())
+/// Whether the error is a [`ContextError`] that another try would repeat.
+fn is_mistake(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref().is_some_and(|error| !matches!(error, ContextError::UnreadableState(_)))
 }
 
 impl fmt::Debug for FunctionError {

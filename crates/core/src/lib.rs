@@ -7,6 +7,7 @@
 //! | what does it carry? | [`TypedValue`], [`Value`], [`Envelope`] |
 //! | was it already applied? | [`Protocol::classify`], [`Ledger`] |
 //! | what may a handler do? | [`Context`], [`ValueSpec`], [`limits`] |
+//! | what becomes of a failure? | [`Backoff::next`] |
 //! | what does a commit write? | [`Turn`], [`Commit`], [`Record`], [`Effect`] |
 
 mod address;
@@ -14,6 +15,7 @@ mod classify;
 mod effects;
 mod envelope;
 mod error;
+mod failure;
 mod function_spec;
 mod id;
 mod ledger;
@@ -35,7 +37,8 @@ pub use address::{Address, InvalidAddress, ToAddress};
 pub use classify::{Delivered, Protocol, Verdict};
 pub use effects::{DeadLetter, Effect, EgressRecord, Reason, Timer};
 pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
-pub use error::{ContextError, FunctionError, chain, delay_from_millis, nearest, paragraphs};
+pub use error::{ContextError, FunctionError, UnreadableState, chain, delay_from_millis, nearest, paragraphs};
+pub use failure::{Backoff, Failure, Next};
 pub use function_spec::{FunctionSpec, OnFailure};
 pub use id::{EnvelopeId, IdKind};
 pub use ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
@@ -45,7 +48,7 @@ pub use record::{Held, LastSeq, LiveToken, Note, Partial, Record, StoredValue, T
 pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use time::Timestamp;
-pub use turn::{Commit, Context, Holds, LeaseAfter, MessageInfo, Turn};
+pub use turn::{Commit, Context, Holds, LeaseAfter, MessageInfo, Turn, Unreadable};
 pub use type_name::{InvalidTypeName, TypeName};
 pub use typed_value::TypedValue;
 pub use types::{Builtin, Codec, CodecError, DecodeError, EncodeError, Json, Protobuf, Value};

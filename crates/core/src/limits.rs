@@ -15,6 +15,9 @@ pub const MAX_ID_BYTES: usize = 1_024;
 /// most 100 actions.
 pub const MAX_STATES: usize = 64;
 
+/// Older types that one state reads. Each costs a comparison where a value is not of the newest type; a rewrite of all values ends the need.
+pub const MAX_READERS: usize = 8;
+
 /// Bytes of a state name. It is an attribute name in DynamoDB and counts towards the item's size.
 pub const MAX_STATE_NAME_BYTES: usize = 128;
 

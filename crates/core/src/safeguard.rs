@@ -66,6 +66,8 @@ pub enum Safeguard {
     TrialEach,
     /// A message that failed is tried as often as its function allows.
     RetryFirst,
+    /// State that cannot be read is no attempt of the message that asked for it.
+    StateIsNoAttempt,
     /// A dead letter says why its message was given up.
     LetterReason,
     /// A dead letter says how often its message was tried.
@@ -90,7 +92,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -122,6 +124,7 @@ impl Safeguard {
         Self::AckCleared,
         Self::TrialEach,
         Self::RetryFirst,
+        Self::StateIsNoAttempt,
         Self::LetterReason,
         Self::LetterAttempts,
         Self::ParkOwn,

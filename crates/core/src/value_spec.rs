@@ -1,8 +1,15 @@
 //! What a function declares about a state value: name, type, expiration.
 
-use std::{marker::PhantomData, time::Duration};
+use std::time::Duration;
 
-use crate::{limits::MAX_STATE_NAME_BYTES, record::StoredValue, time::Timestamp, type_name::TypeName, types::Value};
+use crate::{
+    limits::{MAX_READERS, MAX_STATE_NAME_BYTES},
+    record::StoredValue,
+    time::Timestamp,
+    type_name::TypeName,
+    typed_value::TypedValue,
+    types::{CodecError, DecodeError, Value},
+};
 
 /// When a state value goes away by itself (StateFun's `Expiration`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +33,19 @@ pub enum Expiration {
 pub struct ValueSpec<T> {
     name: &'static str,
     expiration: Expiration,
-    value: PhantomData<fn() -> T>,
+    /// In the order in which they are tried; `None` behind the last.
+    readers: [Option<Reader<T>>; MAX_READERS],
+}
+
+/// Reads values that an older version of the program stored.
+struct Reader<T> {
+    type_name: fn() -> TypeName,
+    read: fn(&[u8]) -> Result<T, DecodeError>,
+}
+
+fn read_older<T: TryFrom<U, Error: Into<CodecError>>, U: Value>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let older = U::decode(bytes)?;
+    T::try_from(older).map_err(|error| DecodeError { type_name: U::TYPE_NAME, source: error.into() })
 }
 
 impl<T: Value> ValueSpec<T> {
@@ -34,7 +53,7 @@ impl<T: Value> ValueSpec<T> {
     /// application is built.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, expiration: Expiration::None, value: PhantomData }
+        Self { name, expiration: Expiration::None, readers: [const { None }; MAX_READERS] }
     }
 
     /// The value goes away `ttl` after it was last written. Whole milliseconds count.
@@ -51,6 +70,80 @@ impl<T: Value> ValueSpec<T> {
         self
     }
 
+    /// Values that were stored as `U` are read, too: of an older type name, or of an older form under the same name. The type `T`
+    /// itself is tried first, then these in the order given. What is set is stored as `T`.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use statefun_core::{Json, TypeName, Value, ValueSpec};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Total { cents: u64, currency: String }
+    ///
+    /// impl Value for Total {
+    ///     const TYPE_NAME: TypeName = TypeName::from_static("shop/total");
+    ///     type Codec = Json;
+    /// }
+    ///
+    /// /// What was stored before there were currencies: a bare number.
+    /// impl From<u64> for Total {
+    ///     fn from(cents: u64) -> Self {
+    ///         Self { cents, currency: "EUR".to_owned() }
+    ///     }
+    /// }
+    ///
+    /// const TOTAL: ValueSpec<Total> = ValueSpec::new("total").reads::<u64>();
+    /// ```
+    ///
+    /// # Panics
+    /// At more than [`MAX_READERS`]; in a `const` that is a compile error.
+    #[must_use]
+    pub const fn reads<U: Value>(mut self) -> Self
+    where
+        T: TryFrom<U, Error: Into<CodecError>>,
+    {
+        let mut free = 0;
+        while free < MAX_READERS && self.readers[free].is_some() {
+            free += 1;
+        }
+        assert!(free < MAX_READERS, "too many older types for one state");
+        self.readers[free] = Some(Reader { type_name: || U::TYPE_NAME, read: read_older::<T, U> });
+        self
+    }
+
+    /// Whether values of this type can be read.
+    pub(crate) fn knows(&self, stored: &TypeName) -> bool {
+        *stored == T::TYPE_NAME || self.older().any(|older| older == *stored)
+    }
+
+    fn older(&self) -> impl Iterator<Item = TypeName> {
+        self.readers.iter().flatten().map(|reader| (reader.type_name)())
+    }
+
+    /// Reads a stored value; `None` if it is absent.
+    ///
+    /// # Errors
+    /// What `T` says, or else the reader that was tried last.
+    pub(crate) fn read(&self, stored: &TypedValue) -> Result<Option<T>, DecodeError> {
+        if !self.knows(&stored.type_name) {
+            return Err(DecodeError::type_mismatch(&T::TYPE_NAME, &stored.type_name));
+        }
+        let Some(bytes) = &stored.value else { return Ok(None) };
+        let own = stored.is::<T>().then(|| T::decode(bytes));
+        if let Some(Ok(value)) = own {
+            return Ok(Some(value));
+        }
+        let mut last = None;
+        for reader in self.readers.iter().flatten().filter(|reader| (reader.type_name)() == stored.type_name) {
+            match (reader.read)(bytes) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) => last = Some(error),
+            }
+        }
+        let own = own.and_then(Result::err);
+        Err(own.or(last).unwrap_or_else(|| DecodeError::type_mismatch(&T::TYPE_NAME, &stored.type_name)))
+    }
+
     /// The state's name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -59,8 +152,9 @@ impl<T: Value> ValueSpec<T> {
 
     /// The same without its Rust type, as the engine needs it.
     #[must_use]
-    pub const fn erase(&self) -> StateSpec {
-        StateSpec { name: self.name, type_name: T::TYPE_NAME, expiration: self.expiration }
+    pub fn erase(&self) -> StateSpec {
+        let (name, type_name, older) = (self.name, T::TYPE_NAME, self.older().collect());
+        StateSpec { name, type_name, older, expiration: self.expiration }
     }
 }
 
@@ -77,11 +171,19 @@ pub struct StateSpec {
     pub name: &'static str,
     /// The type of its values.
     pub type_name: TypeName,
+    /// Types of older values that can be read, too.
+    pub older: Vec<TypeName>,
     /// When it goes away by itself.
     pub expiration: Expiration,
 }
 
 impl StateSpec {
+    /// Whether values of this type can be read.
+    #[must_use]
+    pub fn knows(&self, stored: &TypeName) -> bool {
+        *stored == self.type_name || self.older.contains(stored)
+    }
+
     /// Whether the name is a letter or `_`, then letters, digits and `_`, and not too long (StateFun's rule).
     #[must_use]
     pub fn has_valid_name(&self) -> bool {
@@ -105,7 +207,6 @@ impl StateSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::typed_value::TypedValue;
 
     fn spec(name: &'static str) -> StateSpec {
         ValueSpec::<bool>::new(name).erase()

@@ -18,6 +18,7 @@ mod run;
 mod sticky;
 mod work;
 
-pub use config::{Backoff, Config};
+pub use config::Config;
 pub use engine::{Engine, Outcome, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};
+pub use statefun_core::Backoff;

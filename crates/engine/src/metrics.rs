@@ -35,6 +35,7 @@ counters! {
     egress => "statefun_egress_out_total", "Records sent to egresses";
     duplicates => "statefun_duplicates_total", "Delivered envelopes that were already applied";
     failures => "statefun_failures_total", "Handler calls that failed";
+    unreadable => "statefun_unreadable_state_total", "Handler calls that asked for state that this version cannot read; their addresses wait";
     parked => "statefun_dead_letters_total", "Messages given up to the dead letters";
     dropped => "statefun_dropped_total", "Messages dropped, as the function's policy says";
     busy => "statefun_busy_total", "Batches that found the lease held elsewhere";

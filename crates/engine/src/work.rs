@@ -7,7 +7,8 @@ use futures_util::{
     future::{Either, select},
 };
 use statefun_core::{
-    Delivered, Envelope, FunctionError, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn, TypedValue, Verdict,
+    Delivered, Envelope, Failure, FunctionError, Next, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial, Turn,
+    TypedValue, Unreadable, Verdict,
 };
 
 use crate::{
@@ -27,6 +28,8 @@ enum Worked {
     Untouched,
     /// It failed and comes again after this pause.
     Failed(Duration),
+    /// It comes again after this pause, uncounted. What was done of it belongs to the commit.
+    Waits(Duration),
 }
 
 /// How a handler came out.
@@ -99,6 +102,10 @@ impl Run<'_> {
                 }
                 Worked::Untouched => {
                     ended = Ended::Stop(Duration::ZERO);
+                    break;
+                }
+                Worked::Waits(pause) => {
+                    ended = Ended::Stop(pause);
                     break;
                 }
                 Worked::Failed(pause) if self.on(Safeguard::FailRest) => {
@@ -215,12 +222,20 @@ impl Run<'_> {
             };
             FunctionCounters::add(&self.counters.failures, 1);
             self.log_failure(envelope, index, attempt, kind, &error);
+            let unreadable_state = self.report_unreadable(turn);
             turn.undo();
-            let Some(reason) = self.reason_to_give_up(&error, attempt) else {
-                turn.abandon(Trial { id: envelope.id, failures: attempt, note: Note::None });
-                return Worked::Failed(self.engine.config.backoff.after(attempt));
-            };
-            self.give_up(turn, index..index + 1, reason, &error.chain(), attempt);
+            let failure = Failure { error: &error, unreadable_state, attempt, receives: delivered.receive_count };
+            match self.after(failure) {
+                Next::Wait(pause) => {
+                    self.cut_short(turn, index, done);
+                    return Worked::Waits(pause);
+                }
+                Next::Again(pause) => {
+                    turn.abandon(Trial { id: envelope.id, failures: attempt, note: Note::None });
+                    return Worked::Failed(pause);
+                }
+                Next::GiveUp(reason) => self.give_up(turn, index..index + 1, reason, &error.chain(), attempt),
+            }
         }
         self.applied += envelope.messages.len() - done;
         turn.close(delivered.seq);
@@ -247,12 +262,21 @@ impl Run<'_> {
         Worked::Untouched
     }
 
-    fn reason_to_give_up(&self, error: &FunctionError, attempt: u32) -> Option<Reason> {
-        let max = self.function.spec.on_failure.max_attempts()?;
-        match error.is_terminal() {
-            true => Some(Reason::Terminal),
-            false => (attempt >= max || !self.on(Safeguard::RetryFirst)).then_some(Reason::Exhausted),
-        }
+    fn after(&self, failure: Failure<'_>) -> Next {
+        let safeguards = self.engine.rules().protocol.safeguards;
+        self.engine.config.backoff.next(self.function.spec.on_failure, safeguards, failure)
+    }
+
+    /// Counts and logs that the handler asked for state that cannot be read, if it did.
+    fn report_unreadable(&self, turn: &Turn) -> bool {
+        let Some(Unreadable { state, stored, wanted }) = turn.unreadable() else { return false };
+        FunctionCounters::add(&self.counters.unreadable, 1);
+        tracing::error!(
+            function = %self.address.function(), state, %stored, %wanted,
+            "stored state cannot be read, and its instance waits: deploy a version that reads it, such as the one before, or give its \
+             `ValueSpec` a reader for the older form"
+        );
+        true
     }
 
     /// Calls the handler. A panic is a failure like any other.

@@ -23,6 +23,7 @@ use crate::{
     http,
     input::{self, FileIngress, FileReport},
     options::HostOptions,
+    survey,
 };
 
 /// How long after a crash messages are run only once they are durable. A message that ends the process at once would else take
@@ -195,6 +196,7 @@ impl Host {
         self.tasks.spawn(background::timers(self.inner.clone()));
         self.tasks.spawn(background::sweeper(self.inner.clone()));
         self.tasks.spawn(egress::run(self.inner.clone()));
+        self.tasks.spawn(survey::run(self.inner.clone()));
     }
 
     /// Serves the HTTP ingress until the host stops.

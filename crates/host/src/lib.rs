@@ -35,6 +35,7 @@ mod ingress;
 mod input;
 mod letters;
 mod options;
+mod survey;
 mod views;
 
 pub use access::{Access, Token};

@@ -154,6 +154,8 @@ pub(crate) struct Dials {
     pub(crate) policies: BTreeMap<char, OnFailure>,
     /// From when to when new environments lack D, and whether they have another function in its place.
     pub(crate) removal: Option<(u64, u64, bool)>,
+    /// From when to when handlers of A and C ask for state in a form that is not the stored one.
+    pub(crate) unreadable: Option<(u64, u64)>,
     /// What fails for good fails by error, or kills.
     pub(crate) poison: Kind,
     /// New environments may run the version before this one.
@@ -181,11 +183,23 @@ impl Dials {
             router: if rng.u8(0..3) == 0 { Router::InOrder } else { Router::Careless },
             policies: policies(rng, &[1, 2, 3, 3, 3]),
             removal: None,
+            unreadable: None,
             poison: if rng.bool() { Kind::Hopeless } else { Kind::Deadly },
             old_versions: false,
             config: config(rng, horizon, safeguards),
         };
         dials.lean(rng);
+        // Numbers of its own: worlds without it stay as they were.
+        let mut own = fastrand::Rng::with_seed(rng.clone().u64(..));
+        let often = match world {
+            World::Deploying => 2,
+            World::Mixed => 8,
+            _ => return dials,
+        };
+        if own.u8(0..often) == 0 {
+            let from = START + own.u64(100..1_500) * SECOND;
+            dials.unreadable = Some((from, from + own.u64(60..900) * SECOND));
+        }
         dials
     }
 
@@ -333,7 +347,7 @@ fn config(rng: &mut fastrand::Rng, horizon: Duration, safeguards: Safeguards) ->
         rules: Arc::new(Rules { protocol, max_hops: MAX_HOPS, budget, ..Rules::default() }),
         lease_margin: Duration::from_secs(10),
         reserve: Duration::from_secs(2),
-        backoff: Backoff { longest: Duration::from_secs(20), ..Backoff::default() },
+        backoff: Backoff { longest: Duration::from_secs(20), unreadable: Duration::from_secs(40), ..Backoff::default() },
         sticky_records: [0, 2, 100][rng.usize(0..3)],
         drain_at_once: rng.usize(1..8),
         ..Config::default()

@@ -122,6 +122,7 @@ struck! {
     Dropped => "message dropped by its function's policy",
     RetriedForever => "failure of a function that retries for ever",
     Expired => "state value expired",
+    UnreadableState => "state asked for that cannot be read yet",
     BigValue => "big state value written",
     FunctionRemoved => "message for a function that is removed",
     FunctionRenamed => "message for a function that is renamed",

@@ -142,6 +142,7 @@ mod mutations {
         match safeguard {
             Safeguard::Tombstone => Some(World::Late),
             Safeguard::Hearsay => Some(World::Sparse),
+            Safeguard::StateIsNoAttempt => Some(World::Deploying),
             _ => None,
         }
     }

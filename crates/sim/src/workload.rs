@@ -87,6 +87,19 @@ impl Value for Log {
 
 pub(crate) const LOG: ValueSpec<Log> = ValueSpec::new("log");
 
+/// The log in a form that no version has stored.
+#[derive(Serialize, Deserialize)]
+struct OtherLog {
+    entries: Vec<u64>,
+}
+
+impl Value for OtherLog {
+    const TYPE_NAME: TypeName = Log::TYPE_NAME;
+    type Codec = Json;
+}
+
+const OTHER_LOG: ValueSpec<OtherLog> = ValueSpec::new("log");
+
 /// C's value that expires, and when it was last written.
 const RECENT: ValueSpec<u64> = ValueSpec::new("recent").expire_after_write(RECENT_FOR);
 const WRITTEN: ValueSpec<u64> = ValueSpec::new("written");
@@ -132,7 +145,9 @@ pub(crate) fn functions(world: &World, env: EnvId, calls: &Calls, dials: &Dials,
         }
         let on_failure = dials.policies.get(&letter).copied().unwrap_or_default();
         spec.on_failure = on_failure;
-        let handler = Handler { letter, world: world.clone(), env, calls: calls.clone(), on_failure, skew: dials.skew_millis() };
+        let unreadable = dials.unreadable.filter(|_| matches!(letter, 'A' | 'C'));
+        let (world, calls, skew) = (world.clone(), calls.clone(), dials.skew_millis());
+        let handler = Handler { letter, world, env, calls, on_failure, skew, unreadable };
         functions.add(spec, Arc::new(handler));
     }
     functions
@@ -154,6 +169,8 @@ struct Handler {
     on_failure: OnFailure,
     /// By how much clocks may be ahead.
     skew: u64,
+    /// From when to when it asks for state in a form that is not the stored one.
+    unreadable: Option<(u64, u64)>,
 }
 
 #[async_trait]
@@ -166,6 +183,7 @@ impl Invoke for Handler {
             let problem = format!("T: {payload:?} came before it was due");
             self.world.lock().problems.push(problem);
         }
+        self.misread(context)?;
         let message = (self.letter, payload.number, payload.part);
         let (count, call) = self.calls.begin((&self.world, self.env), message, envelope.clone(), info.attempt);
         let result = self.handle(context, payload, count, envelope).await;
@@ -186,6 +204,19 @@ impl Invoke for Handler {
 }
 
 impl Handler {
+    /// As a version whose type does not fit the stored state.
+    fn misread(&self, context: &Context) -> Result<(), FunctionError> {
+        let now = self.world.executor.now();
+        if self.unreadable.is_some_and(|(from, until)| (from..until).contains(&now))
+            && let Err(error) = context.get(&OTHER_LOG)
+        {
+            self.world.lock().struck(Struck::UnreadableState);
+            // Half of the authors lose what kind of error it was.
+            return Err(if now.is_multiple_of(2) { error.into() } else { FunctionError::terminal("no log") });
+        }
+        Ok(())
+    }
+
     async fn handle(
         &self,
         context: &mut Context,

@@ -1,11 +1,16 @@
 //! What a handler sees and does: its view of the state, and the effects it asks for. Nothing is durable before the commit.
 
-use std::{borrow::Borrow, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    borrow::Borrow,
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use crate::{
     address::{Address, ToAddress},
     envelope::Envelope,
-    error::ContextError,
+    error::{ContextError, UnreadableState},
     function_spec::FunctionSpec,
     id::{EnvelopeId, IdKind},
     limits::*,
@@ -15,7 +20,7 @@ use crate::{
     time::Timestamp,
     type_name::TypeName,
     typed_value::TypedValue,
-    types::Value,
+    types::{DecodeError, Value},
     value_spec::ValueSpec,
 };
 
@@ -37,6 +42,19 @@ pub struct Context {
     pub(super) message: Layer,
     pub(super) current: Current,
     pub(super) timers: usize,
+    /// The first state value that this message asked for in vain.
+    pub(super) unreadable: OnceLock<Unreadable>,
+}
+
+/// A stored value that could not be read.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// The state's name.
+    pub state: &'static str,
+    /// The type under which it is stored.
+    pub stored: TypeName,
+    /// The type asked for.
+    pub wanted: TypeName,
 }
 
 /// The message being handled.
@@ -114,23 +132,24 @@ impl Context {
     /// The state value, or `None` if it was never set, was removed, or has expired.
     ///
     /// # Errors
-    /// If the state is not declared, is declared or stored with another type, or cannot be read.
+    /// If the state is not declared, or declared with another type. [`ContextError::UnreadableState`] if what is stored cannot be read, by
+    /// this type or by those that the spec [reads](ValueSpec::reads): the message then waits, uncounted, for a version that can.
     pub fn get<T: Value>(&self, spec: &ValueSpec<T>) -> Result<Option<T>, ContextError> {
         self.check_declared(spec)?;
         let Some(stored) = self.visible(spec.name()) else { return Ok(None) };
-        self.check_stored(spec, stored)?;
-        Ok(stored.value.get()?)
+        spec.read(&stored.value).map_err(|error| self.unreadable(spec, stored, error))
     }
 
     /// Sets the state value.
     ///
     /// # Errors
-    /// If the state is not declared, is declared or stored with another type, the value is over [`MAX_VALUE_BYTES`], or this
+    /// If the state is not declared, or declared with another type, what is stored is of a type that the spec does not read, the value is over [`MAX_VALUE_BYTES`], or this
     /// message writes and sends more than [`MAX_EFFECT_BYTES`] altogether.
     pub fn set<T: Value>(&mut self, spec: &ValueSpec<T>, value: impl Holds<T>) -> Result<(), ContextError> {
         self.check_declared(spec)?;
-        if let Some(stored) = self.visible(spec.name()) {
-            self.check_stored(spec, stored)?;
+        if let Some(stored) = self.visible(spec.name()).filter(|stored| !spec.knows(&stored.value.type_name)) {
+            let mismatch = DecodeError::type_mismatch(&T::TYPE_NAME, &stored.value.type_name);
+            return Err(self.unreadable(spec, stored, mismatch));
         }
         let value = TypedValue::of(value.borrow())?;
         check_size("the state value", value.len(), MAX_VALUE_BYTES)?;
@@ -293,16 +312,24 @@ impl Context {
         }
     }
 
-    fn check_stored<T: Value>(&self, spec: &ValueSpec<T>, stored: &StoredValue) -> Result<(), ContextError> {
-        if stored.value.is::<T>() {
-            return Ok(());
-        }
-        Err(ContextError::StateType {
+    /// The error for a value that cannot be read, which is also noted: whatever the handler makes of the error, its message is not to blame.
+    fn unreadable<T: Value>(&self, spec: &ValueSpec<T>, stored: &StoredValue, source: DecodeError) -> ContextError {
+        let error = UnreadableState {
             function: self.function.name.clone(),
-            state: spec.name().to_owned(),
+            state: spec.name(),
+            stored: stored.value.type_name.clone(),
             wanted: T::TYPE_NAME,
-            found: stored.value.type_name.clone(),
-        })
+            source,
+        };
+        // What this very message has set is the handler's own doing, and no other version will read it.
+        if !self.message.state.contains_key(spec.name()) {
+            self.unreadable.get_or_init(|| Unreadable {
+                state: error.state,
+                stored: error.stored.clone(),
+                wanted: error.wanted.clone(),
+            });
+        }
+        ContextError::UnreadableState(Box::new(error))
     }
 
     /// The value as the handler may see it: the topmost layer that knows of it, then the record.

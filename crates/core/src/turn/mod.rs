@@ -4,9 +4,12 @@ mod context;
 mod layer;
 mod outbox;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
-pub use context::{Context, Holds, MessageInfo};
+pub use context::{Context, Holds, MessageInfo, Unreadable};
 
 use crate::{
     address::Address,
@@ -79,6 +82,7 @@ impl Turn {
             message: Layer::default(),
             current,
             timers: 0,
+            unreadable: OnceLock::new(),
         };
         Self { context, closed: Vec::new(), last_seq: None, left: None, trials: Vec::new(), letters: 0 }
     }
@@ -112,7 +116,14 @@ impl Turn {
     pub fn begin(&mut self, index: usize, now: Timestamp) {
         (self.context.current.index, self.context.current.now) = (index, now);
         self.context.message = Layer { invoked: true, ..Layer::default() };
+        self.context.unreadable = OnceLock::new();
         self.expire(now);
+    }
+
+    /// The state value that the message asked for and that could not be read, if there is one.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&Unreadable> {
+        self.context.unreadable.get()
     }
 
     /// What the handler works on.

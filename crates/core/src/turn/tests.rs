@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    ContextError, Effect, LiveToken, TypeName, TypedValue, ValueSpec,
+    ContextError, Effect, LiveToken, StoredValue, TypeName, TypedValue, Value, ValueSpec,
     limits::*,
     rules::{Budget, Targets},
 };
@@ -143,6 +143,77 @@ fn state_must_be_declared_with_its_type() {
     let retyped = ValueSpec::<String>::new("count");
     assert!(matches!(context.get(&retyped), Err(ContextError::StateType { .. })));
     assert!(matches!(context.remove(&retyped), Err(ContextError::StateType { .. })));
+}
+
+/// As `COUNT`, with another type than the stored one; `read` says whether that is read, too.
+fn turn_on_older_text(read: bool) -> Turn {
+    let spec = FunctionSpec {
+        states: [("count", if read { READING.erase() } else { COUNT.erase() })].into(),
+        ..FunctionSpec::new(FUNCTION)
+    };
+    let value = TypedValue::of(&"41".to_owned()).unwrap();
+    let state = [("count".into(), StoredValue { value, written_at: Timestamp(1) })].into();
+    let first = envelope(1, 0);
+    let record = Record { epoch: 7, version: 3, state, ..Record::default() };
+    let mut turn = Turn::new(Arc::new(spec), Arc::new(rules()), first.to.clone(), record, &first);
+    turn.open(&first, 1);
+    turn.begin(0, Timestamp(1_000));
+    turn
+}
+
+/// Counts as numbers, and reads the texts that were stored before.
+const READING: ValueSpec<Number> = ValueSpec::new("count").reads::<String>();
+
+#[derive(Debug, PartialEq)]
+struct Number(i64);
+
+impl Value for Number {
+    const TYPE_NAME: TypeName = i64::TYPE_NAME;
+    type Codec = Self;
+}
+
+impl crate::Codec<Number> for Number {
+    fn encode(value: &Number) -> Result<bytes::Bytes, crate::CodecError> {
+        Ok(i64::encode(&value.0)?)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Number, crate::CodecError> {
+        Ok(Number(i64::decode(bytes)?))
+    }
+}
+
+impl TryFrom<String> for Number {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+#[test]
+fn stored_state_of_an_unknown_type_is_neither_read_nor_overwritten_and_noted_for_its_message_only() {
+    let mut turn = turn_on_older_text(false);
+    assert!(turn.unreadable().is_none());
+    assert!(matches!(turn.context().set(&COUNT, 1), Err(ContextError::UnreadableState(_))));
+    let ContextError::UnreadableState(error) = turn.context().get(&COUNT).unwrap_err() else { panic!("it is a mistake") };
+    for part in ["`count`", "`test/function`", "io.statefun.types/string", "io.statefun.types/long", "docs/evolution.md"] {
+        assert!(error.to_string().contains(part), "{part} in {error}");
+    }
+    let noted = turn.unreadable().unwrap();
+    assert_eq!((noted.state, noted.stored.as_str()), ("count", "io.statefun.types/string"));
+    turn.undo();
+    turn.begin(1, Timestamp(1_001));
+    assert!(turn.unreadable().is_none(), "the next message is not to wait for what another asked for");
+}
+
+#[test]
+fn stored_state_of_an_older_type_is_read_and_stored_in_the_new_one() {
+    let mut turn = turn_on_older_text(true);
+    assert_eq!(turn.context().get(&READING).unwrap(), Some(Number(41)));
+    turn.context().set(&READING, Number(42)).unwrap();
+    assert_eq!(turn.context().get(&READING).unwrap(), Some(Number(42)));
+    assert!(turn.unreadable().is_none());
+    assert_eq!(commit(turn).record.state["count"].value.get::<i64>().unwrap(), Some(42));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use serde_json::json;
 use statefun_core::{
-    Address, Context, Envelope, EnvelopeId, FunctionError as HandlerError, FunctionSpec, OnFailure, Reason, TypeName, TypedValue,
-    ValueSpec,
+    Address, Codec, CodecError, Context, Envelope, EnvelopeId, FunctionError as HandlerError, FunctionSpec, OnFailure, Reason,
+    TypeName, TypedValue, ValueSpec,
 };
 use statefun_engine::{Config, Functions, Invoke};
 
@@ -13,6 +13,26 @@ use crate::test_ports::Memory;
 
 const FUNCTION: TypeName = TypeName::from_static("test/counter");
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
+
+/// A type of the name of `COUNT`'s that reads nothing: as a version whose type was changed.
+struct Changed;
+
+impl statefun_core::Value for Changed {
+    const TYPE_NAME: TypeName = <u64 as statefun_core::Value>::TYPE_NAME;
+    type Codec = Self;
+}
+
+impl Codec<Changed> for Changed {
+    fn encode(_: &Changed) -> Result<bytes::Bytes, CodecError> {
+        Err("nothing is written".into())
+    }
+
+    fn decode(_: &[u8]) -> Result<Changed, CodecError> {
+        Err("a field is missing".into())
+    }
+}
+
+const CHANGED: ValueSpec<Changed> = ValueSpec::new("count");
 
 /// Counts its messages, each as an egress record; `fail` fails, `hang` never returns, `slow` takes 0.7 s.
 struct Counter;
@@ -24,6 +44,7 @@ impl Invoke for Counter {
         match text.as_str() {
             "fail" => return Err(HandlerError::retryable("as the test wants it")),
             "hang" => std::future::pending().await,
+            "changed" => assert!(context.get(&CHANGED)?.is_none()),
             "slow" => tokio::time::sleep(Duration::from_millis(700)).await,
             _ => {}
         }
@@ -151,6 +172,24 @@ async fn a_failed_message_takes_the_rest_of_its_group_along() {
     let mut all = emitted(&memory);
     all.sort();
     assert_eq!(all, ["a x 1", "b w 2", "b y 1"]);
+}
+
+#[tokio::test]
+async fn a_message_that_asks_for_unreadable_state_goes_back_uncounted_with_a_growing_pause() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    let mut batch = event(&[("a", "x"), ("a", "changed"), ("a", "z"), ("b", "changed")]);
+    // More often than a message may be tried; the last try but one before its queue would give it up.
+    for (receives, pause) in [(1, 1), (2, 2), (3, 4), (6, 32), (399, 3_600)] {
+        batch["Records"][1]["attributes"]["ApproximateReceiveCount"] = json!(receives.to_string());
+        assert_eq!(serve(&service, batch.clone()).await, ["m1", "m2"], "an instance without state goes on");
+        assert_eq!(pauses(&memory), [("r1".to_owned(), pause), ("r2".to_owned(), pause)]);
+    }
+    assert!(memory.letters.lock().unwrap().is_empty());
+    let records = memory.records.lock().unwrap();
+    assert_eq!(records[&Address::new(FUNCTION, "a").unwrap()].trials.iter().map(|trial| trial.failures).sum::<u32>(), 0);
+    let written = service.emf.written.lock().unwrap();
+    assert!(written.contains("statefun_unreadable_state_total"), "{written}");
 }
 
 #[tokio::test]
