@@ -44,7 +44,7 @@ impl Invoke for Counter {
         match text.as_str() {
             "fail" => return Err(HandlerError::retryable("as the test wants it")),
             "hang" => std::future::pending().await,
-            "changed" => drop(context.get(&CHANGED)?),
+            "changed" => assert!(context.get(&CHANGED)?.is_none()),
             "slow" => tokio::time::sleep(Duration::from_millis(700)).await,
             _ => {}
         }
