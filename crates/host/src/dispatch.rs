@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{clock::SystemClock, host::Inner};
+use crate::host::Inner;
 
 /// Envelopes of one batch. After a batch the address stands in line again, so that a hot one does not keep others waiting.
 const BATCH_ENVELOPES: usize = 256;
@@ -96,7 +96,7 @@ async fn work(inner: &Inner, address: &Address, permit: OwnedSemaphorePermit) ->
         // Were it lost with the process, nobody would know that it was run.
         inner.store.barrier().await?;
     }
-    let deadline = SystemClock::now().plus(inner.options.handler_timeout);
+    let deadline = inner.clock.moment().plus(inner.options.handler_timeout);
     let outcomes = inner.engine.run(address, &deliveries, deadline, Some(Box::new(permit))).await;
     // Only what comes before the first failure is settled: order is kept.
     let done = outcomes.iter().take_while(|outcome| **outcome == Outcome::Done).count();

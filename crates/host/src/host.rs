@@ -6,18 +6,20 @@ use std::{
     fs::FileType,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use statefun_core::{Rules, Targets, TypeName};
-use statefun_embedded::{Embedded, Options};
-use statefun_engine::{Config, Engine, Functions, Ports, metrics::Metrics};
+use statefun_embedded::{Embedded, Options, SystemClock};
+use statefun_engine::{
+    Config, Engine, Functions, Ports,
+    metrics::Metrics,
+    ports::{Clock, Moment},
+};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    background,
-    clock::SystemClock,
-    dispatch, egress,
+    background, dispatch, egress,
     error::{HostError, InputError, chain},
     feed::Feeds,
     http,
@@ -33,13 +35,14 @@ const CAREFUL: Duration = Duration::from_secs(600);
 /// What all parts of a host share.
 pub(crate) struct Inner {
     pub(crate) store: Embedded,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) engine: Engine,
     pub(crate) options: HostOptions,
     pub(crate) requests: http::Requests,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) egress_files: egress::Files,
     /// After a crash: until then a message is run only once it is durable.
-    careful_until: Option<Instant>,
+    careful_until: Option<Moment>,
     /// Functions that the application lacks and messages wait for.
     unknown: Mutex<BTreeSet<TypeName>>,
     stop: watch::Sender<bool>,
@@ -77,7 +80,7 @@ impl Inner {
 
     /// Whether the process may die soon of what the one before it died of.
     pub(crate) fn is_careful(&self) -> bool {
-        self.careful_until.is_some_and(|until| Instant::now() < until)
+        self.careful_until.is_some_and(|until| self.clock.moment() < until)
     }
 
     /// Says once that messages wait for a function that the application lacks.
@@ -148,6 +151,20 @@ impl Host {
     /// # Errors
     /// If the folder cannot be opened: another process has it, it is of a newer version, it is damaged, or it is not a data folder.
     pub fn open(functions: Functions, rules: Rules, options: HostOptions) -> Result<Self, HostError> {
+        Self::open_with_clock(functions, rules, options, Arc::new(SystemClock))
+    }
+
+    /// [`open`](Self::open) with other clocks than the machine's, for tests: by its wall clock messages are dated, kept and delayed;
+    /// by its moments handlers have their time and addresses pause.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(
+        functions: Functions,
+        rules: Rules,
+        options: HostOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HostError> {
         let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
         let egresses = egress::declared(&options).unwrap_or_else(|| rules.egresses.clone());
         let rules = Rules { targets: Targets::Known(known), egresses, ..rules };
@@ -157,7 +174,7 @@ impl Host {
             dedup_window: rules.protocol.dedup_window,
             ..Options::default()
         };
-        let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
+        let store = Embedded::open(&options.data, settings, clock.clone())?;
         let egress_files = egress::Files::lock(&options)?;
         http::note_address(&options.data, None);
         let config = Config {
@@ -167,15 +184,16 @@ impl Host {
             backoff: options.backoff,
             ..Config::default()
         };
-        let engine = Engine::new(functions, ports(&store), config);
+        let engine = Engine::new(functions, ports(&store, &clock), config);
         let stop = watch::Sender::new(false);
         let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default() });
         let unknown = Mutex::default();
         let feeds = Feeds::new(options.module.clone());
-        let careful_until = store.follows_a_crash().then(|| Instant::now() + CAREFUL);
+        let careful_until = store.follows_a_crash().then(|| clock.moment().plus(CAREFUL));
         let inner = Inner {
             careful_until,
             store,
+            clock,
             feeds,
             egress_files,
             engine,
@@ -271,14 +289,14 @@ impl Host {
     }
 }
 
-fn ports(store: &Embedded) -> Ports {
+fn ports(store: &Embedded, clock: &Arc<dyn Clock>) -> Ports {
     Ports {
         store: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
         timers: Arc::new(store.clone()),
         egress: Arc::new(store.clone()),
         dead_letters: Arc::new(store.clone()),
-        clock: Arc::new(SystemClock),
+        clock: clock.clone(),
     }
 }
 

@@ -23,7 +23,6 @@ mod accept;
 mod access;
 mod background;
 mod cli;
-mod clock;
 mod dispatch;
 mod egress;
 mod error;

@@ -6,7 +6,7 @@ use statefun_core::{
     Address, DeadLetter, Envelope, EnvelopeId, Timestamp, TypeName, chain,
     stored::{Letter, letter_to_json, malformed_to_json},
 };
-use statefun_engine::ports::{EnvelopeQueue, PortError};
+use statefun_engine::ports::{Clock, EnvelopeQueue, Moment, PortError};
 
 use super::{
     DeadLetterQueue,
@@ -92,7 +92,7 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// [`PortError`] if the queue fails.
-    pub async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+    pub async fn list(&self, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError> {
         let mut pass = Pass::new(self, deadline);
         let listed = list(&mut pass, max, payloads, deadline).await;
         pass.end().await;
@@ -110,7 +110,7 @@ impl DeadLetterQueue {
         queues: &SqsQueues,
         selection: &Selection,
         max: usize,
-        deadline: Timestamp,
+        deadline: Moment,
     ) -> Result<Replayed, PortError> {
         let mut pass = Pass::new(self, deadline);
         let replayed = replay(&mut pass, queues, selection, max, deadline).await;
@@ -122,7 +122,7 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// [`PortError`] if the queue fails; what was deleted is gone.
-    pub async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+    pub async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Moment) -> Result<Deleted, PortError> {
         let mut pass = Pass::new(self, deadline);
         let deleted = delete(&mut pass, ids, malformed, deadline).await;
         pass.end().await;
@@ -130,9 +130,9 @@ impl DeadLetterQueue {
     }
 }
 
-async fn list(pass: &mut Pass<'_>, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+async fn list(pass: &mut Pass<'_>, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError> {
     let (mut listed, mut bytes) = (Listed { more: true, ..Listed::default() }, 0);
-    'pages: while listed.entries.len() < max && SystemClock::time() < deadline {
+    'pages: while listed.entries.len() < max && SystemClock.moment() < deadline {
         let Some(page) = pass.page().await? else {
             listed.more = false;
             break;
@@ -155,14 +155,14 @@ async fn replay(
     queues: &SqsQueues,
     selection: &Selection,
     max: usize,
-    deadline: Timestamp,
+    deadline: Moment,
 ) -> Result<Replayed, PortError> {
     let mut replayed = Replayed { more: true, ..Replayed::default() };
     let mut missing = selection.ids.clone().unwrap_or_default();
     let (mut chosen, mut bytes) = (Vec::new(), 0);
     // Looking takes half of the time at most.
-    let look_until = deadline.minus(deadline.since(SystemClock::time()) / 2);
-    while chosen.len() < max && bytes < MAX_HELD_BYTES && SystemClock::time() < look_until {
+    let look_until = deadline.minus(deadline.since(SystemClock.moment()) / 2);
+    while chosen.len() < max && bytes < MAX_HELD_BYTES && SystemClock.moment() < look_until {
         let Some(page) = pass.page().await? else {
             replayed.more = false;
             break;
@@ -198,18 +198,18 @@ async fn send(
     pass: &mut Pass<'_>,
     queues: &SqsQueues,
     chosen: Vec<(Box<DeadLetter>, String)>,
-    deadline: Timestamp,
+    deadline: Moment,
     mut replayed: Replayed,
 ) -> Result<Replayed, PortError> {
     let (mut result, mut failed) = (Ok(()), HashSet::<Address>::new());
     for (letter, receipt) in chosen {
         let DeadLetter { id, envelope, .. } = *letter;
         // Behind one that failed, an address's order would be lost.
-        if failed.contains(&envelope.to) || SystemClock::time() >= deadline {
+        if failed.contains(&envelope.to) || SystemClock.moment() >= deadline {
             replayed.left += 1;
             continue;
         }
-        let again = Envelope { id: EnvelopeId::of_replay(id, 0), sent_at: SystemClock::time(), keyed: true, hops: 0, ..envelope };
+        let again = Envelope { id: EnvelopeId::of_replay(id, 0), sent_at: SystemClock.now(), keyed: true, hops: 0, ..envelope };
         if let Err(error) = queues.send(&[&again]).await.into_iter().collect::<Result<(), _>>() {
             tracing::warn!(error = chain(&error), "a dead letter could not be sent again");
             failed.insert(again.to);
@@ -222,10 +222,10 @@ async fn send(
     result.map(|()| replayed)
 }
 
-async fn delete(pass: &mut Pass<'_>, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+async fn delete(pass: &mut Pass<'_>, ids: &BTreeSet<String>, malformed: bool, deadline: Moment) -> Result<Deleted, PortError> {
     let mut deleted = Deleted { more: true, ..Deleted::default() };
     let mut missing = ids.clone();
-    while SystemClock::time() < deadline {
+    while SystemClock.moment() < deadline {
         let Some(page) = pass.page().await? else {
             deleted.more = false;
             break;

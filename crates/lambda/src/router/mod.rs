@@ -12,8 +12,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use statefun_aws::dead_letters::Selection;
-use statefun_core::{Address, InvalidAddress, InvalidTypeName, Timestamp, TypeName, chain, resource_name};
-use statefun_engine::ports::PortError;
+use statefun_core::{Address, InvalidAddress, InvalidTypeName, TypeName, chain, resource_name};
+use statefun_engine::ports::{Moment, PortError};
 use statefun_module::{Module, SourceKind};
 use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
@@ -21,7 +21,7 @@ use crate::{
     command::Command,
     emf::Emf,
     events::{BatchResponse, Event, KinesisRecord, SqsMessage, UnknownEvent},
-    ports::{Operations, now},
+    ports::Operations,
 };
 
 /// What is kept of the time before the deadline for the answer. Without one all records of an event come again.
@@ -67,7 +67,7 @@ impl RouterService {
     /// # Errors
     /// If nobody knows the event, its stream or queue is not declared, or a command fails. The records of an event come again
     /// then, however often their event source mapping allows.
-    pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<Value, RouterError> {
+    pub(crate) async fn handle(&self, event: Value, deadline: Moment) -> Result<Value, RouterError> {
         let answer = match Event::read(event)? {
             Event::Kinesis(records) => self.kinesis(&records, deadline).await?,
             Event::Sqs(messages) if messages.first().is_some_and(|message| self.is_timers(message)) => {
@@ -79,7 +79,7 @@ impl RouterService {
         Ok(answer.to_json())
     }
 
-    async fn kinesis(&self, records: &[KinesisRecord], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
+    async fn kinesis(&self, records: &[KinesisRecord], deadline: Moment) -> Result<BatchResponse, RouterError> {
         let sources = records.iter().map(|record| &*record.source_arn);
         let ingresses = self.ingresses(SourceKind::Kinesis, sources)?;
         // Unpacked one after the other, as far as the batch gets.
@@ -89,7 +89,7 @@ impl RouterService {
         Ok(BatchResponse::of(kinesis_failures(numbers.zip(outcomes))))
     }
 
-    async fn sqs(&self, messages: &[SqsMessage], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
+    async fn sqs(&self, messages: &[SqsMessage], deadline: Moment) -> Result<BatchResponse, RouterError> {
         let sources = messages.iter().map(|message| &*message.source_arn);
         let ingresses = self.ingresses(SourceKind::Sqs, sources)?;
         let arrivals = messages.iter().zip(ingresses).map(records::of_sqs);
@@ -97,15 +97,19 @@ impl RouterService {
         let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
         let failed = BatchResponse::of(sqs_failures(results));
         let of_failed = messages.iter().filter(|message| failed.failures.contains(&message.message_id));
-        self.emf.failing(of_failed.map(SqsMessage::sent_at), now());
+        self.emf.failing(of_failed.map(SqsMessage::sent_at), self.dispatcher.clock.now());
         Ok(failed)
     }
 
-    async fn dispatch(&self, arrivals: impl ExactSizeIterator<Item = Arrival> + Send, deadline: Timestamp) -> Vec<Outcome> {
-        let outcomes = self.dispatcher.dispatch(arrivals, before(deadline)).await;
+    async fn dispatch(&self, arrivals: impl ExactSizeIterator<Item = Arrival> + Send, deadline: Moment) -> Vec<Outcome> {
+        let outcomes = self.dispatcher.dispatch(arrivals, self.work_until(deadline)).await;
         let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
         tracing::debug!(done = count(Outcome::Done), parked = count(Outcome::Parked), failed = count(Outcome::Failed), "records");
         outcomes
+    }
+
+    fn work_until(&self, deadline: Moment) -> Moment {
+        before(deadline, self.dispatcher.clock.moment())
     }
 
     fn ingresses<'a>(&self, kind: SourceKind, arns: impl Iterator<Item = &'a str>) -> Result<Vec<Arc<str>>, RouterError> {
@@ -136,21 +140,21 @@ impl RouterService {
         BatchResponse::of(failed)
     }
 
-    async fn command(&self, command: Command, deadline: Timestamp) -> Result<Value, RouterError> {
+    async fn command(&self, command: Command, deadline: Moment) -> Result<Value, RouterError> {
         match command {
             Command::Sweep {} => {
-                let swept = self.operations.sweep(before(deadline)).await?;
+                let swept = self.operations.sweep(self.work_until(deadline)).await?;
                 tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
                 Ok(json!({"fired": swept.fired, "armed": swept.armed}))
             }
             Command::ListDeadLetters { max, payloads } => {
-                let listed = self.operations.list(max.min(MAX_LETTERS), payloads, before(deadline)).await?;
+                let listed = self.operations.list(max.min(MAX_LETTERS), payloads, self.work_until(deadline)).await?;
                 Ok(letters::listed(&listed, payloads))
             }
             Command::ReplayDeadLetters { max, ids, function, may_be_applied } => {
                 let function = function.map(|name| TypeName::parse(&name)).transpose()?;
                 let selection = Selection { ids, function, may_be_applied };
-                let replayed = self.operations.replay(&selection, max.min(MAX_LETTERS), before(deadline)).await?;
+                let replayed = self.operations.replay(&selection, max.min(MAX_LETTERS), self.work_until(deadline)).await?;
                 let (sent, left) = (replayed.sent, replayed.left);
                 tracing::info!(
                     sent,
@@ -164,7 +168,7 @@ impl RouterService {
             }
             Command::DeleteDeadLetters { ids, malformed } if ids.is_empty() && !malformed => Err(RouterError::NothingToDelete),
             Command::DeleteDeadLetters { ids, malformed } => {
-                let deleted = self.operations.delete(&ids, malformed, before(deadline)).await?;
+                let deleted = self.operations.delete(&ids, malformed, self.work_until(deadline)).await?;
                 tracing::info!(deleted = deleted.deleted, "dead letters deleted");
                 Ok(letters::deleted(&deleted))
             }
@@ -177,7 +181,7 @@ impl RouterService {
     }
 }
 
-/// When work has to end. Of a short time half is kept, so that something is done.
-fn before(deadline: Timestamp) -> Timestamp {
-    deadline.minus(ANSWER_RESERVE.min(deadline.since(now()) / 2))
+/// When work has to end that begins now. Of a short time half is kept, so that something is done.
+fn before(deadline: Moment, now: Moment) -> Moment {
+    deadline.minus(ANSWER_RESERVE.min(deadline.since(now) / 2))
 }

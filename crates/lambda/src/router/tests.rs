@@ -10,12 +10,15 @@ use statefun_aws::{
     dead_letters::{Deleted, Listed, Replayed},
     timers::Swept,
 };
-use statefun_core::{Envelope, Record, Targets};
+use statefun_core::{Envelope, Record, Targets, Timestamp};
 use statefun_engine::ports::{EnvelopeQueue, PortErrorKind};
 use statefun_router::{IngressRecord, ModuleRouter, Routed};
 
 use super::*;
-use crate::{adapters::Malformed, test_ports::Memory};
+use crate::{
+    adapters::Malformed,
+    test_ports::{Memory, in_time, now},
+};
 
 const MODULE: &str = "kind: io.statefun.lambda.v1/functions
 spec: {functions: [example/*, shop/*], queues: [\"https://sqs.example/1/functions.fifo\"]}
@@ -53,21 +56,21 @@ impl Operations for Operator {
         }
     }
 
-    async fn sweep(&self, _: Timestamp) -> Result<Swept, PortError> {
+    async fn sweep(&self, _: Moment) -> Result<Swept, PortError> {
         Ok(Swept { fired: 2, armed: 3 })
     }
 
-    async fn list(&self, max: usize, payloads: bool, _: Timestamp) -> Result<Listed, PortError> {
+    async fn list(&self, max: usize, payloads: bool, _: Moment) -> Result<Listed, PortError> {
         self.listed.lock().unwrap().push((max, payloads));
         Ok(Listed { entries: Vec::new(), more: true })
     }
 
-    async fn replay(&self, selection: &Selection, max: usize, _: Timestamp) -> Result<Replayed, PortError> {
+    async fn replay(&self, selection: &Selection, max: usize, _: Moment) -> Result<Replayed, PortError> {
         self.replayed.lock().unwrap().push((selection.clone(), max));
         Ok(Replayed { sent: 1, missing: vec!["x".to_owned()], ..Replayed::default() })
     }
 
-    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, _: Timestamp) -> Result<Deleted, PortError> {
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, _: Moment) -> Result<Deleted, PortError> {
         self.deleted.lock().unwrap().push((ids.clone(), malformed));
         Ok(Deleted { deleted: 2, ..Deleted::default() })
     }
@@ -111,7 +114,7 @@ impl Fixture {
     }
 
     async fn handle(&self, event: Value) -> Result<Value, String> {
-        self.service.handle(event, now().plus(Duration::from_secs(30))).await.map_err(|error| error.to_string())
+        self.service.handle(event, in_time(Duration::from_secs(30))).await.map_err(|error| error.to_string())
     }
 
     /// Receivers and texts, in the order sent.
@@ -219,7 +222,8 @@ async fn a_queue_that_does_not_answer_leaves_time_for_the_answer() {
 
 #[test]
 fn time_is_kept_for_the_answer() {
-    let left = |seconds| before(now().plus(Duration::from_secs(seconds))).since(now()).as_secs_f64();
+    let now = Moment::after_start(Duration::from_secs(9));
+    let left = |seconds| before(now.plus(Duration::from_secs(seconds)), now).since(now).as_secs_f64();
     assert!((left(30) - 28.0).abs() < 0.5 && (left(2) - 1.0).abs() < 0.5, "{} {}", left(30), left(2));
 }
 

@@ -20,7 +20,7 @@ use statefun_engine::{
 use crate::{
     http::REGION,
     problem::{Problem, Result},
-    world::{Setting, now},
+    world::Setting,
 };
 
 struct Emulated {
@@ -116,7 +116,7 @@ impl conformance::Backend for Emulated {
     }
 
     async fn parked(&self) -> Vec<DeadLetter> {
-        let (queue, deadline) = (&self.backend.dead_letters, now().plus(Duration::from_secs(20)));
+        let (queue, deadline) = (&self.backend.dead_letters, SystemClock.moment().plus(Duration::from_secs(20)));
         let listed = queue.list(1_000, true, deadline).await.unwrap_or_default().entries;
         let _ = queue.delete(&listed.iter().map(|entry| entry.id.clone()).collect(), false, deadline).await;
         let letter = |entry: Entry| match entry.letter {
