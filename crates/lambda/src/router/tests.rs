@@ -238,6 +238,45 @@ async fn sqs_messages_with_attributes() {
     assert_eq!(fixture_.memory.sent.lock().unwrap()[0].trace.as_deref(), Some(trace));
 }
 
+/// What is optional in an event may be absent or `null`; it means the same.
+#[tokio::test]
+async fn what_is_optional_in_an_event_may_be_null() {
+    for absent in [None, Some(Value::Null)] {
+        let fixture_ = Fixture::new();
+        let mut event = fixture(include_str!("../../fixtures/sqs-fifo.json"));
+        let set = |object: &mut Value, key: &str| match (&absent, object.as_object_mut().unwrap()) {
+            (None, object) => drop(object.remove(key)),
+            (Some(null), object) => drop(object.insert(key.to_owned(), null.clone())),
+        };
+        set(&mut event["Records"][0], "messageAttributes");
+        set(&mut event["Records"][0]["attributes"], "MessageDeduplicationId");
+        assert_eq!(fixture_.handle(event).await.unwrap(), none());
+        assert_eq!(fixture_.sent(), [("shop/cart/1".to_owned(), "Test message.".to_owned())]);
+        let mut event = fixture(include_str!("../../fixtures/sqs-standard.json"));
+        set(&mut event["Records"][0]["messageAttributes"]["noise"], "stringValue");
+        set(&mut event["Records"][0]["attributes"], "SequenceNumber");
+        assert_eq!(fixture_.handle(event).await.unwrap(), none());
+        assert_eq!(fixture_.sent()[1].0, "shop/cart/Bob");
+    }
+}
+
+/// By a consumer (enhanced fan-out) a stream's records are the same as without: whoever goes over to it doubles nothing.
+#[tokio::test]
+async fn a_record_by_a_consumer_of_its_stream_is_the_same_record() {
+    let fixture_ = Fixture::new();
+    fixture_.handle(kinesis()).await.unwrap();
+    let mut event = kinesis();
+    let arn = event["Records"][0]["eventSourceARN"].as_str().unwrap().to_owned();
+    event["Records"][0]["eventSourceARN"] = json!(format!("{arn}/consumer/statefun:1570000000"));
+    assert_eq!(fixture_.handle(event.clone()).await.unwrap(), none());
+    let mut bad = event;
+    bad["Records"][0]["kinesis"]["data"] = json!("/w==");
+    fixture_.handle(bad).await.unwrap();
+    let sent = fixture_.memory.sent.lock().unwrap();
+    assert_eq!((sent.len(), &sent[0]), (2, &sent[1]));
+    assert_eq!(fixture_.memory.malformed.lock().unwrap()[0].source, "lambda-stream");
+}
+
 #[tokio::test]
 async fn a_failed_message_of_a_fifo_queue_takes_the_rest_of_its_group_along() {
     let fixture_ = Fixture::new();
