@@ -1,6 +1,6 @@
 //! A wall clock that somebody sets while the host runs: what is about time that passes goes on.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, too")]
 
 mod common;
 

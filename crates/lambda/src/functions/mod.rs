@@ -25,7 +25,7 @@ use crate::{
     events::{BatchResponse, Event, SqsMessage, UnknownEvent},
     ports::{Letterbox, Visibility},
 };
-use batch::{Batch, Slot};
+pub(crate) use batch::{Batch, Slot};
 
 /// What is kept of the time before the deadline for the answer, beside what the engine keeps for its commits.
 const ANSWER_RESERVE: Duration = Duration::from_millis(300);

@@ -2,7 +2,7 @@
 //! and operators look at instances and at dead letters.
 
 mod letters;
-mod records;
+pub(crate) mod records;
 #[cfg(test)]
 mod tests;
 mod view;
