@@ -2,13 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, LazyLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
 use statefun_core::{Timestamp, TypeName};
-use statefun_engine::{Ports, ports::Clock};
+use statefun_engine::{
+    Ports,
+    ports::{Clock, Moment},
+};
+use tokio::time::Instant;
 
 use crate::{
     batcher::{Batcher, InFlight},
@@ -89,27 +93,26 @@ impl Backend {
     }
 }
 
-/// The environment's clock.
+/// The environment's clocks. All values are the same clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-impl SystemClock {
-    pub(crate) fn time() -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-}
+/// The start of this process's moments.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 #[async_trait]
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that all others are given")]
     fn now(&self) -> Timestamp {
-        Self::time()
+        Timestamp::ZERO.plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    async fn sleep_until(&self, moment: Timestamp) {
-        let left = moment.0.saturating_sub(Self::time().0);
-        if left > 0 {
-            tokio::time::sleep(Duration::from_millis(left)).await;
-        }
+    fn moment(&self) -> Moment {
+        let start = *START;
+        Moment::after_start(start.elapsed())
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        tokio::time::sleep(moment.since(self.moment())).await;
     }
 }

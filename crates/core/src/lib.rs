@@ -46,7 +46,7 @@ pub use function_spec::{FunctionSpec, OnFailure};
 pub use id::{EnvelopeId, IdKind};
 pub use ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
 pub use messages::{Accepted, FromMessage, MatchType};
-pub use names::resource_name;
+pub use names::{resource_name, stream_of_consumer};
 pub use record::{Held, LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial};
 pub use refusal::{Answer, Refusals, Refused};
 pub use rules::{Budget, Egresses, Rules, Targets};

@@ -5,11 +5,11 @@ use std::{
     error::Error,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use statefun_core::*;
-use statefun_embedded::{Clock, Embedded, Options};
+use statefun_embedded::{Embedded, Options, SystemClock};
 use statefun_engine::ports::{Acquired, Committed, InstanceStore};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -20,11 +20,7 @@ const MESSAGE: TypeName = TypeName::from_static("bench/message");
 async fn main() -> Result<(), Failure> {
     let folder = std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("statefun-commits"), PathBuf::from);
     let _ = std::fs::remove_dir_all(&folder);
-    let clock: Clock = Arc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::ZERO.plus(since)
-    });
-    let store = Embedded::open(&folder, Options::default(), clock.clone())?;
+    let store = Embedded::open(&folder, Options::default(), Arc::new(SystemClock))?;
     for workers in [1, 16, 256] {
         commits(&store, workers, true).await?;
     }
@@ -36,7 +32,7 @@ async fn main() -> Result<(), Failure> {
     println!("{:?}", store.waiting());
     store.close().await?;
     let opened = Instant::now();
-    let store = Embedded::open(&folder, Options::default(), clock)?;
+    let store = Embedded::open(&folder, Options::default(), Arc::new(SystemClock))?;
     println!("opened in {:?}: {:?}", opened.elapsed(), store.waiting());
     std::fs::remove_dir_all(&folder)?;
     Ok(())

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
-use statefun_core::{Address, Timestamp};
-use statefun_engine::ports::{Delivery, PortError, QueueConsumer, Receipt};
+use statefun_core::Address;
+use statefun_engine::ports::{Delivery, Moment, PortError, QueueConsumer, Receipt};
 
 use crate::{Embedded, shared::State, tables::lanes::function_prefix};
 
@@ -26,7 +26,7 @@ struct Open {
 #[derive(Debug, Default)]
 struct Lane {
     open: usize,
-    not_before: Option<Timestamp>,
+    not_before: Option<Moment>,
 }
 
 #[async_trait]
@@ -66,7 +66,7 @@ impl QueueConsumer for Embedded {
     }
 
     async fn give_back(&self, receipt: &Receipt, after: Duration) -> Result<(), PortError> {
-        let not_before = self.shared().now().plus(after);
+        let not_before = self.shared().clock.moment().plus(after);
         let mut guard = self.shared().lock("give_back")?;
         let state = &mut *guard;
         if let Some(Open { address, .. }) = state.consumer.open.remove(&receipt.0) {
@@ -91,7 +91,7 @@ impl Consumer {
 
 impl State {
     /// With its last delivery the lane is given back.
-    fn close_delivery(&mut self, address: &Address, not_before: Option<Timestamp>) {
+    fn close_delivery(&mut self, address: &Address, not_before: Option<Moment>) {
         let Some(lane) = self.consumer.lanes.get_mut(address) else { return };
         lane.open -= 1;
         lane.not_before = lane.not_before.max(not_before);

@@ -2,8 +2,9 @@
 
 use std::{ops::Bound, time::Duration};
 
-use statefun_core::{Address, Delivered, LastSeq, Timestamp};
-use statefun_engine::ports::PortError;
+use futures_util::future::select;
+use statefun_core::{Address, Delivered, LastSeq};
+use statefun_engine::ports::{Moment, PortError};
 
 use crate::{
     Embedded, Op,
@@ -25,7 +26,7 @@ const WALK_ROWS: usize = 64;
 enum Next {
     Lane(Address),
     /// Nothing is ready; at this moment a delayed lane will be.
-    Wait(Option<Timestamp>),
+    Wait(Option<Moment>),
 }
 
 impl Embedded {
@@ -46,11 +47,8 @@ impl Embedded {
             match self.take()? {
                 Next::Lane(address) => return Ok(address),
                 Next::Wait(None) => notified.await,
-                Next::Wait(Some(until)) => {
-                    let rest = until.since(self.shared().now());
-                    // Either way, the next round looks.
-                    let _ = tokio::time::timeout(rest, notified).await;
-                }
+                // Either way, the next round looks.
+                Next::Wait(Some(until)) => drop(select(notified, self.shared().clock.sleep_until(until)).await),
             }
         }
     }
@@ -68,7 +66,7 @@ impl Embedded {
 
     /// When the next lane becomes ready that was settled with a retry.
     #[must_use]
-    pub fn next_wakeup(&self) -> Option<Timestamp> {
+    pub fn next_wakeup(&self) -> Option<Moment> {
         self.shared().lock_always().lanes.next_wake()
     }
 
@@ -76,7 +74,7 @@ impl Embedded {
         let shared = self.shared();
         loop {
             let mut state = shared.lock("ready")?;
-            state.lanes.wake(shared.now());
+            state.lanes.wake(shared.clock.moment());
             if !state.lanes.walk_is_due() {
                 return Ok(state.lanes.take().map_or_else(|| Next::Wait(state.lanes.next_wake()), Next::Lane));
             }
@@ -148,7 +146,7 @@ impl Embedded {
     /// If the lane was not taken or `done` are not its first envelopes (nothing is changed then), or the store is closed or failed.
     pub fn settle(&self, address: &Address, done: &[u128], retry: Option<Duration>) -> Result<Op, PortError> {
         let shared = self.shared();
-        let now = retry.map(|_| shared.now());
+        let not_before = retry.map(|after| shared.clock.moment().plus(after));
         let prefix = function_prefix(address);
         let mut guard = shared.lock("settle")?;
         let state = &mut *guard;
@@ -160,7 +158,7 @@ impl Embedded {
         for _ in done {
             state.remove(address, &prefix, 0);
         }
-        state.free(address, retry.zip(now).map(|(after, now)| now.plus(after)));
+        state.free(address, not_before);
         Ok(shared.finish(guard))
     }
 }
@@ -177,7 +175,7 @@ impl State {
     }
 
     /// Gives a running lane back.
-    pub(crate) fn free(&mut self, address: &Address, not_before: Option<Timestamp>) {
+    pub(crate) fn free(&mut self, address: &Address, not_before: Option<Moment>) {
         let ready = self.lanes.free(address, not_before);
         // Where lanes are on disk only, a place that became free is for one of them; a delay may be the first to end.
         if ready || self.lanes.unseen || not_before.is_some() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use statefun_engine::ports::PortError;
+use statefun_engine::ports::{Clock, PortError};
 
 use crate::{
     Op,
@@ -21,7 +21,7 @@ use crate::{
     heads::Heads,
     lanes::{Lane, Lanes},
     log::{Log, Stop},
-    options::{Clock, Options},
+    options::Options,
     shared::{CLOSED, Files, FirstDue, Published, Shared, State, Wakes, Watched, refused},
     tables::{
         Unreadable,
@@ -60,11 +60,11 @@ pub struct Waiting {
 }
 
 impl Embedded {
-    /// Opens the state folder `dir`, or makes it. `clock` says what time it is.
+    /// Opens the state folder `dir`, or makes it. By the wall time of `clock` things are kept until they expire; by its moments lanes pause.
     ///
     /// # Errors
     /// [`OpenError`], which says what to do.
-    pub fn open(dir: impl AsRef<Path>, options: Options, clock: Clock) -> Result<Self, OpenError> {
+    pub fn open(dir: impl AsRef<Path>, options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let folder = Folder::take(dir.as_ref())?;
         let disk = open_disk(&folder, &options)?;
         let last = read_life(&folder, &disk)?;

@@ -67,21 +67,34 @@ impl Embedded {
     /// # Errors
     /// If the store is closed, damaged or failed.
     pub fn letters(&self, after: Option<(Timestamp, EnvelopeId)>, limit: usize) -> Result<Vec<Letter>, PortError> {
-        let from = after.map(|(at, id)| crate::log::after(letters::time_key(at, id))).unwrap_or_default();
-        let mut keys = Vec::new();
-        self.shared().pages("letters", Table::LetterTimes, &from, Bound::Unbounded, |rows| {
-            for (key, _) in rows.into_iter().take(limit - keys.len()) {
-                let (_, id) = letters::decode_time_key(&key).map_err(|error| refusal("letters", error))?;
-                keys.push(id);
-            }
-            Ok(keys.len() < limit)
-        })?;
-        let mut found = Vec::with_capacity(keys.len());
+        let ids = self.ids_after(after, limit)?;
+        let mut found = Vec::with_capacity(ids.len());
         // Not all at once: a letter may hold a megabyte.
-        for id in keys {
+        for id in ids {
             found.extend(self.letter(id)?);
         }
         Ok(found)
+    }
+
+    /// The ids of all letters that are there now, oldest first; 16 bytes each.
+    ///
+    /// # Errors
+    /// If the store is closed, damaged or failed.
+    pub fn letter_ids(&self) -> Result<Vec<EnvelopeId>, PortError> {
+        self.ids_after(None, usize::MAX)
+    }
+
+    fn ids_after(&self, after: Option<(Timestamp, EnvelopeId)>, limit: usize) -> Result<Vec<EnvelopeId>, PortError> {
+        let from = after.map(|(at, id)| crate::log::after(letters::time_key(at, id))).unwrap_or_default();
+        let mut ids = Vec::new();
+        self.shared().pages("letters", Table::LetterTimes, &from, Bound::Unbounded, |rows| {
+            for (key, _) in rows.into_iter().take(limit - ids.len()) {
+                let (_, id) = letters::decode_time_key(&key).map_err(|error| refusal("letters", error))?;
+                ids.push(id);
+            }
+            Ok(ids.len() < limit)
+        })?;
+        Ok(ids)
     }
 
     /// One letter.

@@ -14,6 +14,7 @@
 
 mod append;
 mod batch;
+mod clock;
 mod consumer;
 mod deliver;
 mod disk;
@@ -35,6 +36,7 @@ mod sweep;
 mod tables;
 mod timers;
 
+pub use clock::SystemClock;
 pub use egress::EgressBatch;
 pub use embedded::{Embedded, Waiting};
 pub use erase::erase;
@@ -42,7 +44,7 @@ pub use folder::OpenError;
 pub use instances::Instances;
 pub use letters::Replayed;
 pub use log::Op;
-pub use options::{Clock, Options};
+pub use options::Options;
 pub use queue::{Cursor, Ingested, Repeats};
 pub use statefun_core::stored::{Letter, MalformedRecord};
 

@@ -1,11 +1,6 @@
 //! How a store is opened.
 
-use std::{sync::Arc, time::Duration};
-
-use statefun_core::Timestamp;
-
-/// The time now.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+use std::time::Duration;
 
 /// Limits and habits of a store. The defaults suit one machine.
 #[derive(Debug, Clone)]

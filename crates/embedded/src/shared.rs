@@ -4,14 +4,14 @@ use std::{
     fs::File,
     ops::Bound,
     sync::{
-        Condvar, LockResult, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Condvar, LockResult, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use bytes::Bytes;
 use statefun_core::Timestamp;
-use statefun_engine::ports::{PortError, PortErrorKind};
+use statefun_engine::ports::{Clock, PortError, PortErrorKind};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     heads::Heads,
     lanes::Lanes,
     log::{Log, Op, Scan, Sleep},
-    options::{Clock, Options},
+    options::Options,
     tables::meta::{Counts, Life},
 };
 
@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     pub(crate) timers: Notify,
     pub(crate) progress: Notify,
     pub(crate) options: Options,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) life: Life,
     /// The life before this one did not end cleanly.
     pub(crate) after_crash: bool,
@@ -101,7 +101,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// `last` is the life before this one.
-    pub(crate) fn new(state: State, files: Files, options: Options, clock: Clock, last: Life) -> Self {
+    pub(crate) fn new(state: State, files: Files, options: Options, clock: Arc<dyn Clock>, last: Life) -> Self {
         Self {
             state: Mutex::new(state),
             files: RwLock::new(Some(files)),
@@ -282,8 +282,9 @@ impl Shared {
         read(&files.disk).map_err(|error| PortError::new(call, PortErrorKind::Refused, error))
     }
 
+    /// By the wall clock, for what is stored.
     pub(crate) fn now(&self) -> Timestamp {
-        (self.clock)()
+        self.clock.now()
     }
 }
 

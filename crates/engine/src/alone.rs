@@ -178,13 +178,13 @@ impl<'a> Run<'a> {
             let freed = match tried {
                 Ok(freed) => freed,
                 // What is refused for good will not be allowed in a moment.
-                Err(error) if error.kind == PortErrorKind::Refused || clock.now().plus(pause) >= self.deadline => {
+                Err(error) if error.kind == PortErrorKind::Refused || clock.moment().plus(pause) >= self.deadline => {
                     let function = self.address.function();
                     tracing::warn!(%function, %error, "a run that came to its end may count as a death of its process");
                     return;
                 }
                 Err(_) => {
-                    clock.sleep_until(clock.now().plus(pause)).await;
+                    clock.sleep_until(clock.moment().plus(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }

@@ -9,7 +9,10 @@ use futures_util::{
 };
 use statefun_core::{Address, Effect, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
 
-use crate::{engine::Engine, ports::PortError};
+use crate::{
+    engine::Engine,
+    ports::{Moment, PortError},
+};
 
 /// Timers, or letters, that are written at the same time.
 const WRITES_AT_ONCE: usize = 32;
@@ -60,7 +63,7 @@ pub(crate) type Placed<T> = (usize, T);
 impl Engine {
     /// Sends entries, [`drain_at_once`](crate::Config::drain_at_once) of a kind at a time, and begins nothing after `until` but the first
     /// of each kind. What is not sent, or failed, has to be sent again with the same ids.
-    pub(crate) async fn drain(&self, outbox: &[Effect], until: Timestamp) -> Progress {
+    pub(crate) async fn drain(&self, outbox: &[Effect], until: Moment) -> Progress {
         let (mut sends, mut timers, mut cancels, mut records, mut letters) = Default::default();
         for entry in outbox.iter().enumerate() {
             match entry {
@@ -82,7 +85,7 @@ impl Engine {
     }
 
     /// One envelope per address and call; a further one for the same address only after the one before was accepted.
-    async fn drain_sends(&self, mut envelopes: Vec<Placed<&Envelope>>, until: Timestamp) -> Progress {
+    async fn drain_sends(&self, mut envelopes: Vec<Placed<&Envelope>>, until: Moment) -> Progress {
         let mut progress = Progress::default();
         while !envelopes.is_empty() {
             let mut taken: HashSet<&Address> = HashSet::new();
@@ -106,7 +109,7 @@ impl Engine {
         &self,
         scheduled: Vec<Placed<&Timer>>,
         cancelled: Vec<Placed<(EnvelopeId, Timestamp)>>,
-        until: Timestamp,
+        until: Moment,
     ) -> Progress {
         let timers = &self.ports.timers;
         let mut progress = self.write_all(Progress::default(), scheduled, until, |timer| timers.schedule(timer)).await;
@@ -122,7 +125,7 @@ impl Engine {
         &self,
         mut progress: Progress,
         entries: Vec<Placed<T>>,
-        until: Timestamp,
+        until: Moment,
         call: impl Fn(T) -> BoxFuture<'a, Result<(), PortError>>,
     ) -> Progress {
         for chunk in entries.chunks(self.config.drain_at_once) {
@@ -139,8 +142,8 @@ impl Engine {
     }
 
     /// After a failed entry nothing later of its kind is sent: it might be of its group.
-    pub(crate) fn must_stop(&self, progress: &Progress, until: Timestamp) -> bool {
+    pub(crate) fn must_stop(&self, progress: &Progress, until: Moment) -> bool {
         let failed = progress.error.is_some() && self.rules().protocol.safeguards.on(Safeguard::SendOrder);
-        failed || (!progress.sent.is_empty() && self.ports.clock.now() >= until)
+        failed || (!progress.sent.is_empty() && self.ports.clock.moment() >= until)
     }
 }

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use statefun_core::{EgressRecord, Refusals, Refused, RefusedRecord, Safeguard, Timestamp, chain};
+use statefun_core::{EgressRecord, Refusals, Refused, RefusedRecord, Safeguard, chain};
 
 use crate::{
     drain::{Placed, Progress},
     engine::Engine,
-    ports::{PortError, PortErrorKind},
+    ports::{Moment, PortError, PortErrorKind},
 };
 
 /// The pause after the first refusal of a record. It doubles after each further one, and ends when the time does.
@@ -30,7 +30,7 @@ struct Left<'a> {
 }
 
 impl Engine {
-    pub(crate) async fn drain_egress(&self, records: Vec<Placed<&EgressRecord>>, until: Timestamp) -> Progress {
+    pub(crate) async fn drain_egress(&self, records: Vec<Placed<&EgressRecord>>, until: Moment) -> Progress {
         let mut progress = Progress::default();
         for chunk in records.chunks(self.config.drain_at_once) {
             if self.must_stop(&progress, until) {
@@ -43,7 +43,7 @@ impl Engine {
 
     /// Sends records until each is sent or given up, a receiver is out, or time is over. Something is done in any case: without time
     /// the tries of the first records follow each other at once.
-    async fn emit(&self, mut records: Vec<Placed<&EgressRecord>>, until: Timestamp, progress: &mut Progress) {
+    async fn emit(&self, mut records: Vec<Placed<&EgressRecord>>, until: Moment, progress: &mut Progress) {
         let (mut refusals, clock) = (Refusals::default(), &self.ports.clock);
         loop {
             let left = self.emit_once(&records, &mut refusals, progress).await;
@@ -51,12 +51,12 @@ impl Engine {
                 progress.fail(left.error);
                 return;
             }
-            if left.records.is_empty() || (clock.now() >= until && !progress.sent.is_empty()) {
+            if left.records.is_empty() || (clock.moment() >= until && !progress.sent.is_empty()) {
                 return;
             }
             if let Some(doublings) = left.refused.checked_sub(1) {
                 let pause = PAUSE * 2_u32.saturating_pow(doublings);
-                clock.sleep_until(clock.now().plus(pause).min(until)).await;
+                clock.sleep_until(clock.moment().plus(pause).min(until)).await;
             }
             records = left.records;
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use statefun_core::{Address, Delivered, Record, Rules, Timestamp};
+use statefun_core::{Address, Delivered, Record, Rules};
 
 use crate::{
     config::Config,
@@ -15,7 +15,7 @@ use crate::{
     functions::Functions,
     gate::Gate,
     metrics::Metrics,
-    ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Timers},
+    ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Moment, Timers},
     run::Run,
     sticky::Sticky,
     watch::{Lost, Watch},
@@ -80,7 +80,7 @@ impl Engine {
 
     /// Deals with a batch of envelopes for any addresses: addresses at the same time, each address in order. One outcome per
     /// envelope, in the batch's order. Handlers still running near `deadline` are given up.
-    pub async fn run_batch(&self, batch: &[Delivered], deadline: Timestamp) -> Vec<Outcome> {
+    pub async fn run_batch(&self, batch: &[Delivered], deadline: Moment) -> Vec<Outcome> {
         let mut groups: HashMap<&Address, Vec<usize>> = HashMap::new();
         let mut order = Vec::new();
         for (index, delivered) in batch.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Engine {
 
     /// Deals with the envelopes of one address, in queue order; one outcome per envelope. `permit` is dropped when the run has to wait for
     /// its turn to run alone, or ends.
-    pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Timestamp, permit: Permit) -> Vec<Outcome> {
+    pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Moment, permit: Permit) -> Vec<Outcome> {
         self.run_in(address, deliveries, deadline, permit, None, None).await
     }
 
@@ -118,7 +118,7 @@ impl Engine {
         &self,
         address: &Address,
         deliveries: &[Delivered],
-        deadline: Timestamp,
+        deadline: Moment,
         permit: Permit,
         watch: &Watch,
         lost: Option<Lost>,
@@ -130,7 +130,7 @@ impl Engine {
         &self,
         address: &Address,
         deliveries: &[Delivered],
-        deadline: Timestamp,
+        deadline: Moment,
         permit: Permit,
         watch: Option<&Watch>,
         lost: Option<Lost>,

@@ -10,7 +10,7 @@ use crate::{
     functions::Registered,
     gate::Pass,
     metrics::FunctionCounters,
-    ports::{Acquired, Committed, PortError},
+    ports::{Acquired, Committed, Moment, PortError},
     watch::{Lost, Watch},
 };
 
@@ -21,9 +21,11 @@ pub(crate) struct Run<'a> {
     pub(crate) counters: Arc<FunctionCounters>,
     pub(crate) address: &'a Address,
     pub(crate) deliveries: &'a [Delivered],
-    pub(crate) deadline: Timestamp,
+    pub(crate) deadline: Moment,
+    /// Until when its leases are: the deadline and a margin, by the wall clock of when the batch began. Others read it.
+    lease_until: Timestamp,
     /// When the batch began.
-    pub(crate) started: Timestamp,
+    pub(crate) started: Moment,
     pub(crate) permit: Permit,
     /// Deliveries before this one are dealt with in commits that took effect.
     pub(crate) next: usize,
@@ -94,10 +96,11 @@ impl<'a> Run<'a> {
         function: &'a Registered,
         address: &'a Address,
         deliveries: &'a [Delivered],
-        deadline: Timestamp,
+        deadline: Moment,
         permit: Permit,
     ) -> Self {
         let counters = engine.metrics.of(address.function());
+        let (clock, started) = (&engine.ports.clock, engine.ports.clock.moment());
         Self {
             engine,
             function,
@@ -105,7 +108,8 @@ impl<'a> Run<'a> {
             address,
             deliveries,
             deadline,
-            started: engine.ports.clock.now(),
+            lease_until: clock.now().plus(deadline.since(started)).plus(engine.config.lease_margin),
+            started,
             permit,
             next: 0,
             acknowledged: 0,
@@ -169,8 +173,7 @@ impl<'a> Run<'a> {
     }
 
     async fn acquire(&mut self) -> Result<Record, Halt> {
-        let until = self.lease_until();
-        match self.engine.ports.store.acquire(self.address, self.now(), until).await? {
+        match self.engine.ports.store.acquire(self.address, self.now(), self.lease_until).await? {
             Acquired::Held(record) => {
                 FunctionCounters::add(&self.counters.cold, 1);
                 self.leased = Some(record.epoch);
@@ -200,8 +203,8 @@ impl<'a> Run<'a> {
             }
             let more = matches!(ended, Ended::More);
             let lease = match more {
-                true => LeaseAfter::Held(self.lease_until()),
-                false => LeaseAfter::UntilSent(self.lease_until()),
+                true => LeaseAfter::Held(self.lease_until),
+                false => LeaseAfter::UntilSent(self.lease_until),
             };
             let commit = turn.commit(self.now(), lease);
             if commit.record.lease_until != Timestamp::ZERO {
@@ -323,12 +326,14 @@ impl<'a> Run<'a> {
         self.deliveries.first().map_or(1, |first| first.receive_count)
     }
 
+    /// By the wall clock, for what is stored.
     pub(crate) fn now(&self) -> Timestamp {
         self.engine.ports.clock.now()
     }
 
-    fn lease_until(&self) -> Timestamp {
-        self.deadline.plus(self.engine.config.lease_margin)
+    /// For what is about this run's own time.
+    pub(crate) fn moment(&self) -> Moment {
+        self.engine.ports.clock.moment()
     }
 
     pub(crate) fn on(&self, safeguard: Safeguard) -> bool {

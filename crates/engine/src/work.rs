@@ -15,7 +15,7 @@ use crate::{
     alone::Announced,
     gate::{How, Pass},
     metrics::FunctionCounters,
-    ports::PortError,
+    ports::{Moment, PortError},
     run::{Ended, Halt, Run},
     watch::{Holds, Lost, Watch},
 };
@@ -336,14 +336,14 @@ impl Run<'_> {
 
     /// Whether half of the batch's time is left: before its first handler an environment may have been held up.
     fn has_most_of_its_time(&self) -> bool {
-        self.last_moment().since(self.now()) * 2 >= self.last_moment().since(self.started)
+        self.last_moment().since(self.moment()) * 2 >= self.last_moment().since(self.started)
     }
 
-    pub(crate) fn last_moment(&self) -> Timestamp {
+    pub(crate) fn last_moment(&self) -> Moment {
         self.deadline.minus(self.engine.config.reserve)
     }
 
     pub(crate) fn out_of_time(&self) -> bool {
-        self.now() >= self.last_moment() || self.engine.cut.is_cut()
+        self.moment() >= self.last_moment() || self.engine.cut.is_cut()
     }
 }

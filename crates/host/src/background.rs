@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{clock::SystemClock, host::Inner};
+use crate::host::Inner;
 
 /// Timers fired in one step.
 const TIMERS_AT_ONCE: usize = 1_000;
 
-/// At most this long the wall clock is trusted to go on as it did: it may be set.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// At most this long the wall clock is trusted to go on as it did: it may be set, and the machine may sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// How often what has expired is swept.
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
@@ -19,10 +19,10 @@ const SWEPT_AT_ONCE: usize = 10_000;
 /// Sends delayed messages when they are due. The store fails only for good.
 pub(crate) async fn timers(inner: Arc<Inner>) {
     loop {
-        let pause = match inner.store.fire_due(SystemClock::now(), TIMERS_AT_ONCE).await {
+        let pause = match inner.store.fire_due(inner.clock.now(), TIMERS_AT_ONCE).await {
             Ok(fired) if fired > 0 => Duration::ZERO,
             Ok(_) => match inner.store.next_due() {
-                Ok(Some(due)) => (due.since(SystemClock::now()) + Duration::from_millis(1)).min(LONGEST_SLEEP),
+                Ok(Some(due)) => (due.since(inner.clock.now()) + Duration::from_millis(1)).min(LONGEST_SLEEP),
                 Ok(None) => LONGEST_SLEEP,
                 Err(error) => return inner.fail(&error),
             },
@@ -40,7 +40,7 @@ pub(crate) async fn timers(inner: Arc<Inner>) {
 /// Deletes what the retention horizon has passed.
 pub(crate) async fn sweeper(inner: Arc<Inner>) {
     loop {
-        let pause = match inner.store.sweep(SystemClock::now(), SWEPT_AT_ONCE) {
+        let pause = match inner.store.sweep(inner.clock.now(), SWEPT_AT_ONCE) {
             Ok(swept) if swept >= SWEPT_AT_ONCE => Duration::from_millis(10),
             Ok(_) => SWEEP_PAUSE,
             Err(error) => return inner.fail(&error),

@@ -18,7 +18,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::SystemClock,
     host::Inner,
     workers::{Batch, Keeper, Pool, Running},
 };
@@ -137,7 +136,7 @@ impl Dispatch {
             // Were it lost with the process, nobody would know that it was run.
             inner.store.barrier().await?;
         }
-        let deadline = SystemClock::now().plus(inner.options.handler_timeout);
+        let deadline = inner.clock.moment().plus(inner.options.handler_timeout);
         let batch = Batch::new(address.clone(), deliveries, running);
         let permit: Permit = permit.map(|permit| Box::new(permit) as _);
         // In a box: it is big, and moved on the way.

@@ -7,13 +7,17 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use statefun_core::{Rules, Targets, TypeName};
-use statefun_embedded::{Embedded, Options};
-use statefun_engine::{Config, Engine, Functions, Ports, metrics::Metrics};
+use statefun_embedded::{Embedded, Options, SystemClock};
+use statefun_engine::{
+    Config, Engine, Functions, Ports,
+    metrics::Metrics,
+    ports::{Clock, Moment},
+};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
@@ -24,7 +28,7 @@ use tokio::{
 
 use crate::{
     background,
-    clock::{EngineClock, SystemClock},
+    clock::EngineClock,
     dispatch::Dispatch,
     egress,
     error::{HostError, InputError, chain},
@@ -53,6 +57,7 @@ pub(crate) struct Panicked;
 /// What all parts of a host share.
 pub(crate) struct Inner {
     pub(crate) store: Embedded,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) engine: Engine,
     pub(crate) options: HostOptions,
     pub(crate) requests: http::Requests,
@@ -60,7 +65,7 @@ pub(crate) struct Inner {
     pub(crate) egress_routes: egress::Routes,
     pub(crate) egress_failures: egress::Failures,
     /// After a crash: until then a message is run only once it is durable.
-    careful_until: Option<Instant>,
+    careful_until: Option<Moment>,
     /// Functions that the application lacks and messages wait for.
     unknown: Mutex<BTreeSet<TypeName>>,
     stop: watch::Sender<bool>,
@@ -117,7 +122,7 @@ impl Inner {
 
     /// Whether the process may die soon of what the one before it died of.
     pub(crate) fn is_careful(&self) -> bool {
-        self.careful_until.is_some_and(|until| Instant::now() < until)
+        self.careful_until.is_some_and(|until| self.clock.moment() < until)
     }
 
     /// Says once that messages wait for a function that the application lacks.
@@ -201,6 +206,20 @@ impl Host {
     /// If the folder cannot be opened: another process has it, it is of a newer version, it is damaged, or it is not a data folder.
     /// Or if an egress can never work.
     pub fn open(functions: Functions, rules: Rules, options: HostOptions) -> Result<Self, HostError> {
+        Self::open_with_clock(functions, rules, options, Arc::new(SystemClock))
+    }
+
+    /// [`open`](Self::open) with other clocks than the machine's, for tests: by its wall clock messages are dated, kept and delayed;
+    /// by its moments handlers have their time and addresses pause.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(
+        functions: Functions,
+        rules: Rules,
+        options: HostOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HostError> {
         let known: BTreeSet<TypeName> = functions.iter().map(|function| function.spec.name.clone()).collect();
         let egresses = egress::declared(&options).unwrap_or_else(|| rules.egresses.clone());
         let rules = Rules { targets: Targets::Known(known), egresses, ..rules };
@@ -210,7 +229,7 @@ impl Host {
             dedup_window: rules.protocol.dedup_window,
             ..Options::default()
         };
-        let store = Embedded::open(&options.data, settings, Arc::new(SystemClock::now))?;
+        let store = Embedded::open(&options.data, settings, clock.clone())?;
         let egress_routes = egress::Routes::open(&options)?;
         http::note_address(&options.data, None);
         let config = Config {
@@ -221,15 +240,16 @@ impl Host {
             ..Config::default()
         };
         let workers = Workers::new().map_err(|source| HostError::Io { what: "cannot start threads".to_owned(), source })?;
-        let engine = Engine::new(functions, ports(&store, &workers), config);
+        let engine = Engine::new(functions, ports(&store, clock.clone(), &workers), config);
         let stop = watch::Sender::new(false);
         let tasks = Arc::new(Tasks { stop: stop.clone(), set: Mutex::default(), workers });
         let unknown = Mutex::default();
         let feeds = Feeds::new(options.module.clone());
-        let careful_until = store.follows_a_crash().then(|| Instant::now() + CAREFUL);
+        let careful_until = store.follows_a_crash().then(|| clock.moment().plus(CAREFUL));
         let inner = Inner {
             careful_until,
             store,
+            clock,
             feeds,
             egress_routes,
             egress_failures: egress::Failures::default(),
@@ -395,14 +415,14 @@ impl Host {
     }
 }
 
-fn ports(store: &Embedded, workers: &Workers) -> Ports {
+fn ports(store: &Embedded, clock: Arc<dyn Clock>, workers: &Workers) -> Ports {
     Ports {
         store: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
         timers: Arc::new(store.clone()),
         egress: Arc::new(store.clone()),
         dead_letters: Arc::new(store.clone()),
-        clock: Arc::new(EngineClock(workers.io().clone())),
+        clock: Arc::new(EngineClock { clock, timers: workers.io().clone() }),
     }
 }
 

@@ -5,7 +5,6 @@ use statefun_embedded::{Ingested, Op, Repeats};
 
 use crate::{
     accept::{check, find},
-    clock::SystemClock,
     error::{Refusal, SendError, chain},
     host::{Host, Inner},
 };
@@ -99,7 +98,7 @@ impl Inner {
 
     /// Appends checked messages, one envelope each.
     pub(crate) async fn take_in(&self, messages: Vec<Message>) -> Result<Submitted, SendError> {
-        let sent_at = SystemClock::now();
+        let sent_at = self.clock.now();
         let keyed = messages.iter().any(|message| message.key.is_some());
         let repeats = if keyed { Repeats::DropIfSame } else { Repeats::Take };
         let mut envelopes = Vec::with_capacity(messages.len());

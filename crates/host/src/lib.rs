@@ -46,6 +46,9 @@ pub use error::{ErrorKind, HostError, InputError, Refusal, SendError, UnknownFun
 pub use host::{Host, erase};
 pub use http::listen;
 pub use ingress::{Message, Submitted};
+/// For the fuzz targets alone: rows as they are read. It changes without notice.
+#[doc(hidden)]
+pub use input::fuzzing;
 pub use input::{FileIngress, FileProgress, FileReport, Format, Mapping, Row};
 pub use options::{EgressRoutes, HostOptions, SinkSpec};
 /// The store beneath a host, as [`Host::store`] gives it.

@@ -9,8 +9,8 @@ use statefun_aws::{
     queues::{Failed, SqsVisibility},
     timers::Swept,
 };
-use statefun_core::{Address, DeadLetter, Record, Timestamp, stored::MalformedRecord};
-use statefun_engine::ports::{DeadLetters, PortError};
+use statefun_core::{Address, DeadLetter, Record, stored::MalformedRecord};
+use statefun_engine::ports::{DeadLetters, Moment, PortError};
 use statefun_router::MalformedSink;
 
 use crate::ports::{Letterbox, Operations, Visibility};
@@ -49,20 +49,20 @@ impl Operations for Backend {
         self.timers.wake_up(body).await
     }
 
-    async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError> {
+    async fn sweep(&self, deadline: Moment) -> Result<Swept, PortError> {
         self.timers.sweep(deadline).await
     }
 
-    async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+    async fn list(&self, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError> {
         self.dead_letters.list(max, payloads, deadline).await
     }
 
-    async fn replay(&self, selection: &Selection, max: usize, deadline: Timestamp) -> Result<Replayed, PortError> {
+    async fn replay(&self, selection: &Selection, max: usize, deadline: Moment) -> Result<Replayed, PortError> {
         let to = Receivers { queues: &self.queues, egress: &*self.egress };
         self.dead_letters.replay(to, selection, max, deadline).await
     }
 
-    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Moment) -> Result<Deleted, PortError> {
         self.dead_letters.delete(ids, malformed, deadline).await
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct SqsMessage {
     pub(crate) receipt_handle: String,
     pub(crate) body: String,
     pub(crate) attributes: SystemAttributes,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_none")]
     pub(crate) message_attributes: HashMap<String, MessageAttribute>,
     #[serde(rename = "eventSourceARN")]
     pub(crate) source_arn: String,
@@ -164,6 +164,11 @@ impl BatchResponse {
 /// SQS writes its numbers as strings.
 fn number<'de, D: Deserializer<'de>, N: std::str::FromStr<Err: std::fmt::Display>>(deserializer: D) -> Result<N, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// What is optional may be `null`: what forwards or replays events in place of Lambda often writes so.
+fn null_is_none<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u128>, D::Error> {

@@ -14,6 +14,9 @@ mod command;
 mod emf;
 mod events;
 mod functions;
+/// For the fuzz targets alone: events as they are read. It changes without notice.
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod ports;
 mod router;

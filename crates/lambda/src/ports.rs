@@ -8,8 +8,8 @@ use statefun_aws::{
     queues::Failed,
     timers::Swept,
 };
-use statefun_core::{Address, DeadLetter, Record, Timestamp, stored::MalformedRecord};
-use statefun_engine::ports::PortError;
+use statefun_core::{Address, DeadLetter, Record, stored::MalformedRecord};
+use statefun_engine::ports::{Moment, PortError};
 
 /// Where goes what can never become an envelope, or came in a way that keeps no order.
 #[async_trait]
@@ -35,23 +35,17 @@ pub(crate) trait Operations: Send + Sync {
     async fn wake_up(&self, body: &str) -> Result<(), PortError>;
 
     /// Fires what is overdue, and arms what falls due before the next sweep.
-    async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError>;
+    async fn sweep(&self, deadline: Moment) -> Result<Swept, PortError>;
 
     /// Up to `max` dead letters, as many as there is time for.
-    async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError>;
+    async fn list(&self, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError>;
 
     /// Sends up to `max` of the selected dead letters again, as many as there is time for.
-    async fn replay(&self, selection: &Selection, max: usize, deadline: Timestamp) -> Result<Replayed, PortError>;
+    async fn replay(&self, selection: &Selection, max: usize, deadline: Moment) -> Result<Replayed, PortError>;
 
     /// Deletes the dead letters with these ids, and all malformed ones if that is asked for.
-    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError>;
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Moment) -> Result<Deleted, PortError>;
 
     /// The record of an instance as it is.
     async fn peek(&self, address: &Address) -> Result<Option<Record>, PortError>;
-}
-
-/// The time now.
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    Timestamp(since.map_or(0, |since| since.as_millis() as u64))
 }

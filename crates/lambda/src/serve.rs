@@ -15,7 +15,10 @@ use statefun_aws::{
     queues::FunctionQueues,
 };
 use statefun_core::{Egresses, Rules, Targets, Timestamp, TypeName, chain};
-use statefun_engine::{Config, Engine, Functions};
+use statefun_engine::{
+    Config, Engine, Functions,
+    ports::{Clock, Moment},
+};
 use statefun_module::{Destination, Egress, FunctionPattern, Module};
 use statefun_router::{Dispatcher, ModuleRouter, Router};
 
@@ -51,7 +54,13 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
     let rules = Rules { targets: targets(&settings.module), egresses: egresses(&settings.module), ..rules };
     let backend = start(settings).await.0;
     let engine = Engine::new(functions, backend.ports(), Config { rules: Arc::new(rules), ..Config::default() });
-    let service = FunctionService::new(engine, backend.dead_letters.clone(), Arc::new(backend.visibility.clone()), emf());
+    let service = FunctionService::new(
+        engine,
+        backend.dead_letters.clone(),
+        Arc::new(backend.visibility.clone()),
+        emf(),
+        Arc::new(SystemClock),
+    );
     run(Arc::new(service)).await
 }
 
@@ -108,19 +117,19 @@ async fn start(settings: Settings) -> (Backend, Module) {
 #[async_trait]
 trait Serve: Send + Sync + 'static {
     /// The answer to an event, or why it has none.
-    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, String>;
+    async fn serve(&self, event: Value, deadline: Moment) -> Result<Box<RawValue>, String>;
 }
 
 #[async_trait]
 impl Serve for FunctionService {
-    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, String> {
+    async fn serve(&self, event: Value, deadline: Moment) -> Result<Box<RawValue>, String> {
         self.handle(event, deadline).await.map(|answer| json_of(&answer.to_json())).map_err(|error| chain(&error))
     }
 }
 
 #[async_trait]
 impl Serve for RouterService {
-    async fn serve(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, String> {
+    async fn serve(&self, event: Value, deadline: Moment) -> Result<Box<RawValue>, String> {
         self.handle(event, deadline).await.map_err(|error| chain(&error))
     }
 }
@@ -130,7 +139,7 @@ async fn run(service: Arc<impl Serve>) -> Result<(), ServeError> {
     let handler = service_fn(move |event: LambdaEvent<Value>| {
         let service = service.clone();
         async move {
-            let answer = service.serve(event.payload, Timestamp(event.context.deadline)).await;
+            let answer = service.serve(event.payload, SystemClock.moment_of(Timestamp(event.context.deadline))).await;
             // The runtime logs it.
             answer.map_err(|error_message| Diagnostic { error_type: "StateFun.Event".to_owned(), error_message })
         }

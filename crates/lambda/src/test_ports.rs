@@ -3,20 +3,23 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use statefun_aws::queues::Failed;
+use statefun_aws::{SystemClock, queues::Failed};
 use statefun_core::{
     Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Held, Record, RefusedRecord, Timer, Timestamp, TypedValue,
     stored::MalformedRecord,
 };
 use statefun_engine::{
     Ports,
-    ports::{Acquired, Clock, Committed, DeadLetters, Egress, EnvelopeQueue, InstanceStore, PortError, PortErrorKind, Timers},
+    ports::{
+        Acquired, Clock, Committed, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Moment, PortError, PortErrorKind, Timers,
+    },
 };
 
-use crate::ports::{Letterbox, Visibility, now};
+use crate::ports::{Letterbox, Visibility};
 
 /// Everything that was written.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ impl Memory {
             timers: self.clone(),
             egress: self.clone(),
             dead_letters: self.clone(),
-            clock: Arc::new(WallClock),
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -60,17 +63,14 @@ impl Memory {
     }
 }
 
-struct WallClock;
+/// The time now.
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
 
-#[async_trait]
-impl Clock for WallClock {
-    fn now(&self) -> Timestamp {
-        now()
-    }
-
-    async fn sleep_until(&self, moment: Timestamp) {
-        tokio::time::sleep(moment.since(now())).await;
-    }
+/// The deadline of an invocation that has so long.
+pub(crate) fn in_time(left: Duration) -> Moment {
+    SystemClock.moment().plus(left)
 }
 
 #[async_trait]

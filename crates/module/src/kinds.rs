@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use statefun_core::{BuiltInForm, TypeName, nearest, resource_name};
+use statefun_core::{BuiltInForm, TypeName, nearest, resource_name, stream_of_consumer};
 
 use crate::{
     between::{Role, Seen, once},
@@ -201,12 +201,12 @@ fn deduplication_key(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind
 
 fn location(reader: &mut Reader<'_>, value: Value<'_>, kind: SourceKind, seen: &mut Seen) -> Option<Text> {
     let (key, service, help) = match kind {
-        SourceKind::Kinesis => ("stream", "kinesis", "write a stream's name or ARN"),
+        SourceKind::Kinesis => ("stream", "kinesis", "write a stream's name or ARN, or the ARN of a consumer of it"),
         SourceKind::Sqs => ("queue", "sqs", "write a queue's URL, ARN or name"),
     };
     let Text { text, place, resolved } = reader.destination(value, key)?;
     let fits = !resolved
-        || is_arn(&text, service)
+        || is_location(&text, service)
         || (kind == SourceKind::Sqs && is_url(&text))
         || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
     reader.expect(fits, place, format!("`{text}` does not name a {key}"), help)?;
@@ -247,9 +247,12 @@ fn egress(reader: &mut Reader<'_>, spec: Value<'_>, kind: &str, seen: &mut Seen)
     let location = reader.required(&spec, key).and_then(|value| reader.destination(value, key));
     let Text { text, place, resolved } = location?;
     let (fits, help) = match key {
+        "stream" if stream_of_consumer(&text).is_some() => {
+            (false, "this is the ARN of a consumer, which reads: write the ARN of its stream")
+        }
         "queue" => (is_url(&text), "write the URL of a queue: `https://…`"),
-        "topic" => (is_arn(&text, "sns"), "write the ARN of a topic: `arn:aws:sns:…`"),
-        _ => (is_arn(&text, "kinesis") || !text.contains([':', '/']), "write a stream's name or ARN"),
+        "topic" => (is_location(&text, "sns"), "write the ARN of a topic: `arn:aws:sns:…`"),
+        _ => (is_location(&text, "kinesis") || !text.contains([':', '/']), "write a stream's name or ARN"),
     };
     reader.expect(fits || !resolved, place, format!("`{text}` does not name a {key}"), help)?;
     if key == "queue" {
@@ -270,7 +273,21 @@ fn is_url(text: &str) -> bool {
     })
 }
 
-fn is_arn(text: &str, service: &str) -> bool {
+/// Whether it is the ARN of a queue or topic, or of a stream or a consumer of one.
+fn is_location(text: &str, service: &str) -> bool {
     let mut parts = text.splitn(6, ':');
-    parts.next() == Some("arn") && parts.nth(1) == Some(service) && parts.nth(2).is_some_and(|resource| !resource.is_empty())
+    let resource = (parts.next() == Some("arn") && parts.nth(1) == Some(service)).then(|| parts.nth(2)).flatten();
+    resource.is_some_and(|resource| match (service, stream_of_consumer(text)) {
+        ("kinesis", None) => resource.strip_prefix("stream/").is_some_and(is_name),
+        // A consumer has a name and the time at which it was made.
+        ("kinesis", Some(stream)) => {
+            let consumer = text[stream.len()..].strip_prefix("/consumer/").and_then(|consumer| consumer.split_once(':'));
+            is_name(resource_name(stream)) && consumer.is_some_and(|(name, time)| is_name(name) && is_name(time))
+        }
+        _ => is_name(resource),
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['/', ':'])
 }

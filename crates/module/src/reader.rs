@@ -105,7 +105,10 @@ impl<'a> Reader<'a> {
                 self.wrong(key.place, format!("a key is a text, not {}", key.what()), None);
                 continue;
             };
-            if map.get(name).is_some() {
+            if name == "<<" {
+                let help = "write the keys out, or name a whole value with an alias: `key: *name`";
+                self.wrong(key.place, "merge keys (`<<`) are not read: YAML has had none since 1.2", Some(help.to_owned()));
+            } else if map.get(name).is_some() {
                 self.wrong(key.place, format!("the key `{name}` is given twice"), None);
             } else if !keys.contains(&name.as_str()) {
                 map.suggested.extend(nearest(name, keys.iter().copied()).map(str::to_owned));

@@ -233,6 +233,45 @@ fn what_is_not_yaml_is_told_with_what_came_before_it() {
     assert!(said("a: &a [*a]").contains("inside of what it names"));
 }
 
+/// YAML 1.2 has no merge keys; read half, they would leave keys out without a word.
+#[test]
+fn merge_keys_are_refused_with_advice_and_aliases_of_values_are_read() {
+    let ingress = |second: &str| {
+        format!(
+            "kind: io.statefun.kinesis.v1/ingress\nspec:\n  id: a/in\n  streams:\n    - &s {{stream: one, valueType: text, targets: &t [a/b]}}\n    - {second}\n"
+        )
+    };
+    let told = said(&ingress("{<<: *s, stream: two}"));
+    assert!(told.contains("merge keys (`<<`) are not read") && told.contains("write the keys out"), "{told}");
+    assert!(told.contains("m.yaml:6:8") && !told.contains("has no key"), "{told}");
+    let module = parse(&ingress("{stream: two, valueType: text, targets: *t}")).resolve_local(&|_| None).unwrap();
+    assert_eq!(module.ingresses[0].sources[1].targets, [name("a/b")]);
+}
+
+#[test]
+fn a_stream_may_be_named_by_a_consumer_of_it() {
+    const ARN: &str = "arn:aws:kinesis:eu-west-1:1:stream/names";
+    let text = |streams: &[&str], egress: &str| {
+        let streams: String =
+            streams.iter().map(|stream| format!("{{stream: \"{stream}\", valueType: text, targets: [a/b]}}, ")).collect();
+        format!(
+            "kind: io.statefun.kinesis.v1/ingress\nspec: {{id: a/in, streams: [{streams}]}}\n---\nkind: io.statefun.kinesis.v1/egress\nspec: {{id: a/out, stream: \"{egress}\"}}\n"
+        )
+    };
+    let consumer = format!("{ARN}/consumer/statefun:1570000000");
+    let module = parse(&text(&[&consumer], ARN)).resolve_local(&|_| None).unwrap();
+    assert_eq!(module.ingresses[0].sources[0].name(), "names");
+    for location in [ARN, &consumer, "names"] {
+        assert!(module.ingress_of(SourceKind::Kinesis, location).is_some(), "{location}");
+    }
+    assert!(said(&text(&[&consumer, "names"], ARN)).contains("the stream `names`"), "one stream, read twice");
+    assert!(said(&text(&["names"], &consumer)).contains("this is the ARN of a consumer"));
+    for bad in ["/consumer/", "/consumer/c", "/consumer/c:", "/consumer/:1", "/consumer/c:1:2", "/consumer/a/b:1", "/x"] {
+        assert!(said(&text(&[&format!("{ARN}{bad}")], ARN)).contains("does not name a stream"), "{bad}");
+    }
+    assert!(said(&text(&["arn:aws:kinesis:eu-west-1:1:stream/"], ARN)).contains("does not name a stream"));
+}
+
 #[test]
 fn nothing_grows_without_bound() {
     let bomb = (0..9).fold("a0: &a0 [x]\n".to_owned(), |text, level| {

@@ -7,8 +7,8 @@ use futures_util::{
     future::{Either, join, select},
     stream,
 };
-use statefun_core::{Envelope, Targets, Timestamp, chain, limits::MAX_USER_RECORDS};
-use statefun_engine::ports::{Clock, EnvelopeQueue, PortError};
+use statefun_core::{Envelope, Targets, chain, limits::MAX_USER_RECORDS};
+use statefun_engine::ports::{Clock, EnvelopeQueue, Moment, PortError};
 
 use crate::{
     IngressRecord, MalformedRecord, MalformedSink, Outcome, RouteError, Router, envelopes,
@@ -86,7 +86,7 @@ impl Dispatcher {
     pub async fn dispatch(
         &self,
         batch: impl IntoIterator<Item = Arrival, IntoIter: ExactSizeIterator>,
-        deadline: Timestamp,
+        deadline: Moment,
     ) -> Vec<Outcome> {
         let batch = batch.into_iter();
         let mut outcomes = vec![Outcome::Done; batch.len()];
@@ -101,7 +101,7 @@ impl Dispatcher {
                 *outcome = became;
             }
         }
-        if self.clock.now() >= deadline {
+        if self.clock.moment() >= deadline {
             let failed = outcomes.iter().filter(|outcome| outcome.is_failed()).count();
             tracing::warn!(
                 failed,
@@ -170,8 +170,8 @@ impl Dispatcher {
     }
 
     /// What comes of `work`, unless the deadline comes first.
-    async fn in_time<T>(&self, deadline: Timestamp, work: impl Future<Output = T> + Send) -> Option<T> {
-        if self.clock.now() >= deadline {
+    async fn in_time<T>(&self, deadline: Moment, work: impl Future<Output = T> + Send) -> Option<T> {
+        if self.clock.moment() >= deadline {
             return None;
         }
         match select(pin!(work), self.clock.sleep_until(deadline)).await {
@@ -181,7 +181,7 @@ impl Dispatcher {
     }
 
     /// Parks malformed records, several at a time.
-    async fn park_all(&self, letters: Letters, deadline: Timestamp) -> Vec<(usize, Outcome)> {
+    async fn park_all(&self, letters: Letters, deadline: Moment) -> Vec<(usize, Outcome)> {
         let park = |(record, letter): (usize, MalformedRecord)| async move {
             let parked = self.in_time(deadline, self.park(&letter)).await;
             (record, parked.unwrap_or(Outcome::Failed))
@@ -207,7 +207,7 @@ impl Dispatcher {
     }
 
     /// Sends what records became; says which arrivals were not sent whole.
-    async fn send_all(&self, mut works: Works, deadline: Timestamp) -> Vec<usize> {
+    async fn send_all(&self, mut works: Works, deadline: Moment) -> Vec<usize> {
         loop {
             let chosen = works.choose();
             let call: Vec<&Envelope> = chosen.iter().filter_map(|place| works.envelope(*place)).collect();

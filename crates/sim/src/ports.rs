@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use statefun_core::{DeadLetter, EgressRecord, Envelope, EnvelopeId, RefusedRecord, Timer, Timestamp};
 use statefun_engine::{
     backend::{self, TimerRows},
-    ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, PortError, PortErrorKind, Timers},
+    ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, Moment, PortError, PortErrorKind, Timers},
 };
 
 use crate::{
@@ -35,8 +35,13 @@ impl Clock for Connection {
         Timestamp(self.world.executor.now().saturating_add_signed(self.skew))
     }
 
-    async fn sleep_until(&self, moment: Timestamp) {
-        self.world.executor.sleep_until(moment.0.saturating_add_signed(-self.skew)).await;
+    fn moment(&self) -> Moment {
+        Moment::after_start(Duration::from_millis(self.world.executor.now()))
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        let elapsed = moment.since(Moment::default());
+        self.world.executor.sleep_until(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use statefun_core::{Address, Delivered, Safeguards, Timestamp};
+use statefun_core::{Address, Delivered, Safeguards};
 use statefun_engine::{
     Engine, Outcome, Ports, backend,
     ports::{Clock, DueTimers, InstanceStore},
@@ -215,10 +215,9 @@ impl Trial {
     }
 
     async fn run(&self, env: &Environment, batch: &[Delivered]) -> Vec<Outcome> {
-        let now = Timestamp(self.world.executor.now().saturating_add_signed(env.connection.skew));
         let addresses: BTreeSet<&Address> = batch.iter().map(|delivered| &delivered.envelope.to).collect();
         self.world.lock().open.extend(addresses.iter().map(|to| (env.id, (*to).clone())));
-        let outcomes = env.engine.run_batch(batch, now.plus(DEADLINE)).await;
+        let outcomes = env.engine.run_batch(batch, env.connection.moment().plus(DEADLINE)).await;
         let mut world = self.world.lock();
         for to in addresses {
             world.cut_off(env.id, to, self.world.executor.now());

@@ -25,6 +25,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["lambda-statefun", "statefun-core", "statefun-engine", "statefun-embedded", "statefun-host"],
         &["greeter"],
     ),
+    (
+        "statefun-fuzz",
+        &["statefun-core", "statefun-engine", "statefun-module", "statefun-router", "statefun-host", "statefun-lambda"],
+        &[],
+    ),
     ("xtask", &[], &[]),
 ];
 
@@ -46,6 +51,7 @@ const RESERVED: &[(&str, &[&str])] = &[
             "router-lambda",
             "statefun-tests",
             "statefun-e2e",
+            "statefun-fuzz",
         ],
     ),
 ];

@@ -56,6 +56,18 @@ enum Verb {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Change inputs of everything that reads outside input at random; keeps what breaks a property in the corpus
+    Fuzz {
+        /// For how long each target gets inputs
+        #[arg(long, default_value_t = 20.0)]
+        minutes: f64,
+        /// Only targets whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Decides the inputs
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Measure; prints a table
     Bench {
         /// Writes the figures here too
@@ -108,6 +120,7 @@ fn main() -> ExitCode {
         }
         Verb::Mutations { seeds } => mutations(seeds).run(),
         Verb::Kill { times, seed } => tests::kill(times, seed),
+        Verb::Fuzz { minutes, only, seed } => fuzz(minutes, &only, seed).run(),
         Verb::Bench { json, only } => bench(json, only).run(),
         Verb::E2e { times, only, seed } => e2e::run(&e2e_args(times, only, seed)),
         Verb::Cost { json } => e2e::cost(json),
@@ -132,6 +145,16 @@ fn sim(args: &[&str]) -> Step {
 fn mutations(seeds: u64) -> Step {
     let args = ["run", "--release", "--package", "statefun-sim", "--features", "mutations", "--", "mutations"];
     quiet_cargo(&args).args(&[&seeds.to_string()])
+}
+
+/// Built as the tests are: with the checks, and fast enough.
+fn fuzz(minutes: f64, only: &str, seed: Option<u64>) -> Step {
+    let step = cargo(&["run", "--quiet", "--profile", "test", "--package", "statefun-fuzz", "--"]);
+    let step = step.args(&[&format!("--minutes={minutes}"), &format!("--only={only}")]);
+    match seed {
+        Some(seed) => step.args(&[&format!("--seed={seed}")]),
+        None => step,
+    }
 }
 
 fn e2e_args(times: u32, only: Option<String>, seed: Option<u64>) -> Vec<String> {

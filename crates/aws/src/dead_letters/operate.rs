@@ -6,7 +6,7 @@ use statefun_core::{
     DeadLetter, Envelope, EnvelopeId, RefusedRecord, Timestamp, TypeName, chain,
     stored::{Letter, letter_to_json, malformed_to_json, refused_to_json},
 };
-use statefun_engine::ports::{Egress, EnvelopeQueue, PortError, PortErrorKind};
+use statefun_engine::ports::{Clock, Egress, EnvelopeQueue, Moment, PortError, PortErrorKind};
 
 use super::{
     DeadLetterQueue,
@@ -118,7 +118,7 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// [`PortError`] if the queue fails.
-    pub async fn list(&self, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+    pub async fn list(&self, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError> {
         let mut pass = Pass::new(self, deadline);
         let listed = list(&mut pass, max, payloads, deadline).await;
         pass.end().await;
@@ -136,7 +136,7 @@ impl DeadLetterQueue {
         to: Receivers<'_>,
         selection: &Selection,
         max: usize,
-        deadline: Timestamp,
+        deadline: Moment,
     ) -> Result<Replayed, PortError> {
         let mut pass = Pass::new(self, deadline);
         let replayed = replay(&mut pass, to, selection, max, deadline).await;
@@ -148,7 +148,7 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// [`PortError`] if the queue fails; what was deleted is gone.
-    pub async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+    pub async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, deadline: Moment) -> Result<Deleted, PortError> {
         let mut pass = Pass::new(self, deadline);
         let deleted = delete(&mut pass, ids, malformed, deadline).await;
         pass.end().await;
@@ -156,9 +156,9 @@ impl DeadLetterQueue {
     }
 }
 
-async fn list(pass: &mut Pass<'_>, max: usize, payloads: bool, deadline: Timestamp) -> Result<Listed, PortError> {
+async fn list(pass: &mut Pass<'_>, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError> {
     let (mut listed, mut bytes) = (Listed { more: true, ..Listed::default() }, 0);
-    'pages: while listed.entries.len() < max && SystemClock::time() < deadline {
+    'pages: while listed.entries.len() < max && SystemClock.moment() < deadline {
         let Some(page) = pass.page().await? else {
             listed.more = false;
             break;
@@ -181,14 +181,14 @@ async fn replay(
     to: Receivers<'_>,
     selection: &Selection,
     max: usize,
-    deadline: Timestamp,
+    deadline: Moment,
 ) -> Result<Replayed, PortError> {
     let mut replayed = Replayed { more: true, ..Replayed::default() };
     let mut missing = selection.ids.clone().unwrap_or_default();
     let (mut chosen, mut bytes) = (Vec::new(), 0);
     // Looking takes half of the time at most.
-    let look_until = deadline.minus(deadline.since(SystemClock::time()) / 2);
-    while chosen.len() < max && bytes < MAX_HELD_BYTES && SystemClock::time() < look_until {
+    let look_until = deadline.minus(deadline.since(SystemClock.moment()) / 2);
+    while chosen.len() < max && bytes < MAX_HELD_BYTES && SystemClock.moment() < look_until {
         let Some(page) = pass.page().await? else {
             replayed.more = false;
             break;
@@ -229,7 +229,7 @@ async fn send(
     pass: &mut Pass<'_>,
     to: Receivers<'_>,
     chosen: Vec<(Chosen, String)>,
-    deadline: Timestamp,
+    deadline: Moment,
     mut replayed: Replayed,
 ) -> Result<Replayed, PortError> {
     let (mut result, mut failed) = (Ok(()), HashSet::<String>::new());
@@ -239,7 +239,7 @@ async fn send(
             Chosen::Message(letter) => letter.envelope.to.to_string(),
             Chosen::Record(refused) => format!("{} {}", refused.record.egress, refused.record.from),
         };
-        if failed.contains(&lane) || SystemClock::time() >= deadline {
+        if failed.contains(&lane) || SystemClock.moment() >= deadline {
             replayed.left += 1;
             continue;
         }
@@ -265,7 +265,7 @@ async fn send_one(to: Receivers<'_>, letter: Chosen) -> Result<(), PortError> {
     let results = match letter {
         Chosen::Message(letter) => {
             let DeadLetter { id, envelope, .. } = *letter;
-            let (id, sent_at) = (EnvelopeId::of_replay(id, 0), SystemClock::time());
+            let (id, sent_at) = (EnvelopeId::of_replay(id, 0), SystemClock.now());
             to.queues.send(&[&Envelope { id, sent_at, keyed: true, hops: 0, ..envelope }]).await
         }
         Chosen::Record(refused) => to.egress.emit(&[&refused.record]).await,
@@ -273,10 +273,10 @@ async fn send_one(to: Receivers<'_>, letter: Chosen) -> Result<(), PortError> {
     results.into_iter().collect()
 }
 
-async fn delete(pass: &mut Pass<'_>, ids: &BTreeSet<String>, malformed: bool, deadline: Timestamp) -> Result<Deleted, PortError> {
+async fn delete(pass: &mut Pass<'_>, ids: &BTreeSet<String>, malformed: bool, deadline: Moment) -> Result<Deleted, PortError> {
     let mut deleted = Deleted { more: true, ..Deleted::default() };
     let mut missing = ids.clone();
-    while SystemClock::time() < deadline {
+    while SystemClock.moment() < deadline {
         let Some(page) = pass.page().await? else {
             deleted.more = false;
             break;

@@ -4,11 +4,8 @@ use std::collections::BTreeSet;
 
 use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
 use futures_util::{StreamExt, stream};
-use statefun_core::{
-    Timestamp,
-    stored::{Letter, letter_from_json},
-};
-use statefun_engine::ports::{PortError, PortErrorKind};
+use statefun_core::stored::{Letter, letter_from_json};
+use statefun_engine::ports::{Clock, Moment, PortError, PortErrorKind};
 
 use super::DeadLetterQueue;
 use crate::{backend::SystemClock, error::port_error};
@@ -41,19 +38,19 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     queue: &'a DeadLetterQueue,
-    deadline: Timestamp,
+    deadline: Moment,
     /// Receipts of what was seen and not deleted.
     held: BTreeSet<String>,
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(queue: &'a DeadLetterQueue, deadline: Timestamp) -> Self {
+    pub(super) fn new(queue: &'a DeadLetterQueue, deadline: Moment) -> Self {
         Self { queue, deadline, held: BTreeSet::new() }
     }
 
     /// The next messages; `None` after the last.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<Found>>, PortError> {
-        let left = self.deadline.since(SystemClock::time()).as_secs().saturating_add(1 + HIDDEN_LONGER_SECONDS);
+        let left = self.deadline.since(SystemClock.moment()).as_secs().saturating_add(1 + HIDDEN_LONGER_SECONDS);
         let hidden = i32::try_from(left.min(MAX_HIDDEN_SECONDS)).unwrap_or(i32::MAX);
         let request = self.queue.client.receive_message().queue_url(&*self.queue.url).max_number_of_messages(PAGE);
         let output = request.wait_time_seconds(WAIT_SECONDS).visibility_timeout(hidden).send().await;

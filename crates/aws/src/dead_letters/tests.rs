@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use statefun_core::{Address, EgressRecord, Reason, Timestamp, TypeName, TypedValue, stored::Letter};
+use statefun_engine::ports::{Clock, Moment};
 
 use super::*;
 use crate::{
@@ -73,8 +74,8 @@ fn queue(answers: impl IntoIterator<Item = Answer>) -> (DeadLetterQueue, Receive
     (DeadLetterQueue::new(&clients, batcher, "https://sqs.example/1/letters.fifo"), Receivers { queues, egress }, script)
 }
 
-fn soon() -> Timestamp {
-    SystemClock::time().plus(Duration::from_secs(20))
+fn soon() -> Moment {
+    SystemClock.moment().plus(Duration::from_secs(20))
 }
 
 fn of_function(name: &'static str) -> Selection {

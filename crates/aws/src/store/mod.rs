@@ -23,7 +23,7 @@ use aws_sdk_dynamodb::{
 };
 use futures_util::future::try_join_all;
 use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Timestamp};
-use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
+use statefun_engine::ports::{Acquired, Clock, Committed, InstanceStore, PortError};
 
 pub use table::create_table;
 
@@ -86,7 +86,7 @@ impl DynamoStore {
             let page = self.range(address, key.clone(), key).next("spilled").await?;
             let item = page.into_iter().flatten().next();
             let expires = item.and_then(|item| record::number_of(&item, keys::TTL).ok().flatten());
-            Ok(expires.is_some_and(|expires| expires > SystemClock::time().0 / 1_000).then_some(id))
+            Ok(expires.is_some_and(|expires| expires > SystemClock.now().0 / 1_000).then_some(id))
         });
         let found: Vec<Option<EnvelopeId>> = try_join_all(looks).await?;
         Ok(found.into_iter().flatten().collect())

@@ -1,7 +1,7 @@
 //! What the store makes of DynamoDB's answers, each given by hand.
 
 use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Segment, Spilled, Timestamp};
-use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortErrorKind};
+use statefun_engine::ports::{Acquired, Clock, Committed, InstanceStore, PortErrorKind};
 
 use super::DynamoStore;
 use crate::script::{Answer, Script, error, fine};
@@ -159,7 +159,7 @@ async fn ids_of_producers_keys_have_items_of_their_own() {
     assert_eq!(of_key.unwrap().1["Item"]["ttl"]["N"], "7", "its own time, not the segment's");
 
     let until = |seconds: u64| Some((200, format!(r#"{{"Items":[{{"sk":{{"S":"k#{key}"}},"ttl":{{"N":"{seconds}"}}}}]}}"#)));
-    let now = crate::SystemClock::time().0 / 1_000;
+    let now = crate::SystemClock.now().0 / 1_000;
     let (store, script) = self::store([until(now + 60), until(now - 60), Some((200, r#"{"Items":[]}"#.to_owned()))]);
     let (late, other) = (EnvelopeId([3; 16]).keyed(), EnvelopeId([4; 16]).keyed());
     assert_eq!(store.spilled(&address(), &[key, late, other], Timestamp::ZERO).await.unwrap(), [key]);

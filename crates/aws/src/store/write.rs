@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 use statefun_core::{Address, Commit, Held, Safeguards};
 use statefun_engine::{
     backend::{ConditionalWrite, Tried, commit_with_retries},
-    ports::{Committed, PortError, PortErrorKind},
+    ports::{Clock, Committed, PortError, PortErrorKind},
 };
 
 use super::{
@@ -52,7 +52,7 @@ impl ConditionalWrite for Prepared<'_> {
 impl DynamoStore {
     /// Writes the commit, trying a few times.
     pub(super) async fn write(&self, commit: &Commit) -> Result<Committed, PortError> {
-        let writes = Writes::of(commit, SystemClock::time().0 / 1_000);
+        let writes = Writes::of(commit, SystemClock.now().0 / 1_000);
         if writes.puts.len() >= MAX_ACTIONS {
             let problem =
                 format!("the commit has {} items beside its record, a transaction takes {MAX_ACTIONS}", writes.puts.len());

@@ -3,10 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use statefun_core::{Address, Safeguards, Timer, Timestamp};
+use statefun_core::{Address, Safeguards, Timer};
 use statefun_engine::{
     backend::{self, TimerRows},
-    ports::{PortError, PortErrorKind},
+    ports::{Moment, PortError, PortErrorKind},
 };
 
 use super::{
@@ -45,7 +45,7 @@ impl DynamoTimers {
         if wake_up.due > now.plus(EARLY) {
             return Err(PortError::new("wake up", PortErrorKind::Unavailable, "the timer is not yet due"));
         }
-        self.clock.sleep_until(wake_up.due).await;
+        self.clock.sleep_until(self.clock.moment_of(wake_up.due)).await;
         match self.row(wake_up).await? {
             Some(row) => backend::fire(self, &*self.queue, row, self.clock.now().max(wake_up.due), Safeguards::default()).await,
             None => Ok(()),
@@ -58,7 +58,7 @@ impl DynamoTimers {
     /// # Errors
     /// The first [`PortError`], after everything else was done: a timer that cannot fire holds up no other. What is left is found
     /// by the next sweep.
-    pub async fn sweep(&self, deadline: Timestamp) -> Result<Swept, PortError> {
+    pub async fn sweep(&self, deadline: Moment) -> Result<Swept, PortError> {
         let mut swept = Swept::default();
         let mut result = Ok(());
         let first = (self.clock.now().0 / 60_000 % u64::from(SHARDS)) as u8;
@@ -69,9 +69,9 @@ impl DynamoTimers {
         result.map(|()| swept)
     }
 
-    async fn fire_overdue(&self, shard: u8, deadline: Timestamp, swept: &mut Swept) -> Result<(), PortError> {
+    async fn fire_overdue(&self, shard: u8, deadline: Moment, swept: &mut Swept) -> Result<(), PortError> {
         let (mut result, mut last) = (Ok(()), None);
-        while self.clock.now() < deadline {
+        while self.clock.moment() < deadline {
             let items = self.due_rows(shard, last, self.clock.now()).await?;
             let full = items.len() >= PAGE;
             let mut rows = Vec::with_capacity(items.len());
@@ -92,11 +92,11 @@ impl DynamoTimers {
         result
     }
 
-    async fn arm(&self, shard: u8, deadline: Timestamp, swept: &mut Swept) -> Result<(), PortError> {
-        let now = self.clock.now();
-        if now >= deadline {
+    async fn arm(&self, shard: u8, deadline: Moment, swept: &mut Swept) -> Result<(), PortError> {
+        if self.clock.moment() >= deadline {
             return Ok(());
         }
+        let now = self.clock.now();
         let upcoming = self.unwoken(shard, now, now.plus(ARM_AHEAD)).await?;
         let wakes = upcoming.into_iter().map(|WakeUp { id, due }| self.wake(id, due));
         for woken in futures_util::future::join_all(wakes).await {

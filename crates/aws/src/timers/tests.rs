@@ -1,11 +1,11 @@
 //! What a wake-up does, over answers that are each given by hand.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
 use statefun_core::{Address, Envelope, TypeName, TypedValue, stored::encode_envelope};
-use statefun_engine::ports::PortErrorKind;
+use statefun_engine::ports::{Moment, PortErrorKind};
 
 use super::*;
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
 
 const DUE: Timestamp = Timestamp(1_700_000_000_000);
 
-/// Stands still, and notes until when it was waited for.
+/// Stands still, and notes for how long it was waited.
 #[derive(Default)]
-struct Still(Mutex<Timestamp>, Mutex<Vec<Timestamp>>);
+struct Still(Mutex<Timestamp>, Mutex<Vec<Duration>>);
 
 #[async_trait]
 impl Clock for Still {
@@ -26,8 +26,12 @@ impl Clock for Still {
         *self.0.lock().unwrap()
     }
 
-    async fn sleep_until(&self, moment: Timestamp) {
-        self.1.lock().unwrap().push(moment);
+    fn moment(&self) -> Moment {
+        Moment::default()
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        self.1.lock().unwrap().push(moment.since(self.moment()));
     }
 }
 
@@ -101,7 +105,7 @@ async fn a_wake_up_that_comes_too_early_is_waited_for_or_comes_again() {
     assert!(script.asked().is_empty() && clock.1.lock().unwrap().is_empty());
     let (nearly, clock, script) = timers(Timestamp(DUE.0 - 5_000), [row(), nothing(), sent(), fine()]);
     nearly.wake_up(&wake_up()).await.unwrap();
-    assert_eq!((*clock.1.lock().unwrap()).as_slice(), [DUE]);
+    assert_eq!((*clock.1.lock().unwrap()).as_slice(), [Duration::from_secs(5)]);
     assert_eq!(ids(&script).len(), 1);
 }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use statefun_core::{Address, EgressRecord, Envelope, Timestamp, TypeName};
+use statefun_engine::ports::Moment;
 
 pub(crate) use lane::{Entry, Lane};
 
@@ -33,8 +34,8 @@ enum Place {
     Ready,
     /// Taken.
     Running,
-    /// Not before this moment.
-    Delayed(Timestamp),
+    /// Not before this moment. A pause is for this process alone: it is not stored.
+    Delayed(Moment),
 }
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub(crate) struct Lanes {
     functions: HashMap<Address, FunctionLane>,
     /// Lanes take turns: a lane that was run goes to the end.
     ready: VecDeque<Address>,
-    delayed: BTreeSet<(Timestamp, Address)>,
+    delayed: BTreeSet<(Moment, Address)>,
     pub(crate) egress: BTreeMap<TypeName, Lane<Arc<EgressRecord>>>,
     /// Lanes taken.
     pub(crate) running: usize,
@@ -167,7 +168,7 @@ impl Lanes {
     }
 
     /// Makes lanes ready whose delay is over. Returns how many.
-    pub(crate) fn wake(&mut self, now: Timestamp) -> usize {
+    pub(crate) fn wake(&mut self, now: Moment) -> usize {
         let mut woken = 0;
         while let Some((until, _)) = self.delayed.first()
             && *until <= now
@@ -183,7 +184,7 @@ impl Lanes {
     }
 
     /// When the next delayed lane becomes ready.
-    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+    pub(crate) fn next_wake(&self) -> Option<Moment> {
         self.delayed.first().map(|(until, _)| *until)
     }
 
@@ -205,7 +206,7 @@ impl Lanes {
     }
 
     /// Frees a running lane. Returns whether it is ready again.
-    pub(crate) fn free(&mut self, address: &Address, not_before: Option<Timestamp>) -> bool {
+    pub(crate) fn free(&mut self, address: &Address, not_before: Option<Moment>) -> bool {
         let Some(lane) = self.functions.get_mut(address).filter(|lane| lane.place == Place::Running) else { return false };
         self.running -= 1;
         if lane.lane.is_empty() {

@@ -1,6 +1,11 @@
 use super::*;
 use crate::tables::samples::envelope;
 
+/// So many milliseconds after the clock's start.
+fn moment(millis: u64) -> Moment {
+    Moment::after_start(std::time::Duration::from_millis(millis))
+}
+
 fn lanes(max_lanes: usize, lane_envelopes: usize) -> Lanes {
     let mut lanes = Lanes::new(&Options { max_lanes, lane_envelopes, ..Options::default() });
     lanes.walked_round();
@@ -43,10 +48,10 @@ fn a_running_or_delayed_lane_is_not_taken() {
     let taken = lanes.take().unwrap();
     assert!(!append(&mut lanes, 1, 2));
     assert_eq!(lanes.take(), None);
-    assert!(!lanes.free(&taken, Some(Timestamp(50))));
+    assert!(!lanes.free(&taken, Some(moment(50))));
     assert!(!append(&mut lanes, 1, 3));
-    assert_eq!((lanes.take(), lanes.next_wake()), (None, Some(Timestamp(50))));
-    assert_eq!((lanes.wake(Timestamp(49)), lanes.wake(Timestamp(50))), (0, 1));
+    assert_eq!((lanes.take(), lanes.next_wake()), (None, Some(moment(50))));
+    assert_eq!((lanes.wake(moment(49)), lanes.wake(moment(50))), (0, 1));
     assert_eq!(lanes.take(), Some(address(1)));
 }
 

@@ -24,7 +24,7 @@ async fn what_is_not_settled_comes_again_and_counts() {
     let first = store.receive(&taken, 2, usize::MAX).unwrap();
     store.settle(&taken, &[first[0].seq.seq], Some(Duration::from_secs(10))).unwrap();
     assert_eq!(store.try_ready().unwrap(), None);
-    assert_eq!(store.next_wakeup(), Some(fixture.hand.now().plus(Duration::from_secs(10))));
+    assert_eq!(store.next_wakeup(), Some(fixture.hand.moment().plus(Duration::from_secs(10))));
     fixture.hand.advance(Duration::from_secs(10));
     let taken = store.ready().await.unwrap();
     let again = store.receive(&taken, 9, usize::MAX).unwrap();
@@ -167,4 +167,35 @@ async fn the_consumer_acknowledges_and_gives_back() {
         store.acknowledge(&delivery.receipt).await.unwrap();
     }
     assert_eq!(store.waiting(), crate::Waiting::default());
+}
+
+/// A pause is about time that passes: whoever sets the wall clock makes it no longer and no shorter.
+#[tokio::test]
+async fn a_retry_pause_is_as_long_however_the_wall_clock_is_set() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let fixture = Fixture::new();
+    let (store, hand) = (fixture.open(), &fixture.hand);
+    put(&store, &address("a"), 1..=1).await;
+    let hour = Duration::from_secs(3_600);
+    for set in [Timestamp::minus, Timestamp::plus] {
+        let taken = store.ready().await.unwrap();
+        store.settle(&taken, &[], Some(PAUSE)).unwrap();
+        hand.set(set(hand.now(), hour));
+        assert_eq!(store.try_ready().unwrap(), None, "too early");
+        hand.advance(PAUSE);
+        timeout(Duration::from_secs(9), async {
+            let again = store.ready().await.unwrap();
+            store.settle(&again, &[], None).unwrap();
+        })
+        .await
+        .expect("the address stands although its pause is over");
+        // The consumer's port counts its pauses in the same way.
+        let delivery = QueueConsumer::receive(&store, 1).await.unwrap().remove(0);
+        store.give_back(&delivery.receipt, PAUSE).await.unwrap();
+        hand.set(set(hand.now(), hour));
+        assert!(QueueConsumer::receive(&store, 1).await.unwrap().is_empty());
+        hand.advance(PAUSE);
+        let delivery = QueueConsumer::receive(&store, 1).await.unwrap().remove(0);
+        store.give_back(&delivery.receipt, Duration::ZERO).await.unwrap();
+    }
 }

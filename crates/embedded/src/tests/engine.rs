@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use async_trait::async_trait;
 use statefun_engine::{
     Config, Engine, Functions, Invoke, Outcome, Ports,
-    ports::{Acquired, Clock, InstanceStore},
+    ports::{Acquired, InstanceStore},
 };
 use tokio::sync::{Barrier, Semaphore};
 
@@ -13,18 +13,6 @@ use super::*;
 
 const PATIENT: TypeName = TypeName::from_static("example/greeter");
 const IMPATIENT: TypeName = TypeName::from_static("example/impatient");
-
-/// Time as the test says it is; nobody waits for it.
-#[async_trait]
-impl Clock for Hand {
-    fn now(&self) -> Timestamp {
-        self.now()
-    }
-
-    async fn sleep_until(&self, _: Timestamp) {
-        std::future::pending().await
-    }
-}
 
 /// What a handler does beside counting its calls.
 enum Then {
@@ -92,8 +80,8 @@ impl World {
         Self { engine, store, handler, hand, _fixture: fixture }
     }
 
-    fn deadline(&self) -> Timestamp {
-        self.hand.now().plus(Duration::from_secs(60))
+    fn deadline(&self) -> Moment {
+        self.hand.moment().plus(Duration::from_secs(60))
     }
 
     /// Takes the next lane and runs what waits there; says whether all of it is done.

@@ -20,31 +20,65 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use statefun_core::*;
+use statefun_engine::ports::{Clock, Moment};
 use tempfile::TempDir;
 
-use crate::{Clock, Embedded, Options, tables::samples};
+use crate::{Embedded, Options, tables::samples};
 
-/// A clock that stands still until it is told to go on.
+/// Clocks that stand still until they are moved on.
 #[derive(Clone)]
-struct Hand(Arc<AtomicU64>);
+struct Hand(Arc<Hands>);
+
+struct Hands {
+    wall: AtomicU64,
+    elapsed: AtomicU64,
+}
 
 impl Hand {
     fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(1_000_000)))
+        Self(Arc::new(Hands { wall: AtomicU64::new(1_000_000_000), elapsed: AtomicU64::new(0) }))
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.0.wall.load(Ordering::SeqCst))
     }
 
+    fn moment(&self) -> Moment {
+        Moment::after_start(Duration::from_millis(self.0.elapsed.load(Ordering::SeqCst)))
+    }
+
+    /// Time passes.
     fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        self.0.wall.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        self.0.elapsed.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 
-    fn clock(&self) -> Clock {
-        let hand = self.clone();
-        Arc::new(move || hand.now())
+    /// Somebody sets the wall clock.
+    fn set(&self, now: Timestamp) {
+        self.0.wall.store(now.0, Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        self.now()
+    }
+
+    fn moment(&self) -> Moment {
+        self.moment()
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        while self.moment() < moment {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

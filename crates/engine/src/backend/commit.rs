@@ -71,7 +71,7 @@ pub async fn commit_with_retries(
             Err(error) if error.kind == PortErrorKind::Refused => return Err(error),
             Err(error) => unsure |= error.kind == PortErrorKind::Unavailable,
         }
-        clock.sleep_until(clock.now().plus(pause)).await;
+        clock.sleep_until(clock.moment().plus(pause)).await;
         pause *= 2;
     }
     write.try_commit(token).await.map(|tried| committed(tried, unsure))
@@ -85,6 +85,7 @@ mod tests {
     use statefun_core::Timestamp;
 
     use super::*;
+    use crate::ports::Moment;
 
     use PortErrorKind::{Refused, Throttled, Unavailable};
 
@@ -133,15 +134,19 @@ mod tests {
 
     /// Moves on when somebody sleeps.
     #[derive(Default)]
-    struct Virtual(Mutex<Timestamp>);
+    struct Virtual(Mutex<Moment>);
 
     #[async_trait]
     impl Clock for Virtual {
         fn now(&self) -> Timestamp {
+            Timestamp::ZERO
+        }
+
+        fn moment(&self) -> Moment {
             *self.0.lock().unwrap()
         }
 
-        async fn sleep_until(&self, moment: Timestamp) {
+        async fn sleep_until(&self, moment: Moment) {
             *self.0.lock().unwrap() = moment;
         }
     }
@@ -150,7 +155,7 @@ mod tests {
     fn run(write: &Scripted, safeguards: Safeguards) -> (Result<Committed, PortErrorKind>, u64) {
         let clock = Virtual::default();
         let result = commit_with_retries(write, OURS, "token", &clock, safeguards).now_or_never().unwrap();
-        (result.map_err(|error| error.kind), clock.now().0)
+        (result.map_err(|error| error.kind), clock.moment().since(Moment::default()).as_millis() as u64)
     }
 
     fn committed(answers: impl IntoIterator<Item = Answer>) -> Result<Committed, PortErrorKind> {

@@ -10,7 +10,7 @@ mod outlets;
 mod queue;
 mod store;
 
-pub use clock::Clock;
+pub use clock::{Clock, Moment};
 pub use error::{PortError, PortErrorKind};
 pub use outlets::{DeadLetters, DueTimers, Egress, Timers};
 pub use queue::{Delivery, EnvelopeQueue, QueueConsumer, Receipt};

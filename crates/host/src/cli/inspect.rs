@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use statefun_core::{Address, EnvelopeId};
-use statefun_embedded::{Embedded, Letter, OpenError, Options};
+use statefun_embedded::{Embedded, Letter, OpenError, Options, SystemClock};
 
 use super::{
     args::DeadLetters,
     output::{cell, print, table},
 };
 use crate::{
-    clock::SystemClock,
     error::HostError,
     http::{Noted, noted_address},
     letters::{self, One},
@@ -157,7 +156,7 @@ fn open(data: &Path, request: &str, route: &str) -> Result<Embedded, HostError> 
     if !data.exists() {
         return Err(HostError::Missing(format!("there is no data folder {}: name it with --data", data.display())));
     }
-    Embedded::open(data, Options::default(), std::sync::Arc::new(SystemClock::now)).map_err(|error| match error {
+    Embedded::open(data, Options::default(), std::sync::Arc::new(SystemClock)).map_err(|error| match error {
         OpenError::Locked { pid, .. } => {
             let advice = match noted_address(data) {
                 Some(Noted { address, token: false }) => {

@@ -23,7 +23,6 @@ use statefun_engine::ports::PortError;
 use tokio::task::JoinSet;
 
 use crate::{
-    clock::SystemClock,
     error::{HostError, chain},
     host::{Inner, Panicked},
     options::{HostOptions, SinkSpec},
@@ -306,7 +305,7 @@ async fn refused(inner: &Inner, egress: &TypeName, error: SinkError, refusals: &
     let Refused::GiveUp(attempts) = refusals.refused(record.id) else { return Err(error) };
     inner.egress_failures.count(egress, Answer::Refusal);
     tracing::warn!(%egress, error = chain(&error), attempts, "a record is refused: it becomes a dead letter");
-    inner.store.egress_refused(&RefusedRecord::new((*record).clone(), chain(&error), attempts, SystemClock::now())).await?;
+    inner.store.egress_refused(&RefusedRecord::new((*record).clone(), chain(&error), attempts, inner.clock.now())).await?;
     refusals.forget(record.id);
     Ok(1)
 }

@@ -21,7 +21,6 @@ use super::{
     request::query,
 };
 use crate::{
-    clock::SystemClock,
     feed::{Feed, NotFed, UnknownIngress},
     host::Inner,
     ingress::random_id,
@@ -73,7 +72,7 @@ async fn take(inner: &Inner, name: &str, request: Request<Body>) -> Result<Fed, 
         Err(NotFed::UnknownFunction(unknown)) => return Err(unknown.into()),
         Err(NotFed::Malformed(reason)) => return Err(park(inner, &feed, &record, reason).await),
     };
-    let now = SystemClock::now();
+    let now = inner.clock.now();
     let mut keyed = false;
     for envelope in &mut envelopes {
         // The store refuses what it took before in the same step: whatever it takes is a first copy.
@@ -132,7 +131,7 @@ fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
 
 /// Keeps a malformed record as its event source's router would, and tells the sender.
 async fn park(inner: &Inner, feed: &Feed, record: &IngressRecord, reason: String) -> Problem {
-    let (now, origin) = (SystemClock::now(), feed.origin());
+    let (now, origin) = (inner.clock.now(), feed.origin());
     let letter = MalformedRecord::new(now, &origin, &record.position, &reason, &record.body, MAX_RAW_BYTES);
     let parked = async { inner.store.durable(inner.store.park_malformed(&letter).await?).await };
     match parked.await {

@@ -34,6 +34,11 @@ pub(super) struct Needs {
 }
 
 impl Needs {
+    /// Columns of these names, which are text.
+    pub(super) fn text(columns: &[String]) -> Self {
+        Self { id: None, text: columns.to_vec() }
+    }
+
     pub(super) fn of(mapping: &Mapping, resolved: &Resolved) -> Self {
         let text = mapping.text().iter().chain(resolved.text_columns()).cloned().collect();
         Self { id: mapping.id_field().map(str::to_owned), text }

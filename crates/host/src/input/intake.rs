@@ -6,7 +6,7 @@ use statefun_embedded::{MalformedRecord, Op};
 use tokio::sync::mpsc;
 
 use super::{FileProgress, FileReport, Progress, batch::Batch, cursor::Cursor, open::cursor_key, split::Place};
-use crate::{clock::SystemClock, error::InputError, host::Inner, letters::MAX_RAW_BYTES};
+use crate::{error::InputError, host::Inner, letters::MAX_RAW_BYTES};
 
 /// The taking side: batch by batch, as far as there is room.
 pub(super) struct Intake<'a> {
@@ -67,7 +67,7 @@ impl<'a> Intake<'a> {
     /// happens in between, the next run takes the same rows again and changes nothing by that.
     async fn take(&mut self, batch: Batch) -> Result<Op, InputError> {
         let Batch { mut envelopes, bad, rows, end, open_end, known, .. } = batch;
-        let now = SystemClock::now();
+        let now = self.inner.clock.now();
         let rejected = bad.len() as u64;
         for row in bad {
             tracing::debug!(input = self.identity, position = row.position, error = row.error, "a row goes to the dead letters");

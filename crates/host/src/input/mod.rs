@@ -6,6 +6,7 @@
 
 mod batch;
 mod cursor;
+pub mod fuzzing;
 mod header;
 mod intake;
 mod json;

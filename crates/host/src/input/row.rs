@@ -8,7 +8,7 @@ use statefun_router::{NOT_WHOLE, whole};
 use super::{
     header::Header,
     json::csv_as_json,
-    split::{Flaw, Format, MAX_ROW_BYTES, RawRow},
+    split::{BYTE_ORDER_MARK, Flaw, Format, MAX_ROW_BYTES, RawRow},
 };
 
 /// A row of an input that a mapping makes messages of.
@@ -147,6 +147,10 @@ impl RowReader {
             self.output.resize(row.len(), 0);
         }
         self.core.reset();
+        if row.starts_with(BYTE_ORDER_MARK) {
+            // The reader takes this row for the beginning of the input, and would pass the mark. An empty line makes it the second one.
+            let _ = self.core.read_record(b"\n", &mut self.output, &mut self.ends);
+        }
         let (mut input, mut output, mut ends) = (row, 0, 0);
         loop {
             let (result, read, written, ended) = self.core.read_record(input, &mut self.output[output..], &mut self.ends[ends..]);
@@ -205,6 +209,17 @@ mod tests {
         let wide = "x,".repeat(5_000);
         assert_eq!(reader.csv(wide.as_bytes()).unwrap().len(), 5_001);
         assert_eq!(reader.csv(b",").unwrap().len(), 2);
+    }
+
+    /// Found by the fuzz target. Only at the beginning of the input, where it is passed before, a mark is one.
+    #[test]
+    fn a_mark_at_the_beginning_of_a_row_is_text() {
+        let mut reader = RowReader::new(Format::Csv);
+        let header = reader.csv(b"id,n").unwrap().into();
+        let row = reader.read(raw("\u{feff}a,1".as_bytes()), &header).unwrap();
+        assert_eq!((row.get("id").as_deref(), row.to_json().as_str()), (Some("\u{feff}a"), "{\"id\":\"\u{feff}a\",\"n\":1}"));
+        let row = reader.read(raw("\u{feff},".as_bytes()), &header).unwrap();
+        assert_eq!((row.get("id").as_deref(), row.get("n").as_deref()), (Some("\u{feff}"), Some("")));
     }
 
     #[test]

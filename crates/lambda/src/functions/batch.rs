@@ -13,14 +13,14 @@ use statefun_router::MAX_RAW_BYTES;
 use crate::events::SqsMessage;
 
 /// A batch as it was read: one slot per message.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// What the engine has to run, in queue order.
-    pub(super) envelopes: Vec<Delivered>,
-    pub(super) slots: Vec<Slot>,
+    pub(crate) envelopes: Vec<Delivered>,
+    pub(crate) slots: Vec<Slot>,
 }
 
 /// What a message is.
-pub(super) enum Slot {
+pub(crate) enum Slot {
     /// An envelope, by its place among those to run.
     Run(usize),
     /// No envelope at all.
@@ -38,7 +38,7 @@ enum Read {
 }
 
 impl Batch {
-    pub(super) fn read(messages: &[SqsMessage], now: Timestamp) -> Self {
+    pub(crate) fn read(messages: &[SqsMessage], now: Timestamp) -> Self {
         let mut batch = Self { envelopes: Vec::with_capacity(messages.len()), slots: Vec::with_capacity(messages.len()) };
         let mut waiting: Vec<&str> = Vec::new();
         for message in messages {
@@ -84,7 +84,7 @@ impl Batch {
     }
 
     /// Who has to come again, and after which pause: each failed message and all later ones of its group.
-    pub(super) fn failures(
+    pub(crate) fn failures(
         &self,
         messages: &[SqsMessage],
         outcomes: &[Outcome],

@@ -14,18 +14,18 @@ use std::{
 
 use serde_json::Value;
 use statefun_aws::queues::Failed;
-use statefun_core::{Timestamp, chain};
+use statefun_core::chain;
 use statefun_engine::{
     Engine,
-    ports::{PortError, PortErrorKind},
+    ports::{Clock, Moment, PortError, PortErrorKind},
 };
 
 use crate::{
     emf::Emf,
     events::{BatchResponse, Event, SqsMessage, UnknownEvent},
-    ports::{Letterbox, Visibility, now},
+    ports::{Letterbox, Visibility},
 };
-use batch::{Batch, Slot};
+pub(crate) use batch::{Batch, Slot};
 
 /// What is kept of the time before the deadline for the answer, beside what the engine keeps for its commits.
 const ANSWER_RESERVE: Duration = Duration::from_millis(300);
@@ -45,6 +45,7 @@ pub(crate) struct FunctionService {
     letters: Arc<dyn Letterbox>,
     visibility: Arc<dyn Visibility>,
     emf: Emf,
+    clock: Arc<dyn Clock>,
     warned: AtomicBool,
 }
 
@@ -60,39 +61,45 @@ pub(crate) enum FunctionError {
 }
 
 impl FunctionService {
-    pub(crate) fn new(engine: Engine, letters: Arc<dyn Letterbox>, visibility: Arc<dyn Visibility>, emf: Emf) -> Self {
-        Self { engine, letters, visibility, emf, warned: AtomicBool::new(false) }
+    pub(crate) fn new(
+        engine: Engine,
+        letters: Arc<dyn Letterbox>,
+        visibility: Arc<dyn Visibility>,
+        emf: Emf,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { engine, letters, visibility, emf, clock, warned: AtomicBool::new(false) }
     }
 
     /// Serves one event.
     ///
     /// # Errors
     /// If it is no event of a FIFO queue. All of its messages come again then.
-    pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<BatchResponse, FunctionError> {
+    pub(crate) async fn handle(&self, event: Value, deadline: Moment) -> Result<BatchResponse, FunctionError> {
         let Event::Sqs(messages) = Event::read(event)? else { return Err(FunctionError::NotSqs) };
         if let Some(message) = messages.iter().find(|message| message.attributes.sequence_number.is_none()) {
             return Err(FunctionError::NotFifo(message.source_arn.clone()));
         }
         self.warn_of_a_short_timeout(deadline);
-        let batch = Batch::read(&messages, now());
+        let batch = Batch::read(&messages, self.clock.now());
         let outcomes = self.engine.run_batch(&batch.envelopes, deadline.minus(ANSWER_RESERVE)).await;
         let mut failed = batch.failures(&messages, &outcomes, UNTIL_DEPLOYED);
         // From here on an answer in time counts more than that all of it is done.
         let last_moment = deadline.minus(ANSWER_RESERVE / 2);
         self.park(&messages, &batch, &mut failed, last_moment).await;
         let failed: Vec<_> = messages.iter().zip(failed).filter_map(|(message, pause)| Some((message, pause?))).collect();
-        if tokio::time::timeout(last_moment.since(now()), self.delay(&failed)).await.is_err() {
+        if tokio::time::timeout(last_moment.since(self.clock.moment()), self.delay(&failed)).await.is_err() {
             tracing::warn!("there was no time left to set pauses: failed messages wait for the queue's own visibility time-out");
         }
         tracing::debug!(messages = messages.len(), failed = failed.len(), "batch");
-        self.emf.emit(self.engine.metrics(), now());
-        self.emf.failing(failed.iter().map(|(message, _)| message.sent_at()), now());
+        self.emf.emit(self.engine.metrics(), self.clock.now());
+        self.emf.failing(failed.iter().map(|(message, _)| message.sent_at()), self.clock.now());
         Ok(BatchResponse::of(failed.iter().map(|(message, _)| &*message.message_id)))
     }
 
     /// Parks what cannot be read, unless it waits behind a failed one of its group: it is found again then. Only now, so that a
     /// letter is not written at every delivery of a group that fails.
-    async fn park(&self, messages: &[SqsMessage], batch: &Batch, failed: &mut [Option<Duration>], last_moment: Timestamp) {
+    async fn park(&self, messages: &[SqsMessage], batch: &Batch, failed: &mut [Option<Duration>], last_moment: Moment) {
         for (index, slot) in batch.slots.iter().enumerate() {
             if failed[index].is_some() {
                 continue;
@@ -103,7 +110,7 @@ impl FunctionService {
                 Slot::Stray(letter) => self.letters.park(letter),
             };
             let late = || PortError::new("park", PortErrorKind::Unavailable, "the time ran out");
-            match tokio::time::timeout(last_moment.since(now()), parking).await.unwrap_or_else(|_| Err(late())) {
+            match tokio::time::timeout(last_moment.since(self.clock.moment()), parking).await.unwrap_or_else(|_| Err(late())) {
                 Ok(()) => tracing::warn!(
                     "a message that did not come from this runtime, or is damaged, was given up to the dead letters"
                 ),
@@ -126,8 +133,8 @@ impl FunctionService {
         }
     }
 
-    fn warn_of_a_short_timeout(&self, deadline: Timestamp) {
-        let left = deadline.since(now());
+    fn warn_of_a_short_timeout(&self, deadline: Moment) {
+        let left = deadline.since(self.clock.moment());
         if left < SHORT_TIMEOUT && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 left_ms = left.as_millis(),

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use serde_json::json;
 use statefun_core::{
     Address, Codec, CodecError, Context, Envelope, EnvelopeId, FunctionError as HandlerError, FunctionSpec, OnFailure, Reason,
-    TypeName, TypedValue, ValueSpec,
+    Timestamp, TypeName, TypedValue, ValueSpec,
 };
 use statefun_engine::{Config, Functions, Invoke};
 
 use super::*;
-use crate::test_ports::Memory;
+use crate::test_ports::{Memory, in_time, now};
 
 const FUNCTION: TypeName = TypeName::from_static("test/counter");
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
@@ -65,7 +65,13 @@ fn service(memory: &Arc<Memory>) -> FunctionService {
     };
     functions.add(spec, Arc::new(Counter));
     let emf = Emf::new(Some("stack-Counter-1".to_owned()));
-    FunctionService::new(Engine::new(functions, memory.ports(), Config::default()), memory.clone(), memory.clone(), emf)
+    FunctionService::new(
+        Engine::new(functions, memory.ports(), Config::default()),
+        memory.clone(),
+        memory.clone(),
+        emf,
+        memory.ports().clock,
+    )
 }
 
 /// A message of a batch: group and body.
@@ -113,8 +119,8 @@ fn event(messages: &[(&str, &str)]) -> Value {
     json!({ "Records": records })
 }
 
-fn in_seconds(seconds: u64) -> Timestamp {
-    now().plus(Duration::from_secs(seconds))
+fn in_seconds(seconds: u64) -> Moment {
+    in_time(Duration::from_secs(seconds))
 }
 
 async fn serve(service: &FunctionService, event: Value) -> Vec<String> {
@@ -305,7 +311,7 @@ async fn a_handler_with_too_little_time_is_not_to_blame() {
     // More often than the function allows failures: each time there is time for one, and another one comes first.
     for number in 0..4 {
         let records = [number, 9].map(|number| message(number.into(), "test/counter/a", &wire(number + 1, "a", "slow")));
-        let deadline = now().plus(Duration::from_millis(3_400));
+        let deadline = in_time(Duration::from_millis(3_400));
         let answer = service.handle(json!({ "Records": records }), deadline).await;
         assert_eq!(answer.unwrap(), BatchResponse::of(["m9"]));
         assert_eq!(emitted(&memory).len(), usize::from(number) + 1);

@@ -2,7 +2,7 @@
 //! and operators look at instances and at dead letters.
 
 mod letters;
-mod records;
+pub(crate) mod records;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -16,8 +16,8 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 use statefun_aws::dead_letters::Selection;
-use statefun_core::{Address, InvalidAddress, InvalidTypeName, Timestamp, TypeName, chain, resource_name};
-use statefun_engine::ports::PortError;
+use statefun_core::{Address, InvalidAddress, InvalidTypeName, TypeName, chain, resource_name};
+use statefun_engine::ports::{Moment, PortError};
 use statefun_module::{Module, SourceKind};
 use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
@@ -26,7 +26,7 @@ use crate::{
     command::Command,
     emf::Emf,
     events::{BatchResponse, Event, KinesisRecord, SqsMessage, UnknownEvent},
-    ports::{Operations, now},
+    ports::Operations,
 };
 
 /// What is kept of the time before the deadline for the answer. Without one all records of an event come again.
@@ -72,7 +72,7 @@ impl RouterService {
     /// # Errors
     /// If nobody knows the event, its stream or queue is not declared, or a command fails. The records of an event come again
     /// then, however often their event source mapping allows.
-    pub(crate) async fn handle(&self, event: Value, deadline: Timestamp) -> Result<Box<RawValue>, RouterError> {
+    pub(crate) async fn handle(&self, event: Value, deadline: Moment) -> Result<Box<RawValue>, RouterError> {
         let answer = match Event::read(event)? {
             Event::Kinesis(records) => self.kinesis(&records, deadline).await?,
             Event::Sqs(messages) if messages.first().is_some_and(|message| self.is_timers(message)) => {
@@ -84,7 +84,7 @@ impl RouterService {
         Ok(json_of(&answer.to_json()))
     }
 
-    async fn kinesis(&self, records: &[KinesisRecord], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
+    async fn kinesis(&self, records: &[KinesisRecord], deadline: Moment) -> Result<BatchResponse, RouterError> {
         let sources = records.iter().map(|record| &*record.source_arn);
         let ingresses = self.ingresses(SourceKind::Kinesis, sources)?;
         // Unpacked one after the other, as far as the batch gets.
@@ -94,7 +94,7 @@ impl RouterService {
         Ok(BatchResponse::of(kinesis_failures(numbers.zip(outcomes))))
     }
 
-    async fn sqs(&self, messages: &[SqsMessage], deadline: Timestamp) -> Result<BatchResponse, RouterError> {
+    async fn sqs(&self, messages: &[SqsMessage], deadline: Moment) -> Result<BatchResponse, RouterError> {
         let sources = messages.iter().map(|message| &*message.source_arn);
         let ingresses = self.ingresses(SourceKind::Sqs, sources)?;
         let arrivals = messages.iter().zip(ingresses).map(records::of_sqs);
@@ -102,15 +102,19 @@ impl RouterService {
         let results = messages.iter().zip(outcomes).map(|(message, outcome)| (&*message.message_id, message.order(), outcome));
         let failed = BatchResponse::of(sqs_failures(results));
         let of_failed = messages.iter().filter(|message| failed.failures.contains(&message.message_id));
-        self.emf.failing(of_failed.map(SqsMessage::sent_at), now());
+        self.emf.failing(of_failed.map(SqsMessage::sent_at), self.dispatcher.clock.now());
         Ok(failed)
     }
 
-    async fn dispatch(&self, arrivals: impl ExactSizeIterator<Item = Arrival> + Send, deadline: Timestamp) -> Vec<Outcome> {
-        let outcomes = self.dispatcher.dispatch(arrivals, before(deadline)).await;
+    async fn dispatch(&self, arrivals: impl ExactSizeIterator<Item = Arrival> + Send, deadline: Moment) -> Vec<Outcome> {
+        let outcomes = self.dispatcher.dispatch(arrivals, self.work_until(deadline)).await;
         let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
         tracing::debug!(done = count(Outcome::Done), parked = count(Outcome::Parked), failed = count(Outcome::Failed), "records");
         outcomes
+    }
+
+    fn work_until(&self, deadline: Moment) -> Moment {
+        before(deadline, self.dispatcher.clock.moment())
     }
 
     fn ingresses<'a>(&self, kind: SourceKind, arns: impl Iterator<Item = &'a str>) -> Result<Vec<Arc<str>>, RouterError> {
@@ -141,21 +145,21 @@ impl RouterService {
         BatchResponse::of(failed)
     }
 
-    async fn command(&self, command: Command, deadline: Timestamp) -> Result<Box<RawValue>, RouterError> {
+    async fn command(&self, command: Command, deadline: Moment) -> Result<Box<RawValue>, RouterError> {
         match command {
             Command::Sweep {} => {
-                let swept = self.operations.sweep(before(deadline)).await?;
+                let swept = self.operations.sweep(self.work_until(deadline)).await?;
                 tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
                 Ok(json_of(&json!({"fired": swept.fired, "armed": swept.armed})))
             }
             Command::ListDeadLetters { max, payloads } => {
-                let listed = self.operations.list(max.min(MAX_LETTERS), payloads, before(deadline)).await?;
+                let listed = self.operations.list(max.min(MAX_LETTERS), payloads, self.work_until(deadline)).await?;
                 Ok(json_of(&letters::listed(&listed, payloads)))
             }
             Command::ReplayDeadLetters { max, ids, function, may_be_applied } => {
                 let function = function.map(|name| TypeName::parse(&name)).transpose()?;
                 let selection = Selection { ids, function, may_be_applied };
-                let replayed = self.operations.replay(&selection, max.min(MAX_LETTERS), before(deadline)).await?;
+                let replayed = self.operations.replay(&selection, max.min(MAX_LETTERS), self.work_until(deadline)).await?;
                 let (sent, left) = (replayed.sent, replayed.left);
                 tracing::info!(
                     sent,
@@ -169,7 +173,7 @@ impl RouterService {
             }
             Command::DeleteDeadLetters { ids, malformed } if ids.is_empty() && !malformed => Err(RouterError::NothingToDelete),
             Command::DeleteDeadLetters { ids, malformed } => {
-                let deleted = self.operations.delete(&ids, malformed, before(deadline)).await?;
+                let deleted = self.operations.delete(&ids, malformed, self.work_until(deadline)).await?;
                 tracing::info!(deleted = deleted.deleted, "dead letters deleted");
                 Ok(json_of(&letters::deleted(&deleted)))
             }
@@ -188,7 +192,7 @@ pub(crate) fn json_of(answer: &impl Serialize) -> Box<RawValue> {
     to_raw_value(answer).unwrap_or_default()
 }
 
-/// When work has to end. Of a short time half is kept, so that something is done.
-fn before(deadline: Timestamp) -> Timestamp {
-    deadline.minus(ANSWER_RESERVE.min(deadline.since(now()) / 2))
+/// When work has to end that begins now. Of a short time half is kept, so that something is done.
+fn before(deadline: Moment, now: Moment) -> Moment {
+    deadline.minus(ANSWER_RESERVE.min(deadline.since(now) / 2))
 }

@@ -8,7 +8,7 @@ use statefun_router::{Arrival, IngressRecord, UserRecord, deaggregate, tracepare
 use crate::events::{KinesisRecord, SqsMessage};
 
 /// A Kinesis record of an ingress, with all the user records in it; most have one.
-pub(super) fn of_kinesis((record, ingress): (&KinesisRecord, Arc<str>)) -> Arrival {
+pub(crate) fn of_kinesis((record, ingress): (&KinesisRecord, Arc<str>)) -> Arrival {
     let KinesisRecord { source_arn, event_id, kinesis } = record;
     let source: Arc<str> = resource_name(source_arn).into();
     // The event's id is shard and sequence number.
@@ -29,7 +29,7 @@ pub(super) fn of_kinesis((record, ingress): (&KinesisRecord, Arc<str>)) -> Arriv
 }
 
 /// An SQS message of an ingress.
-pub(super) fn of_sqs((message, ingress): (&SqsMessage, Arc<str>)) -> Arrival {
+pub(crate) fn of_sqs((message, ingress): (&SqsMessage, Arc<str>)) -> Arrival {
     let SqsMessage { message_id, attributes: system, .. } = message;
     let attributes = message.message_attributes.iter();
     let attributes = attributes.filter_map(|(name, attribute)| Some((name.clone(), attribute.text()?.to_owned()))).collect();

@@ -10,12 +10,15 @@ use statefun_aws::{
     dead_letters::{Deleted, Listed, Replayed},
     timers::Swept,
 };
-use statefun_core::{Envelope, Record, Targets};
+use statefun_core::{Envelope, Record, Targets, Timestamp};
 use statefun_engine::ports::{EnvelopeQueue, PortErrorKind};
 use statefun_router::{IngressRecord, ModuleRouter, Routed};
 
 use super::*;
-use crate::{adapters::Malformed, test_ports::Memory};
+use crate::{
+    adapters::Malformed,
+    test_ports::{Memory, in_time, now},
+};
 
 const MODULE: &str = "kind: io.statefun.lambda.v1/functions
 spec: {functions: [example/*, shop/*], queues: [\"https://sqs.example/1/functions.fifo\"]}
@@ -53,21 +56,21 @@ impl Operations for Operator {
         }
     }
 
-    async fn sweep(&self, _: Timestamp) -> Result<Swept, PortError> {
+    async fn sweep(&self, _: Moment) -> Result<Swept, PortError> {
         Ok(Swept { fired: 2, armed: 3 })
     }
 
-    async fn list(&self, max: usize, payloads: bool, _: Timestamp) -> Result<Listed, PortError> {
+    async fn list(&self, max: usize, payloads: bool, _: Moment) -> Result<Listed, PortError> {
         self.listed.lock().unwrap().push((max, payloads));
         Ok(Listed { entries: Vec::new(), more: true })
     }
 
-    async fn replay(&self, selection: &Selection, max: usize, _: Timestamp) -> Result<Replayed, PortError> {
+    async fn replay(&self, selection: &Selection, max: usize, _: Moment) -> Result<Replayed, PortError> {
         self.replayed.lock().unwrap().push((selection.clone(), max));
         Ok(Replayed { sent: 1, missing: vec!["x".to_owned()], ..Replayed::default() })
     }
 
-    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, _: Timestamp) -> Result<Deleted, PortError> {
+    async fn delete(&self, ids: &BTreeSet<String>, malformed: bool, _: Moment) -> Result<Deleted, PortError> {
         self.deleted.lock().unwrap().push((ids.clone(), malformed));
         Ok(Deleted { deleted: 2, ..Deleted::default() })
     }
@@ -111,7 +114,7 @@ impl Fixture {
     }
 
     async fn handle(&self, event: Value) -> Result<Value, String> {
-        let answer = self.service.handle(event, now().plus(Duration::from_secs(30))).await.map_err(|error| error.to_string());
+        let answer = self.service.handle(event, in_time(Duration::from_secs(30))).await.map_err(|error| error.to_string());
         answer.map(|answer| serde_json::from_str(answer.get()).unwrap())
     }
 
@@ -220,7 +223,8 @@ async fn a_queue_that_does_not_answer_leaves_time_for_the_answer() {
 
 #[test]
 fn time_is_kept_for_the_answer() {
-    let left = |seconds| before(now().plus(Duration::from_secs(seconds))).since(now()).as_secs_f64();
+    let now = Moment::after_start(Duration::from_secs(9));
+    let left = |seconds| before(now.plus(Duration::from_secs(seconds)), now).since(now).as_secs_f64();
     assert!((left(30) - 28.0).abs() < 0.5 && (left(2) - 1.0).abs() < 0.5, "{} {}", left(30), left(2));
 }
 
@@ -233,6 +237,45 @@ async fn sqs_messages_with_attributes() {
     assert_eq!(fixture_.handle(event).await.unwrap(), none());
     assert_eq!(fixture_.sent(), [("shop/cart/Bob".to_owned(), "shop/add".to_owned())]);
     assert_eq!(fixture_.memory.sent.lock().unwrap()[0].trace.as_deref(), Some(trace));
+}
+
+/// What is optional in an event may be absent or `null`; it means the same.
+#[tokio::test]
+async fn what_is_optional_in_an_event_may_be_null() {
+    for absent in [None, Some(Value::Null)] {
+        let fixture_ = Fixture::new();
+        let mut event = fixture(include_str!("../../fixtures/sqs-fifo.json"));
+        let set = |object: &mut Value, key: &str| match (&absent, object.as_object_mut().unwrap()) {
+            (None, object) => drop(object.remove(key)),
+            (Some(null), object) => drop(object.insert(key.to_owned(), null.clone())),
+        };
+        set(&mut event["Records"][0], "messageAttributes");
+        set(&mut event["Records"][0]["attributes"], "MessageDeduplicationId");
+        assert_eq!(fixture_.handle(event).await.unwrap(), none());
+        assert_eq!(fixture_.sent(), [("shop/cart/1".to_owned(), "Test message.".to_owned())]);
+        let mut event = fixture(include_str!("../../fixtures/sqs-standard.json"));
+        set(&mut event["Records"][0]["messageAttributes"]["noise"], "stringValue");
+        set(&mut event["Records"][0]["attributes"], "SequenceNumber");
+        assert_eq!(fixture_.handle(event).await.unwrap(), none());
+        assert_eq!(fixture_.sent()[1].0, "shop/cart/Bob");
+    }
+}
+
+/// By a consumer (enhanced fan-out) a stream's records are the same as without: whoever goes over to it doubles nothing.
+#[tokio::test]
+async fn a_record_by_a_consumer_of_its_stream_is_the_same_record() {
+    let fixture_ = Fixture::new();
+    fixture_.handle(kinesis()).await.unwrap();
+    let mut event = kinesis();
+    let arn = event["Records"][0]["eventSourceARN"].as_str().unwrap().to_owned();
+    event["Records"][0]["eventSourceARN"] = json!(format!("{arn}/consumer/statefun:1570000000"));
+    assert_eq!(fixture_.handle(event.clone()).await.unwrap(), none());
+    let mut bad = event;
+    bad["Records"][0]["kinesis"]["data"] = json!("/w==");
+    fixture_.handle(bad).await.unwrap();
+    let sent = fixture_.memory.sent.lock().unwrap();
+    assert_eq!((sent.len(), &sent[0]), (2, &sent[1]));
+    assert_eq!(fixture_.memory.malformed.lock().unwrap()[0].source, "lambda-stream");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use proptest::prelude::*;
 use statefun_core::{Address, Envelope, EnvelopeId, Targets, Timestamp, TypeName};
-use statefun_engine::ports::{Clock, EnvelopeQueue, PortError, PortErrorKind};
+use statefun_engine::ports::{Clock, EnvelopeQueue, Moment, PortError, PortErrorKind};
 
 use crate::{
     Arrival, Dispatcher, IngressRecord, MalformedRecord, MalformedSink, Outcome, RouteError, Routed, kinesis_failures,
@@ -23,7 +23,8 @@ use crate::{
 };
 
 const NOW: Timestamp = Timestamp(9);
-const NEVER: Timestamp = Timestamp(u64::MAX);
+const START: Moment = Moment::after_start(Duration::ZERO);
+const NEVER: Moment = Moment::after_start(Duration::MAX);
 
 /// What becomes of a call: nothing, nothing but it says so, or it is taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,8 +113,12 @@ impl Clock for Model {
         Timestamp(NOW.0 + self.passed.load(Ordering::SeqCst))
     }
 
-    async fn sleep_until(&self, moment: Timestamp) {
-        while self.now() < moment {
+    fn moment(&self) -> Moment {
+        Moment::after_start(Duration::from_millis(self.passed.load(Ordering::SeqCst)))
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        while self.moment() < moment {
             if self.call_takes.is_none() {
                 self.passed.fetch_add(1, Ordering::SeqCst);
             }
@@ -145,7 +150,7 @@ fn dispatch(dispatcher: &Dispatcher, batch: Vec<IngressRecord>) -> Vec<Outcome> 
     dispatch_until(dispatcher, batch.into_iter().map(Arrival::Record).collect(), NEVER)
 }
 
-fn dispatch_until(dispatcher: &Dispatcher, batch: Vec<Arrival>, deadline: Timestamp) -> Vec<Outcome> {
+fn dispatch_until(dispatcher: &Dispatcher, batch: Vec<Arrival>, deadline: Moment) -> Vec<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(dispatcher.dispatch(batch, deadline))
 }

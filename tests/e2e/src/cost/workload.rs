@@ -178,7 +178,7 @@ impl Workload {
         }
         let delivered: Vec<_> = delivered.into_values().collect();
         for batch in delivered.chunks(self.shape.addresses) {
-            let outcomes = engine.run_batch(&batch.concat(), SystemClock.now().plus(Duration::from_secs(30))).await;
+            let outcomes = engine.run_batch(&batch.concat(), SystemClock.moment().plus(Duration::from_secs(30))).await;
             if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
                 return Err(Problem::new(format!("a message failed: {outcomes:?}")));
             }

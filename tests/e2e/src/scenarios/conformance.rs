@@ -22,7 +22,7 @@ use statefun_engine::{
 use crate::{
     http::REGION,
     problem::{Problem, Result},
-    world::{Setting, now},
+    world::Setting,
 };
 
 struct Emulated {
@@ -118,7 +118,7 @@ impl conformance::Backend for Emulated {
     }
 
     async fn parked(&self) -> Vec<DeadLetter> {
-        let (queue, deadline) = (&self.backend.dead_letters, now().plus(Duration::from_secs(20)));
+        let (queue, deadline) = (&self.backend.dead_letters, SystemClock.moment().plus(Duration::from_secs(20)));
         let listed = queue.list(1_000, true, deadline).await.unwrap_or_default().entries;
         let _ = queue.delete(&listed.iter().map(|entry| entry.id.clone()).collect(), false, deadline).await;
         let letter = |entry: Entry| match entry.letter {
@@ -129,7 +129,7 @@ impl conformance::Backend for Emulated {
     }
 
     async fn refused(&self) -> Vec<RefusedRecord> {
-        let deadline = now().plus(Duration::from_secs(20));
+        let deadline = SystemClock.moment().plus(Duration::from_secs(20));
         let listed = self.backend.dead_letters.list(1_000, true, deadline).await.unwrap_or_default().entries;
         let refused = |entry: Entry| match entry.letter {
             Ok(Letter::Refused(refused)) => Some(*refused),

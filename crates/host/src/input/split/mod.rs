@@ -16,7 +16,7 @@ const KEPT_BYTES: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
 
 /// The mark that some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How an input is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
