@@ -149,7 +149,7 @@ fn mutations(seeds: u64) -> Step {
 
 /// Built as the tests are: with the checks, and fast enough.
 fn fuzz(minutes: f64, only: &str, seed: Option<u64>) -> Step {
-    let step = cargo(&["run", "--quiet", "--profile", "test", "--package", "statefun-fuzz", "--"]);
+    let step = quiet_cargo(&["run", "--profile", "test", "--package", "statefun-fuzz", "--"]);
     let step = step.args(&[&format!("--minutes={minutes}"), &format!("--only={only}")]);
     match seed {
         Some(seed) => step.args(&[&format!("--seed={seed}")]),
