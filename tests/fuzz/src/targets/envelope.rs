@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use statefun_core::{
     Address, Envelope,
-    stored::{self, Letter, decode_envelope, encode_envelope, letter_from_json, letter_to_json, malformed_to_json, refused_to_json},
+    stored::{
+        self, Letter, decode_envelope, encode_envelope, letter_from_json, letter_to_json, malformed_to_json, refused_to_json,
+    },
 };
 
 use super::{ensure, shape, some};
