@@ -179,7 +179,8 @@ impl Drop for Tasks {
 }
 
 /// A local host. Cheap to clone; all clones are one host. When the last one is dropped without [`shutdown`](Self::shutdown), the
-/// host ends as after a crash: nothing is lost, and what was running runs again at the next start.
+/// host ends as after a crash: nothing is lost, and what was running runs again at the next start. Its threads end in the background, and
+/// the folder is free after them: until then another host finds it locked.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,
