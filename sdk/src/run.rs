@@ -150,17 +150,19 @@ async fn serve(_: BuiltApplication) -> Result<(), Error> {
 
 #[cfg(feature = "local")]
 async fn host(built: BuiltApplication, args: impl Iterator<Item = OsString>) -> Result<(), Error> {
-    use statefun_host::{App, run_cli};
+    Ok(statefun_host::run_cli(local_app(built), args).await?)
+}
 
-    Ok(run_cli(App { rules: built.rules, version: built.version, ..App::new(built.functions) }, args).await?)
+#[cfg(feature = "local")]
+fn local_app(built: BuiltApplication) -> statefun_host::App {
+    let BuiltApplication { functions, rules, version } = built;
+    statefun_host::App { rules, version, ..statefun_host::App::new(functions) }
 }
 
 /// The same as the command line of this process.
 #[cfg(feature = "local")]
 async fn host_main(built: BuiltApplication) -> Result<(), Error> {
-    use statefun_host::{App, run_main};
-
-    Ok(run_main(App { rules: built.rules, ..App::new(built.functions) }).await?)
+    Ok(statefun_host::run_main(local_app(built)).await?)
 }
 
 #[cfg(not(feature = "local"))]

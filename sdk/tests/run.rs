@@ -24,9 +24,10 @@ async fn main() -> ExitCode {
     if std::env::var_os(TESTED).is_none() {
         an_error_of_the_host_comes_back_from_run();
         mistakes_in_the_call_end_the_command_line_with_code_2();
+        the_version_of_the_application_is_shown();
         return ExitCode::SUCCESS;
     }
-    let app = Application::new().function(Function::new("test/ignore", ignore));
+    let app = Application::new().function(Function::new("test/ignore", ignore)).version("7.8.9");
     let result = lambda_statefun::run(app).await;
     fs::write(AFTER, format!("{:?}", result.as_ref().err())).unwrap();
     result.map_or_else(|error| ExitCode::from(error.exit_code()), |()| ExitCode::SUCCESS)
@@ -51,6 +52,12 @@ fn mistakes_in_the_call_end_the_command_line_with_code_2() {
         assert!(output.status.code() == Some(2) && mistake.iter().all(|word| said.contains(word)), "{said}");
         assert!(!folder.path().join(AFTER).exists());
     }
+}
+
+fn the_version_of_the_application_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = tested(folder.path(), &["--version"]).stdout;
+    assert!(String::from_utf8_lossy(&said).contains("7.8.9"), "{said:?}");
 }
 
 fn tested(folder: &Path, args: &[&str]) -> Output {

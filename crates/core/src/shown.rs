@@ -27,7 +27,7 @@ pub enum BuiltInForm {
     Protobuf,
 }
 
-/// A value with its type, as JSON: see the [module](self).
+/// A value with its type, as JSON for people and programs: `type`, and `value` or `base64`.
 ///
 /// ```
 /// use statefun_core::{ShownValue, TypedValue};

@@ -99,10 +99,13 @@ impl Watch {
 impl Engine {
     /// Gives a run up while a handler of it holds its thread: it commits nothing any more, others of the process may run as if it had
     /// ended, and its future never completes: drop it once the handler returns. Returns what the next run of the same deliveries is to
-    /// be started with, which counts the handler as failed; `None` if no handler holds the thread.
-    pub fn give_up(&self, watch: &Watch) -> Option<Lost> {
+    /// be started with, which counts the handler as failed; `None` if the one of [`Watch::held`] does not hold the thread any more.
+    pub fn give_up(&self, watch: &Watch, handler: u64) -> Option<Lost> {
         let holds = {
             let mut state = watch.lock();
+            if state.polls != handler {
+                return None;
+            }
             let holds = state.holds.take()?;
             state.given_up = true;
             holds

@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::{
     FutureExt,
-    future::{Either, select},
+    future::{Either, pending, select},
 };
 use statefun_core::{
     Delivered, Envelope, Failure, FunctionError, MessageInfo, Next, Note, OnFailure, Reason, Record, Safeguard, Timestamp, Trial,
@@ -41,6 +41,8 @@ enum Invoked {
     Panicked(FunctionError),
     /// It did not return before the deadline.
     CutShort,
+    /// It held its thread for as long, and the run before this one was given up for it.
+    Held,
 }
 
 /// Held while a handler runs. That of a run that was given up has been given back already.
@@ -55,6 +57,10 @@ impl Drop for Passed<'_> {
             std::mem::forget(self.pass.take());
         }
     }
+}
+
+fn held() -> FunctionError {
+    FunctionError::retryable("the handler did not return or yield within its time")
 }
 
 impl Run<'_> {
@@ -103,9 +109,10 @@ impl Run<'_> {
             }
             if suspected && !self.has_announced(delivered.envelope.id) {
                 ended = Ended::More;
-                // A run alone that did not come to its end counts already.
-                let counts = turn.record().trial_of(delivered.envelope.id).note == Note::Alone;
-                self.lost.take_if(|lost| counts && lost.is_of(delivered.envelope.id));
+                if let Some(pause) = self.held_alone(&mut turn, delivered) {
+                    ended = Ended::Stop(pause);
+                    break;
+                }
                 match self.announce(&mut turn, delivered, note).await {
                     Announced::Noted => {}
                     Announced::Parked => upto += 1,
@@ -235,6 +242,7 @@ impl Run<'_> {
                     turn.undo();
                     return self.cut_short(turn, index, done);
                 }
+                Invoked::Held => ("time-out", held()),
                 Invoked::CutShort => ("time-out", FunctionError::retryable("the handler did not return before the deadline")),
                 Invoked::Panicked(error) => ("panic", error),
                 Invoked::Failed(error) if error.is_terminal() => ("terminal", error),
@@ -260,6 +268,21 @@ impl Run<'_> {
         self.applied += envelope.messages.len() - done;
         turn.close(delivered.seq);
         Worked::Closed
+    }
+
+    /// If the run before this one was given up while it ran the envelope alone, that failed like any other. Returns the pause before the
+    /// next try; `None` if there is none, and the envelope is to be parked for it.
+    fn held_alone(&mut self, turn: &mut Turn, delivered: &Delivered) -> Option<Duration> {
+        let envelope = &delivered.envelope;
+        let trial = turn.record().trial_of(envelope.id);
+        self.lost.take_if(|lost| trial.note == Note::Alone && lost.is_of(envelope.id))?;
+        let (error, failures) = (held(), trial.failures + 1);
+        let failure = Failure { error: &error, unreadable_state: false, attempt: failures, receives: delivered.receive_count };
+        let Next::Again(pause) = self.after(failure) else { return None };
+        FunctionCounters::add(&self.counters.failures, 1);
+        self.log_failure(envelope, self.done_of(turn, delivered), failures, "time-out", &error);
+        turn.abandon(Trial { failures, ..trial.taken_back() });
+        Some(pause)
     }
 
     /// At `warn` nothing that a message or a handler says; at `debug`, and for the handler's own target, what ties it to a dead letter.
@@ -299,11 +322,18 @@ impl Run<'_> {
         true
     }
 
+    /// Never returns if this run was given up: another has taken its place, and it may do nothing any more.
+    async fn unless_given_up(&self) {
+        if self.watch.is_some_and(Watch::is_given_up) {
+            pending::<()>().await;
+        }
+    }
+
     /// Calls the handler. A panic is a failure like any other.
     async fn invoke(&mut self, turn: &mut Turn, message: &TypedValue) -> Invoked {
         let MessageInfo { envelope, index, .. } = turn.context().message();
         if self.lost.take_if(|lost| lost.is_at(envelope, index)).is_some() {
-            return Invoked::Failed(FunctionError::retryable("the handler did not return or yield within its time"));
+            return Invoked::Held;
         }
         let how = if self.alone.is_some() { How::Alone } else { How::Beside };
         let holds = Holds { lost: Lost::new(envelope, index, self.leased), how };
@@ -320,7 +350,10 @@ impl Run<'_> {
             std::task::Poll::Ready(result) => result,
             std::task::Poll::Pending => match select(handler, std::pin::pin!(self.its_end())).await {
                 Either::Left((result, _)) => result,
-                Either::Right(_) => return Invoked::CutShort,
+                Either::Right(_) => {
+                    self.unless_given_up().await;
+                    return Invoked::CutShort;
+                }
             },
         };
         match result {

@@ -64,7 +64,7 @@ impl Dispatch {
         // What is noted of them is taken back, which takes no longer than a write.
         if !self.all_ended(CUT_TIMEOUT).await {
             for batch in self.pool.slots().iter().filter_map(|slot| slot.batch()) {
-                self.inner.engine.give_up(&batch.watch);
+                batch.watch.held().and_then(|handler| self.inner.engine.give_up(&batch.watch, handler));
             }
         }
     }
@@ -137,12 +137,16 @@ impl Dispatch {
             inner.store.barrier().await?;
         }
         let deadline = inner.clock.moment().plus(inner.options.handler_timeout);
-        let batch = Batch::new(address.clone(), deliveries, running);
-        let permit: Permit = permit.map(|permit| Box::new(permit) as _);
+        let batch = Batch::new(address.clone(), deliveries, running, permit);
+        let permit: Permit = Some(Box::new(batch.permit.clone()));
         // In a box: it is big, and moved on the way.
         let run = Box::pin(inner.engine.run_watched(address, &batch.deliveries, deadline, permit, &batch.watch, lost));
-        // One that was given up is settled by the run that took its place.
-        let Some(outcomes) = batch.over(&self.handlers, run).await else { return Ok(()) };
+        // One that was given up is settled by the run that took its place, even if it panics by then.
+        let outcomes = match AssertUnwindSafe(batch.over(&self.handlers, run)).catch_unwind().await {
+            Ok(Some(outcomes)) => outcomes,
+            Err(panic) if !batch.watch.is_given_up() => std::panic::resume_unwind(panic),
+            Ok(None) | Err(_) => return Ok(()),
+        };
         // Only what comes before the first failure is settled: order is kept.
         let done = outcomes.iter().take_while(|outcome| **outcome == Outcome::Done).count();
         let retry = outcomes.get(done).and_then(|outcome| match outcome {
@@ -172,13 +176,13 @@ impl Keeper for Dispatch {
         self.inner.options.handler_timeout
     }
 
-    fn give_up(&self, batch: &Batch) -> bool {
-        let Some(lost) = self.inner.engine.give_up(&batch.watch) else { return false };
+    fn give_up(&self, batch: &Batch, handler: u64) -> bool {
+        let Some(lost) = self.inner.engine.give_up(&batch.watch, handler) else { return false };
         let function = batch.address.function();
         tracing::warn!(%function, "a handler did not return or yield within its time: its run is given up, its thread is left to it");
         if let Some(running) = batch.take_running() {
             let again = Again { deliveries: batch.deliveries.clone(), lost };
-            self.start(batch.address.clone(), None, running, Some(again));
+            self.start(batch.address.clone(), batch.permit.take(), running, Some(again));
         }
         true
     }

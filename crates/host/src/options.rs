@@ -150,9 +150,9 @@ impl std::fmt::Debug for SinkSpec {
 
 /// What somebody wrote, without the user and the password of a URL in it.
 pub(crate) fn without_password(text: &str) -> String {
-    let authority = text.split_once("//").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
-    match authority.rsplit_once('@') {
-        Some((userinfo, _)) => text.replacen(userinfo, "…", 1),
+    // A password may hold what would end the host's name, by mistake: rather too much is hidden than too little.
+    match text.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+        Some((scheme, (_, host))) => format!("{scheme}//…@{host}"),
         None => text.to_owned(),
     }
 }
@@ -255,7 +255,14 @@ mod tests {
         let SinkSpec::Http(url) = SinkSpec::parse("https://ann:s%65cret@example.com/x").unwrap() else { panic!() };
         assert_eq!(basic_authorization(&url), Ok(Some(format!("Basic {}", BASE64.encode("ann:secret")))));
         assert_eq!(format!("{:?}", SinkSpec::Http(url)), "Http(https://…@example.com/x)");
-        for wrong in ["http://ann:secret@h:99999/", "http://ann:secret@h:x/", "http://ann:secret@", "ftp://ann:secret@h/"] {
+        for wrong in [
+            "http://ann:secret@h:99999/",
+            "http://ann:sec/secret@h/",
+            "http://ann:sec?secret@h/",
+            "http://ann:secret@h:x/",
+            "http://ann:secret@",
+            "ftp://ann:secret@h/",
+        ] {
             let said = SinkSpec::parse(wrong).unwrap_err();
             assert!(!said.contains("secret"), "{said}");
         }

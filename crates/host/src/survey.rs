@@ -49,7 +49,14 @@ async fn survey(inner: &Inner) -> Result<Option<Survey>, PortError> {
             if survey.instances == MOST {
                 return Ok(Some(survey));
             }
-            survey.add(inner, &function, &instance?.1);
+            match instance {
+                Ok((_, record)) => survey.add(inner, &function, &record),
+                // One that is damaged says nothing of the others.
+                Err(error) => {
+                    tracing::debug!(%function, error = chain(&error), "an instance was not looked at");
+                    survey.instances += 1;
+                }
+            }
             if survey.instances.is_multiple_of(AT_ONCE) {
                 tokio::time::sleep(BREATH).await;
             }

@@ -12,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use common::{process::*, *};
 use statefun_core::{Context, FunctionError, OnFailure, TypedValue};
-use statefun_engine::Functions;
+use statefun_engine::{Functions, Invoke};
 use statefun_host::{FileIngress, Host, HostError, Mapping, SendError};
 use tokio::net::TcpListener;
 
@@ -49,22 +50,31 @@ impl Gate {
     }
 }
 
-/// `test/gated` holds its thread at its first try of a message (at every one of the text `always`), then counts.
-fn gated(gate: &Gate) -> Functions {
-    let mut functions = functions();
-    let gate = gate.clone();
-    let handler = Sync(move |context: &mut Context, message: &TypedValue| -> Result<(), FunctionError> {
+/// Holds its thread at its first try of a message (at every one of the text `always`), then counts. At `waits once` it waits a moment before.
+struct Holding(Gate);
+
+#[async_trait]
+impl Invoke for Holding {
+    async fn invoke(&self, context: &mut Context, message: &TypedValue) -> Result<(), FunctionError> {
         let text = message.get::<String>()?.unwrap_or_default();
-        if text == "always" || context.message().attempt == 1 && text == "once" {
+        if text.starts_with("waits") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if text == "always" || context.message().attempt == 1 && text.ends_with("once") {
             count(context)?;
             context.egress(OUT, &"from a handler that was given up".to_owned())?;
-            gate.hold();
+            self.0.hold();
         }
         count(context)
-    });
+    }
+}
+
+/// With `test/gated`, which holds threads.
+fn gated(gate: &Gate) -> Functions {
+    let mut functions = functions();
     let mut spec = spec("test/gated", vec![]);
     spec.on_failure = OnFailure::DeadLetter { max_attempts: 3 };
-    functions.add(spec, Arc::new(handler));
+    functions.add(spec, Arc::new(Holding(gate.clone())));
     functions
 }
 
@@ -172,6 +182,49 @@ async fn a_handler_that_holds_its_thread_for_too_long_is_given_up_and_commits_no
     host.idle().await.unwrap();
     assert_eq!((seen(&host, "test/gated/a"), seen(&host, "test/gated/b")), (23, 2));
     assert!(lines(&out_file(data.path())).is_empty());
+    host.shutdown().await.unwrap();
+}
+
+/// Its deadline is long over when its handler returns. That may not wake the run again.
+#[tokio::test]
+async fn a_handler_that_waited_before_it_held_its_thread_changes_nothing_when_it_returns() {
+    let (data, gate) = (tempfile::tempdir().unwrap(), Gate::default());
+    let options = statefun_host::HostOptions { handler_timeout: Duration::from_millis(200), ..options(data.path()) };
+    let host = open_with(gated(&gate), options);
+    host.start();
+    for text in ["waits once", "behind"] {
+        send(&host, "a", text).await;
+    }
+    host.idle().await.unwrap();
+    assert_eq!((seen(&host, "test/gated/a"), gate.held()), (2, 1));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open();
+    for _ in 0..20 {
+        send(&host, "a", "more").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    host.idle().await.unwrap();
+    assert_eq!((seen(&host, "test/gated/a"), host.store().letter_count()), (22, 0));
+    assert!(lines(&out_file(data.path())).is_empty());
+    host.shutdown().await.unwrap();
+}
+
+/// However few may run at a time, one that is given up lets the next one in.
+#[tokio::test]
+async fn a_handler_that_was_given_up_keeps_no_place_among_those_that_may_run() {
+    let (data, gate) = (tempfile::tempdir().unwrap(), Gate::default());
+    let timeout = Duration::from_millis(200);
+    let host = open_with(
+        gated(&gate),
+        statefun_host::HostOptions { handler_timeout: timeout, max_concurrent: 1, ..options(data.path()) },
+    );
+    host.start();
+    for id in ["a", "b", "c"] {
+        send(&host, id, "once").await;
+    }
+    host.idle().await.unwrap();
+    assert_eq!(gate.held(), 3);
+    gate.open();
     host.shutdown().await.unwrap();
 }
 

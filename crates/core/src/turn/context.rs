@@ -133,7 +133,8 @@ impl Context {
     ///
     /// # Errors
     /// If the state is not declared, or declared with another type. [`ContextError::UnreadableState`] if what is stored cannot be read, by
-    /// this type or by those that the spec [reads](ValueSpec::reads): the message then waits, uncounted, for a version that can.
+    /// this type or by those that the spec [reads](ValueSpec::reads). If the handler then fails, with this or any other error, the message waits, uncounted, for a version that
+    /// can. A handler that goes on without the value, and sets it, overwrites it.
     pub fn get<T: Value>(&self, spec: &ValueSpec<T>) -> Result<Option<T>, ContextError> {
         self.check_declared(spec)?;
         let Some(stored) = self.visible(spec.name()) else { return Ok(None) };

@@ -202,10 +202,11 @@ fn egress(routes: &[String], problems: &mut Vec<String>) -> EgressRoutes {
     let mut named = BTreeMap::new();
     for route in routes {
         let parsed = match route.split_once('=') {
-            Some((name, sink)) => {
+            // Else a URL without a name would be shown as the name.
+            Some((name, sink)) if !name.contains("//") => {
                 TypeName::parse(name).map_err(|error| error.to_string()).and_then(|name| Ok((name, SinkSpec::parse(sink)?)))
             }
-            None => Err(format!("`{}`: write NAMESPACE/NAME=SINK", without_password(route))),
+            _ => Err(format!("`{}`: write NAMESPACE/NAME=SINK", without_password(route))),
         };
         let Some((name, sink)) = keep(problems, parsed.map_err(|problem| format!("--egress {problem}"))) else { continue };
         if matches!(&sink, SinkSpec::File(_)) && named.values().any(|other| *other == sink) {

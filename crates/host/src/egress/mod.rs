@@ -290,6 +290,8 @@ async fn step(inner: &Inner, egress: &TypeName, sink: &mut Sink, refusals: &mut 
         () = given_up(inner) => return Ok(0),
     };
     if written.count > 0 {
+        // Only the first that waits is ever refused: it was taken.
+        *refusals = Refusals::default();
         inner.store.egress_done(egress, written.count, written.cursor)?;
     }
     match written.error {

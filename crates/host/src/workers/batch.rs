@@ -10,7 +10,10 @@ use std::{
 
 use statefun_core::{Address, Delivered};
 use statefun_engine::Watch;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, watch},
+};
 
 use super::pool::noting;
 
@@ -19,6 +22,8 @@ pub(crate) struct Batch {
     pub(crate) address: Address,
     pub(crate) deliveries: Vec<Delivered>,
     pub(crate) watch: Watch,
+    /// Its place among those that may run.
+    pub(crate) permit: Place,
     running: Mutex<Option<Running>>,
 }
 
@@ -30,11 +35,21 @@ pub(crate) trait Keeper: Send + Sync {
     /// How long a handler may hold its thread.
     fn handler_timeout(&self) -> Duration;
 
-    /// Gives up a run whose handler holds its thread, and starts the next. `false` if the handler has just yielded.
-    fn give_up(&self, batch: &Batch) -> bool;
+    /// Gives up a run whose handler holds its thread ([`Watch::held`]), and starts the next. `false` if it has just yielded.
+    fn give_up(&self, batch: &Batch, handler: u64) -> bool;
 
     /// So many threads are held by handlers that were given up.
     fn check_stuck(&self, threads: usize);
+}
+
+/// A place among those that may run. It is free when the run or the batch lets go of it: a run that holds its thread for good does not.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    pub(crate) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Running {
@@ -57,9 +72,14 @@ impl Drop for Running {
 }
 
 impl Batch {
-    pub(crate) fn new(address: Address, deliveries: Vec<Delivered>, running: Running) -> Arc<Self> {
-        let running = Mutex::new(Some(running));
-        Arc::new(Self { address, deliveries, watch: Watch::default(), running })
+    pub(crate) fn new(
+        address: Address,
+        deliveries: Vec<Delivered>,
+        running: Running,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Arc<Self> {
+        let (permit, running) = (Place(Arc::new(Mutex::new(permit))), Mutex::new(Some(running)));
+        Arc::new(Self { address, deliveries, watch: Watch::default(), permit, running })
     }
 
     /// What the run that takes its place counts as.
@@ -75,11 +95,11 @@ impl Batch {
                 let _handlers = handlers.enter();
                 run.as_mut().poll(context)
             });
-            match polled {
-                Poll::Ready(done) => Poll::Ready(Some(done)),
-                Poll::Pending if self.watch.is_given_up() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+            // Whatever it returns: what it was to do is another's by now.
+            if self.watch.is_given_up() {
+                return Poll::Ready(None);
             }
+            polled.map(Some)
         })
         .await
     }

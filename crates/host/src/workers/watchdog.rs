@@ -133,8 +133,8 @@ impl Looks {
         if held_for >= NAMED_AFTER && !std::mem::replace(&mut seen.named, true) {
             self.name(batch.address.function(), now);
         }
-        let give_up = held_for >= keeper.handler_timeout();
-        (seen, give_up && keeper.give_up(&batch))
+        let given_up = held_for >= keeper.handler_timeout() && handler.is_some_and(|handler| keeper.give_up(&batch, handler));
+        (seen, given_up)
     }
 
     fn name(&mut self, function: &TypeName, now: Instant) {
