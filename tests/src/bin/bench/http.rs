@@ -19,7 +19,7 @@ impl Client {
     /// Posts a body and returns the status.
     pub(crate) async fn post(&mut self, path: &str, body: &[u8]) -> std::io::Result<u16> {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         let request = [head.as_bytes(), body].concat();
