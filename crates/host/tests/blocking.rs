@@ -205,6 +205,8 @@ async fn a_handler_that_waited_before_it_held_its_thread_changes_nothing_when_it
     }
     host.idle().await.unwrap();
     assert_eq!((seen(&host, "test/gated/a"), host.store().letter_count()), (22, 0));
+    // Given up, it failed once; whoever goes on with it would count the deadline as another failure.
+    assert_eq!(host.metrics().total(|counters| &counters.failures), 1);
     assert!(lines(&out_file(data.path())).is_empty());
     host.shutdown().await.unwrap();
 }
