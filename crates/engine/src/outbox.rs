@@ -21,8 +21,8 @@ impl Run<'_> {
         if rest.is_empty() {
             return Ok(hand);
         }
-        // After a failure only if it was much: what comes again has the same ids.
-        let far = error.is_none() || done.len() >= self.engine.config.drain_at_once;
+        // After a failure only if it was much, for what comes again has the same ids; and never what was refused, which took its tries.
+        let far = error.is_none() || done.len() >= self.engine.config.drain_at_once || !refused.is_empty();
         if far && self.on(Safeguard::KeepProgress) {
             hand.record.outbox = rest.into_iter().map(|(_, effect)| effect).collect();
             self.keep_progress(hand.record).await?;

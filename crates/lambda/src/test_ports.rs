@@ -35,6 +35,8 @@ pub(crate) struct Memory {
     pub(crate) queue_down: Mutex<Vec<String>>,
     /// The value that the egress refuses, if it refuses one.
     pub(crate) egress_refuses: Mutex<Option<TypedValue>>,
+    /// A record that its egress cannot take now.
+    pub(crate) egress_out: Mutex<Option<TypedValue>>,
     /// Commits fail.
     pub(crate) commits_down: Mutex<bool>,
     /// Commits that accept an envelope fail.
@@ -164,9 +166,11 @@ impl Egress for Memory {
     async fn emit(&self, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
         self.emitted.lock().unwrap().extend(records.iter().map(|record| (*record).clone()));
         let refuses = self.egress_refuses.lock().unwrap().clone();
-        let answer = |record: &&EgressRecord| match refuses.as_ref() == Some(&record.value) {
-            true => Err(PortError::new("emit", PortErrorKind::Rejected, "not this one")),
-            false => Ok(()),
+        let out = self.egress_out.lock().unwrap().clone();
+        let answer = |record: &&EgressRecord| match Some(&record.value) {
+            value if refuses.as_ref() == value => Err(PortError::new("emit", PortErrorKind::Rejected, "not this one")),
+            value if out.as_ref() == value => Err(PortError::new("emit", PortErrorKind::Unavailable, "not now")),
+            _ => Ok(()),
         };
         records.iter().map(answer).collect()
     }

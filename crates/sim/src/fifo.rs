@@ -144,9 +144,9 @@ impl Fifo {
         kept.into_iter().for_each(|envelope| self.send(&envelope, now));
     }
 
-    /// Whether nothing of this address waits or is under way.
+    /// Whether nothing of this address waits, is under way, or was given up and is to be redriven.
     pub(crate) fn is_quiet(&self, address: &Address) -> bool {
-        !self.groups.contains_key(address)
+        !self.groups.contains_key(address) && self.dead.iter().all(|message| message.envelope.to != *address)
     }
 
     /// The process that held it died: everything is to be delivered again.
@@ -171,5 +171,36 @@ impl Message {
             enqueued_at: Timestamp(self.enqueued_at),
             receive_count: self.receive_count,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Entry;
+
+    /// Seed 5402124: its record rightly kept an outbox, for it was not acknowledged.
+    #[test]
+    fn what_was_given_up_is_not_done() {
+        let (mut queue, mut rng) = (Fifo::new(1, 10, 2), fastrand::Rng::with_seed(1));
+        let to = Address::parse("sim/a/1").unwrap();
+        assert!(queue.is_quiet(&to));
+        queue.send(&Entry { target: 'A', to: to.clone(), at: 0, key: 0, keyed: false, payloads: Vec::new() }.envelope(), 0);
+        let (mut now, mut late) = (0, Vec::new());
+        loop {
+            let (received, given_up) = queue.receive(1, now, &mut rng);
+            late.extend(received);
+            now += DEDUP_MS + 1;
+            if given_up > 0 {
+                break;
+            }
+        }
+        // Whoever received it before answers only now.
+        late.iter().for_each(|received| queue.delete(received, now));
+        assert!(!queue.is_quiet(&to));
+        queue.redrive(now);
+        let (received, _) = queue.receive(1, now, &mut rng);
+        queue.delete(&received[0], now);
+        assert!(queue.is_quiet(&to));
     }
 }

@@ -175,6 +175,23 @@ async fn a_record_that_its_egress_refuses_becomes_a_dead_letter_and_holds_up_nob
     assert_eq!(memory.refused.lock().unwrap().len(), 1);
 }
 
+/// What took its tries is not tried again: a receiver that is out for hours would else make a letter of it at each delivery.
+#[tokio::test]
+async fn a_record_that_was_given_up_is_not_given_up_again_while_another_of_its_outbox_waits() {
+    let memory = Arc::<Memory>::default();
+    *memory.egress_refuses.lock().unwrap() = Some(TypedValue::of(&"x 1".to_owned()).unwrap());
+    *memory.egress_out.lock().unwrap() = Some(TypedValue::of(&"y 2".to_owned()).unwrap());
+    let (service, batch) = (service(&memory), event(&[("a", "x"), ("a", "y")]));
+    for _ in 0..3 {
+        assert_eq!(serve(&service, batch.clone()).await, ["m0", "m1"]);
+        assert_eq!(memory.refused.lock().unwrap().len(), 1);
+    }
+    *memory.egress_out.lock().unwrap() = None;
+    assert!(serve(&service, batch).await.is_empty());
+    assert_eq!(memory.refused.lock().unwrap().len(), 1);
+    assert_eq!(emitted(&memory).iter().filter(|record| *record == "a x 1").count(), 5);
+}
+
 /// What the alarm on failing messages watches.
 #[tokio::test]
 async fn the_age_of_what_comes_again_is_told() {
