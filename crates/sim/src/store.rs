@@ -32,7 +32,7 @@ impl InstanceStore for Connection {
         let acquired = acquired?;
         if acquired == Acquired::Busy {
             // The lease that stands is of a call before.
-            self.world.lock().answered.insert((self.env, address.to_string()), false);
+            self.world.lock().unsure.insert((self.env, address.to_string()));
         }
         Ok(match acquired {
             Acquired::Held(mut record) if self.old => {
@@ -62,7 +62,7 @@ impl InstanceStore for Connection {
     }
 
     async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
-        let owner = address.clone();
+        let (env, owner) = (self.env, address.clone());
         let operation = move |world: &mut WorldState, _| {
             let fence = world.safeguards.on(Safeguard::FinishFence);
             let Some(record) = world.stored.table.get_mut(&owner) else { return false };
@@ -71,16 +71,18 @@ impl InstanceStore for Connection {
             }
             record.outbox.clear();
             record.lease_until = Timestamp::ZERO;
+            world.took_effect(env, &owner);
             true
         };
         self.world.call(self.env, "finish", address, operation).await
     }
 
     async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
-        let owner = address.clone();
+        let (env, owner) = (self.env, address.clone());
         let operation = move |world: &mut WorldState, _| {
             if let Some(record) = world.stored.table.get_mut(&owner).filter(|record| record.epoch == epoch) {
                 record.lease_until = Timestamp::ZERO;
+                world.took_effect(env, &owner);
             }
         };
         self.world.call(self.env, "release", address, operation).await
@@ -183,6 +185,7 @@ impl WorldState {
             // By this clock. Whoever had it can take nothing back any more.
             self.stored.notes.overtaken(address, &mut self.deaths);
         }
+        self.took_effect(env, address);
         let Some(record) = self.stored.table.get(address) else { return Acquired::Busy };
         self.stored.touched.insert(address.clone(), at);
         self.leases.insert(address.clone(), env);
@@ -203,7 +206,14 @@ impl WorldState {
         self.stored.segments.entry(commit.address.clone()).or_default().extend(segment);
         self.stored.touched.insert(commit.address.clone(), now);
         self.note_commit(env, commit, now);
+        self.took_effect(env, &commit.address);
         Tried::Written
+    }
+
+    /// A call of this environment changed the record: unless its answer is lost, it knows what lease it has there. (One that is overtaken
+    /// is answered too, but knows nothing of the lease that a run beside it has.)
+    fn took_effect(&mut self, env: EnvId, address: &Address) {
+        self.unsure.remove(&(env, address.to_string()));
     }
 
     /// A commit that takes its sends along.

@@ -225,12 +225,12 @@ impl Trial {
             if let Some(place) = world.open.iter().position(|open| *open == mine) {
                 world.open.swap_remove(place);
             }
-            let answered = world.answered.get(&(env.id, to.to_string())).copied().unwrap_or(true);
+            let unsure = world.unsure.contains(&(env.id, to.to_string()));
             let held = world.stored.table.get(to).is_some_and(|record| record.lease_until.0 > self.world.executor.now());
             if !held || world.leases.get(to) != Some(&env.id) {
                 continue;
             }
-            if !answered {
+            if unsure {
                 // Nobody can give it back any more.
                 world.leases.remove(to);
             } else if !world.open.contains(&mine) && !self.dials.moves {

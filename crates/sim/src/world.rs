@@ -94,8 +94,8 @@ pub(crate) struct WorldState {
     pub(crate) leases: BTreeMap<Address, EnvId>,
     /// Runs under way.
     pub(crate) open: Vec<(EnvId, Address)>,
-    /// Whether an environment's last call on a record was answered.
-    pub(crate) answered: BTreeMap<(EnvId, String), bool>,
+    /// Environments and records of which a call failed, and none took effect since.
+    pub(crate) unsure: BTreeSet<(EnvId, String)>,
     pub(crate) problems: Vec<String>,
     pub(crate) looks: u64,
     pub(crate) strikes: Strikes,
@@ -142,7 +142,7 @@ impl World {
             redriven: BTreeMap::new(),
             leases: BTreeMap::new(),
             open: Vec::new(),
-            answered: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             problems: Vec::new(),
             looks: 0,
             strikes: Strikes::new(),
@@ -166,8 +166,8 @@ impl World {
         let (latency, fault) = self.lock().strike(env, self.executor.now());
         self.executor.sleep(latency).await;
         let result = self.carry_out(env, name, subject, fault, operation).await;
-        if ["acquire", "commit", "finish", "release"].contains(&name) {
-            self.lock().answered.insert((env, subject.to_string()), result.is_ok());
+        if result.is_err() && ["acquire", "commit", "finish", "release"].contains(&name) {
+            self.lock().unsure.insert((env, subject.to_string()));
         }
         result
     }
