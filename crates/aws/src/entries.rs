@@ -2,7 +2,7 @@
 
 use statefun_engine::ports::{PortError, PortErrorKind};
 
-use crate::error::{kind_of_code, rejects_content};
+use crate::error::{kind_of_code, rejects_entry};
 
 /// An entry that failed, in the service's words.
 pub(crate) struct FailedEntry<'a> {
@@ -21,7 +21,7 @@ impl FailedEntry<'_> {
     /// As [`error`](Self::error), of a record for an egress.
     pub(crate) fn egress_error(&self, call: &'static str) -> PortError {
         let mut error = self.error(call);
-        if rejects_content(self.code) {
+        if rejects_entry(self.code) {
             error.kind = PortErrorKind::Rejected;
         }
         error

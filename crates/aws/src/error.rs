@@ -44,30 +44,39 @@ const UNAVAILABLE: &[&str] = &[
 /// Error codes by which a queue, topic or stream refuses what a message holds: that message, and no other. A missing queue or
 /// permission is not among them: nothing is wrong with the message then. Sources: the references of `SendMessageBatch`, `PublishBatch`
 /// and `PutRecords`. Some services put `Exception` behind them.
-const REJECTED: &[&str] = &[
-    "BatchRequestTooLong",
-    "InvalidArgument",
-    "InvalidAttributeValue",
-    "InvalidMessageContents",
-    "InvalidParameter",
-    "InvalidParameterValue",
-    "MessageTooLong",
-    "Validation",
-    "ValidationError",
-];
+const CONTENT: &[&str] = &["BatchRequestTooLong", "InvalidAttributeValue", "InvalidMessageContents", "MessageTooLong"];
 
-/// Whether a record itself is refused. For sends to egresses: elsewhere such a code means that our own request is wrong.
-pub(crate) fn rejects_content(code: &str) -> bool {
-    let name = code.rsplit(['.', '#']).next().unwrap_or(code);
-    REJECTED.contains(&name.strip_suffix("Exception").unwrap_or(name))
+/// Error codes that mean the same of one entry of a batch. Of a whole request they may as well say that its queue, topic or stream is
+/// named wrongly, which is the deployment's fault: then they are waited for as a missing one is.
+const CONTENT_OF_AN_ENTRY: &[&str] =
+    &["InvalidArgument", "InvalidParameter", "InvalidParameterValue", "Validation", "ValidationError"];
+
+/// Whether a request to an egress is refused for what a record holds. (Elsewhere such a code means that our own request is wrong.)
+fn rejects_content(code: &str) -> bool {
+    CONTENT.contains(&plain(code))
 }
 
-/// As [`port_error`], of a request that sends records.
-pub(crate) fn egress_error<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> PortError
+/// As [`rejects_content`], of one entry of a batch.
+pub(crate) fn rejects_entry(code: &str) -> bool {
+    rejects_content(code) || CONTENT_OF_AN_ENTRY.contains(&plain(code))
+}
+
+fn plain(code: &str) -> &str {
+    let name = code.rsplit(['.', '#']).next().unwrap_or(code);
+    name.strip_suffix("Exception").unwrap_or(name)
+}
+
+/// As [`port_error`], of a request that sends so many records. What may be about one of several is a refusal, so that each is asked about
+/// by itself; what is then still said of one alone may as well be the deployment's fault.
+pub(crate) fn egress_error<E>(call: &'static str, error: SdkError<E, HttpResponse>, records: usize) -> PortError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let rejected = matches!(&error, SdkError::ServiceError(service) if rejects_content(service.err().code().unwrap_or_default()));
+    let code = match &error {
+        SdkError::ServiceError(service) => service.err().code().unwrap_or_default(),
+        _ => "",
+    };
+    let rejected = rejects_content(code) || (records > 1 && rejects_entry(code));
     let mut error = port_error(call, error);
     if rejected {
         error.kind = PortErrorKind::Rejected;
@@ -127,15 +136,12 @@ mod tests {
 
     #[test]
     fn what_a_record_is_refused_for_is_not_what_the_deployment_lacks() {
-        for code in [
-            "InvalidMessageContents",
-            "AWS.SimpleQueueService.InvalidMessageContents",
-            "InvalidParameterValueException",
-            "ValidationException",
-            "InvalidArgumentException",
-            "BatchRequestTooLong",
-        ] {
-            assert!(rejects_content(code), "{code}");
+        for code in ["InvalidMessageContents", "AWS.SimpleQueueService.InvalidMessageContents", "BatchRequestTooLong"] {
+            assert!(rejects_content(code) && rejects_entry(code), "{code}");
+        }
+        for code in ["InvalidParameterValueException", "ValidationException", "InvalidArgumentException"] {
+            assert!(rejects_entry(code), "{code}");
+            assert!(!rejects_content(code), "{code}: the queue, topic or stream may be named wrongly");
         }
         for code in [
             "AWS.SimpleQueueService.NonExistentQueue",
@@ -149,7 +155,7 @@ mod tests {
             "Throttling",
             "SomethingNew",
         ] {
-            assert!(!rejects_content(code), "{code}");
+            assert!(!rejects_entry(code), "{code}");
         }
     }
 

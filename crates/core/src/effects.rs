@@ -68,28 +68,58 @@ pub struct DeadLetter {
     pub envelope: Envelope,
 }
 
-/// An egress record that was given up, since its receiver refuses it.
+/// An egress record that was given up, since its receiver does not take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecord {
+    /// Why it was given up.
+    pub reason: NotTaken,
     /// When it was given up.
     pub at: Timestamp,
     /// What its receiver said, cut to [`MAX_REASON_BYTES`](crate::limits::MAX_REASON_BYTES).
     pub error: String,
-    /// How often it was refused.
+    /// How often it was refused; zero where that was not counted.
     pub attempts: u32,
     /// The record. Its id is the letter's, and stays the record's where it is sent again.
     pub record: EgressRecord,
 }
 
 impl RefusedRecord {
-    /// Why it is among the dead letters.
-    pub const REASON: &str = "refused";
-
     /// A record that was refused so often, the last time with this error.
     #[must_use]
     pub fn new(record: EgressRecord, mut error: String, attempts: u32, at: Timestamp) -> Self {
         truncate(&mut error, MAX_REASON_BYTES);
-        Self { at, error, attempts, record }
+        Self { reason: NotTaken::Refused, at, error, attempts, record }
+    }
+
+    /// A record whose queue, topic or stream was missing, or could not be written to, for too long; the last time with this error.
+    #[must_use]
+    pub fn undeliverable(record: EgressRecord, error: String, at: Timestamp) -> Self {
+        Self { reason: NotTaken::Undeliverable, ..Self::new(record, error, 0, at) }
+    }
+}
+
+/// Why an egress record is among the dead letters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotTaken {
+    /// Its receiver refuses this record.
+    #[default]
+    Refused,
+    /// A queue, topic, stream or permission was missing for an hour. An earlier try may have got through all the same.
+    Undeliverable,
+}
+
+impl NotTaken {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Refused, Self::Undeliverable];
+
+    /// Its name in letters and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Undeliverable => "undeliverable",
+        }
     }
 }
 

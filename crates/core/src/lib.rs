@@ -38,7 +38,7 @@ mod value_spec;
 
 pub use address::{Address, InvalidAddress, ToAddress};
 pub use classify::{Delivered, Protocol, Verdict};
-pub use effects::{DeadLetter, Effect, EgressRecord, Reason, RefusedRecord, Timer};
+pub use effects::{DeadLetter, Effect, EgressRecord, NotTaken, Reason, RefusedRecord, Timer};
 pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
 pub use error::{ContextError, FunctionError, UnreadableState, chain, delay_from_millis, nearest, paragraphs};
 pub use failure::{Backoff, Failure, Next};
@@ -48,7 +48,7 @@ pub use ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
 pub use messages::{Accepted, FromMessage, MatchType};
 pub use names::{resource_name, stream_of_consumer};
 pub use record::{Held, LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial};
-pub use refusal::{Answer, Refusals, Refused};
+pub use refusal::{Answer, Refusals, Refused, is_undeliverable};
 pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use shown::{BuiltInForm, ShownEnvelope, ShownValue, plain_text};

@@ -71,6 +71,10 @@ pub const MAX_REASON_BYTES: usize = 2_048;
 /// receiver that is just being changed.
 pub const MAX_REFUSALS: u32 = 5;
 
+/// How long an egress record waits whose queue, topic or stream is missing, or may not be written to, before it is given up: such a
+/// mistake of a deployment is found and corrected within that time, or it is not noticed at all.
+pub const UNDELIVERABLE_AFTER: Duration = Duration::from_secs(3_600);
+
 /// Tries of a message before it is given up. SQS itself gives it up after `maxReceiveCount` receives (400 at least in
 /// `template.yaml`), which has to be more than twice as many: `docs/protocol.md`.
 pub const MAX_ATTEMPTS: u32 = 150;

@@ -36,6 +36,8 @@ pub struct Record {
     pub trials: Vec<Trial>,
     /// What the last commit sends, until it is known to be sent.
     pub outbox: Vec<Effect>,
+    /// When something of this outbox first met a missing queue or permission; zero if nothing did.
+    pub denied_since: Timestamp,
 }
 
 /// A state value and when it was written.

@@ -1,11 +1,24 @@
 //! What an answer to an egress record means, and when a record that is refused is given up.
 //!
 //! An *outage* says nothing of the record: it is waited for, however long. A *refusal* is of this record: it would be refused for ever,
-//! and hold up those behind it. So it is tried [`MAX_REFUSALS`] times, and becomes a dead letter.
+//! and hold up those behind it. So it is tried [`MAX_REFUSALS`] times, and becomes a dead letter. A *fault of the deployment* (no such
+//! queue, access denied) says nothing of the record either, but may last for ever: the record waits for [`UNDELIVERABLE_AFTER`], and
+//! becomes a dead letter then. The wait begins at the first such answer to anything of its outbox, and is noted in the stored record.
 
 use std::collections::HashMap;
 
-use crate::{id::EnvelopeId, limits::MAX_REFUSALS};
+use crate::{
+    id::EnvelopeId,
+    limits::{MAX_REFUSALS, UNDELIVERABLE_AFTER},
+    time::Timestamp,
+};
+
+/// Whether an egress record has waited long enough for its deployment to be corrected. `since` is when something of its outbox first met
+/// a missing queue or permission; zero if that is not noted yet.
+#[must_use]
+pub fn is_undeliverable(since: Timestamp, now: Timestamp) -> bool {
+    since != Timestamp::ZERO && since.plus(UNDELIVERABLE_AFTER) <= now
+}
 
 /// What a receiver says of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +90,15 @@ mod tests {
             };
             assert_eq!(Answer::of_status(status), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_deployment_has_an_hour_to_be_corrected() {
+        let hour = Timestamp(5).plus(UNDELIVERABLE_AFTER);
+        assert!(!is_undeliverable(Timestamp::ZERO, hour), "nothing is noted yet");
+        assert!(!is_undeliverable(Timestamp(6), hour));
+        assert!(is_undeliverable(Timestamp(5), hour));
+        assert!(!is_undeliverable(Timestamp(5), Timestamp(1)), "a clock that is behind");
     }
 
     #[test]

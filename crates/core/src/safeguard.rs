@@ -40,6 +40,10 @@ pub enum Safeguard {
     ParkInOutbox,
     /// An egress record that its receiver refuses leaves the outbox only once its dead letter is kept.
     ParkRefused,
+    /// A missing queue or permission holds up those behind it for an hour, and not for ever.
+    ParkUndeliverable,
+    /// For an hour it is waited for.
+    AwaitDeployment,
     /// An envelope that dies when run alone is parked unrun.
     ParkTheDying,
     /// An environment whose cached record turns out stale loads it anew.
@@ -94,7 +98,7 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::Fence,
         Self::Lease,
         Self::LastSeq,
@@ -113,6 +117,8 @@ impl Safeguard {
         Self::Rollback,
         Self::ParkInOutbox,
         Self::ParkRefused,
+        Self::ParkUndeliverable,
+        Self::AwaitDeployment,
         Self::ParkTheDying,
         Self::DropStaleCache,
         Self::Partial,

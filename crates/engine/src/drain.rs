@@ -24,6 +24,8 @@ pub(crate) struct Progress {
     pub(crate) sent: HashSet<usize>,
     /// Which of these are egress records that became dead letters.
     pub(crate) refused: HashSet<usize>,
+    /// A queue, topic, stream or permission was missing for an egress record.
+    pub(crate) denied: bool,
     /// What failed first. Without it time ran out, if anything is left.
     pub(crate) error: Option<PortError>,
 }
@@ -52,6 +54,7 @@ impl Progress {
     fn and(mut self, other: Self) -> Self {
         self.sent.extend(other.sent);
         self.refused.extend(other.refused);
+        self.denied |= other.denied;
         self.error = self.error.or(other.error);
         self
     }
@@ -62,8 +65,9 @@ pub(crate) type Placed<T> = (usize, T);
 
 impl Engine {
     /// Sends entries, [`drain_at_once`](crate::Config::drain_at_once) of a kind at a time, and begins nothing after `until` but the first
-    /// of each kind. What is not sent, or failed, has to be sent again with the same ids.
-    pub(crate) async fn drain(&self, outbox: &[Effect], until: Moment) -> Progress {
+    /// of each kind. What is not sent, or failed, has to be sent again with the same ids. Its egress records may be waiting for the deployment
+    /// to be corrected, `denied_since` then.
+    pub(crate) async fn drain(&self, outbox: &[Effect], denied_since: Timestamp, until: Moment) -> Progress {
         let (mut sends, mut timers, mut cancels, mut records, mut letters) = Default::default();
         for entry in outbox.iter().enumerate() {
             match entry {
@@ -77,7 +81,7 @@ impl Engine {
         let (sends, timers, records, letters) = join4(
             self.drain_sends(sends, until),
             self.drain_timers(timers, cancels, until),
-            self.drain_egress(records, until),
+            self.drain_egress(records, denied_since, until),
             self.write_all(Progress::default(), letters, until, |letter| self.ports.dead_letters.park(letter)),
         )
         .await;

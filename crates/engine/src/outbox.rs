@@ -13,17 +13,22 @@ impl Run<'_> {
     /// Sends an outbox. If not all of it can be sent, whoever comes next loads the rest: a cached one others might send meanwhile.
     pub(crate) async fn drain(&mut self, mut hand: InHand, outbox: Vec<Effect>) -> Result<InHand, Halt> {
         let until = self.deadline.minus(self.engine.config.reserve / 2);
-        let Progress { sent, refused, error } = self.engine.drain(&outbox, until).await;
+        let Progress { sent, refused, denied, error } = self.engine.drain(&outbox, hand.record.denied_since, until).await;
         let (done, rest): (Vec<_>, Vec<_>) = outbox.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
         self.count_sent(done.iter().filter(|(place, _)| !refused.contains(place)).map(|(_, effect)| effect));
         FunctionCounters::add(&self.counters.refused, refused.len());
         hand.unfinished = true;
         if rest.is_empty() {
+            hand.record.denied_since = Timestamp::ZERO;
             return Ok(hand);
+        }
+        let first_denied = denied && hand.record.denied_since == Timestamp::ZERO;
+        if first_denied {
+            hand.record.denied_since = self.now();
         }
         // After a failure only if it was much, for what comes again has the same ids; and never what was refused, which took its tries.
         let far = error.is_none() || done.len() >= self.engine.config.drain_at_once || !refused.is_empty();
-        if far && self.on(Safeguard::KeepProgress) {
+        if first_denied || (far && self.on(Safeguard::KeepProgress)) {
             hand.record.outbox = rest.into_iter().map(|(_, effect)| effect).collect();
             self.keep_progress(hand.record).await?;
         }

@@ -189,6 +189,8 @@ impl<'a> Run<'a> {
         if !leftover.is_empty() && self.on(Safeguard::DrainLeftover) {
             hand = self.drain(hand, leftover).await?;
         }
+        // What a finished outbox waited for is not what the next one waits for.
+        hand.record.denied_since = Timestamp::ZERO;
         loop {
             let (turn, upto, ended) = self.work(std::mem::take(&mut hand.record)).await?;
             if !turn.is_dirty() {
@@ -265,7 +267,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        match self.engine.drain(&letters, self.deadline).await.error {
+        match self.engine.drain(&letters, Timestamp::ZERO, self.deadline).await.error {
             Some(error) => Err(error.into()),
             None => Ok(hand),
         }

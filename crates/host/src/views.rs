@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use statefun_core::{
-    Address, EgressRecord, Record, RefusedRecord, ShownEnvelope, ShownValue, StoredValue, Timestamp, stored::egress_to_json,
-};
+use statefun_core::{Address, EgressRecord, Record, ShownEnvelope, ShownValue, StoredValue, Timestamp, stored::egress_to_json};
 use statefun_embedded::{Letter, MalformedRecord};
 
 use crate::letters;
@@ -121,7 +119,7 @@ impl<'a> From<&'a Letter> for LetterView<'a> {
             Letter::Refused(refused) => Self {
                 id,
                 at,
-                reason: RefusedRecord::REASON.to_owned(),
+                reason: refused.reason.name().to_owned(),
                 error: refused.error.clone(),
                 attempts: refused.attempts,
                 egress: Some(refused.record.egress.to_string()),

@@ -35,8 +35,10 @@ pub(crate) struct Memory {
     pub(crate) queue_down: Mutex<Vec<String>>,
     /// The value that the egress refuses, if it refuses one.
     pub(crate) egress_refuses: Mutex<Option<TypedValue>>,
-    /// A record that its egress cannot take now.
-    pub(crate) egress_out: Mutex<Option<TypedValue>>,
+    /// A record that its egress cannot take now, and why.
+    pub(crate) egress_out: Mutex<Option<(TypedValue, PortErrorKind)>>,
+    /// The wall clock is so far ahead.
+    pub(crate) ahead: Mutex<Duration>,
     /// Commits fail.
     pub(crate) commits_down: Mutex<bool>,
     /// Commits that accept an envelope fail.
@@ -53,7 +55,7 @@ impl Memory {
             timers: self.clone(),
             egress: self.clone(),
             dead_letters: self.clone(),
-            clock: Arc::new(SystemClock),
+            clock: self.clone(),
         }
     }
 
@@ -73,6 +75,21 @@ pub(crate) fn now() -> Timestamp {
 /// The deadline of an invocation that has so long.
 pub(crate) fn in_time(left: Duration) -> Moment {
     SystemClock.moment().plus(left)
+}
+
+#[async_trait]
+impl Clock for Memory {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus(*self.ahead.lock().unwrap())
+    }
+
+    fn moment(&self) -> Moment {
+        SystemClock.moment()
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        SystemClock.sleep_until(moment).await;
+    }
 }
 
 #[async_trait]
@@ -167,9 +184,9 @@ impl Egress for Memory {
         self.emitted.lock().unwrap().extend(records.iter().map(|record| (*record).clone()));
         let refuses = self.egress_refuses.lock().unwrap().clone();
         let out = self.egress_out.lock().unwrap().clone();
-        let answer = |record: &&EgressRecord| match Some(&record.value) {
-            value if refuses.as_ref() == value => Err(PortError::new("emit", PortErrorKind::Rejected, "not this one")),
-            value if out.as_ref() == value => Err(PortError::new("emit", PortErrorKind::Unavailable, "not now")),
+        let answer = |record: &&EgressRecord| match (&refuses, &out) {
+            (Some(value), _) if *value == record.value => Err(PortError::new("emit", PortErrorKind::Rejected, "not this one")),
+            (_, Some((value, why))) if *value == record.value => Err(PortError::new("emit", *why, "not now")),
             _ => Ok(()),
         };
         records.iter().map(answer).collect()

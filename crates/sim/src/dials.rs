@@ -156,6 +156,8 @@ pub(crate) struct Dials {
     pub(crate) removal: Option<(u64, u64, bool)>,
     /// From when to when handlers of A and C ask for state in a form that is not the stored one.
     pub(crate) unreadable: Option<(u64, u64)>,
+    /// From when to when the egress lacks a permission for some records.
+    pub(crate) denied: Option<(u64, u64)>,
     /// What fails for good fails by error, or kills.
     pub(crate) poison: Kind,
     /// New environments may run the version before this one.
@@ -184,6 +186,7 @@ impl Dials {
             policies: policies(rng, &[1, 2, 3, 3, 3]),
             removal: None,
             unreadable: None,
+            denied: None,
             poison: if rng.bool() { Kind::Hopeless } else { Kind::Deadly },
             old_versions: false,
             config: config(rng, horizon, safeguards),
@@ -199,6 +202,12 @@ impl Dials {
         if own.u8(0..often) == 0 {
             let from = START + own.u64(100..1_500) * SECOND;
             dials.unreadable = Some((from, from + own.u64(60..900) * SECOND));
+        }
+        // What waits behind it must not become too old.
+        if own.u8(0..8) == 0 && world == World::Mixed && dials.horizon().as_secs() > 20_000 {
+            let from = START + own.u64(100..1_500) * SECOND;
+            let until = if own.bool() { CALM } else { from + own.u64(60..3_000) * SECOND };
+            dials.denied = Some((from, until));
         }
         dials
     }

@@ -132,6 +132,7 @@ struck! {
     Transaction => "commit in a transaction",
     Cancelled => "timer cancelled",
     RecordRefused => "egress record refused by its receiver",
+    RecordDenied => "egress record met a missing permission",
     OrderedIngress => "record of an ordered source",
 }
 

@@ -6,6 +6,7 @@
 mod calls;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod denial;
 mod dials;
 mod executor;
 mod faults;

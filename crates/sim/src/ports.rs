@@ -140,17 +140,21 @@ impl Egress for Connection {
                 self.world.executor.sleep(FLOOD_PAUSE).await;
             }
             let owned = (*record).clone();
-            let operation = move |world: &mut WorldState, _| {
+            let operation = move |world: &mut WorldState, now| {
+                if world.denials.meets(&owned, now) {
+                    world.struck(Struck::RecordDenied);
+                    return Err(PortErrorKind::Refused);
+                }
                 if is_refused(&owned) {
                     world.struck(Struck::RecordRefused);
-                    return false;
+                    return Err(PortErrorKind::Rejected);
                 }
                 world.stored.egress.push(owned);
-                true
+                Ok(())
             };
             let taken = self.world.call(self.env, "emit", &record.egress, operation).await;
-            let refused = || PortError::new("emit", PortErrorKind::Rejected, "its receiver does not take this one");
-            results.push(taken.and_then(|taken| taken.then_some(()).ok_or_else(refused)));
+            let refused = |kind| PortError::new("emit", kind, "it does not take this one");
+            results.push(taken.and_then(|taken| taken.map_err(refused)));
         }
         results
     }

@@ -64,6 +64,7 @@ pub fn trial(seed: u64, world: Option<Kind>, safeguards: Safeguards, watch: Watc
         let mut state = world.lock();
         (state.settles, state.faults, state.outages) = (dials.settles, dials.faults, dials.outages.clone());
         state.skew = dials.skew_millis();
+        state.denials.within = dials.denied;
     }
     let entries = entries(&dials, &mut rng);
     let trial = Trial {

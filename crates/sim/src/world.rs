@@ -13,6 +13,7 @@ use statefun_core::{
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use crate::{
+    denial::Denials,
     executor::{EnvId, Executor, WORLD},
     faults::{Faults, Outage, Service, Strikes, Struck},
     fifo::Fifo,
@@ -71,6 +72,7 @@ pub(crate) struct WorldState {
     pub(crate) rng: fastrand::Rng,
     pub(crate) faults: Faults,
     pub(crate) outages: Vec<Outage>,
+    pub(crate) denials: Denials,
     pub(crate) safeguards: Safeguards,
     /// Whether the store hands an outbox over in the same step as its commit.
     pub(crate) settles: bool,
@@ -128,6 +130,7 @@ impl World {
             rng,
             faults: Faults::NONE,
             outages: Vec::new(),
+            denials: Denials::default(),
             safeguards,
             settles: false,
             stored: Stored { queues, ..Stored::default() },

@@ -166,7 +166,7 @@ async fn put_records(client: &Client, stream: &str, puts: impl ExactSizeIterator
     let request = if stream.starts_with("arn:") { request.stream_arn(stream) } else { request.stream_name(stream) };
     let output = match request.send().await {
         Ok(output) => output,
-        Err(error) => return repeated(&crate::error::egress_error(CALL, error), count),
+        Err(error) => return repeated(&crate::error::egress_error(CALL, error, count), count),
     };
     let mut answers: Vec<_> = output
         .records

@@ -30,7 +30,7 @@ impl Batches for Topic<'_> {
         let sent = self.client.publish_batch().topic_arn(self.arn).set_publish_batch_request_entries(Some(entries)).send().await;
         let output = match sent {
             Ok(output) => output,
-            Err(error) => return repeated(&crate::error::egress_error(CALL, error), batch.len()),
+            Err(error) => return repeated(&crate::error::egress_error(CALL, error, batch.len()), batch.len()),
         };
         let failed = output.failed().iter().map(|entry| FailedEntry {
             id: &entry.id,

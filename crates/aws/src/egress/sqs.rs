@@ -30,7 +30,7 @@ impl Batches for Queue<'_> {
         let sent = self.client.send_message_batch().queue_url(self.url).set_entries(Some(entries)).send().await;
         let output = match sent {
             Ok(output) => output,
-            Err(error) => return repeated(&crate::error::egress_error(CALL, error), batch.len()),
+            Err(error) => return repeated(&crate::error::egress_error(CALL, error, batch.len()), batch.len()),
         };
         let failed = output.failed.iter().map(|entry| FailedEntry {
             id: &entry.id,

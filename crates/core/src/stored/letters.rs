@@ -2,7 +2,8 @@
 //!
 //! A message that failed: `{"id","at","reason","error","attempts","envelope"}`, the envelope in its wire form. An ingress
 //! record that never became an envelope: `{"id","at","malformed":{"source","position","reason","raw"}}`. An egress record that its
-//! receiver refuses: `{"id","at","refused":{"error","attempts","egress","from","sent_at","value"}}`, the value as in an envelope.
+//! receiver does not take: `{"id","at","refused":{"error","attempts","egress","from","sent_at","value"}}`, the value as in an envelope;
+//! with `"reason":"undeliverable"` in it where a queue or a permission was missing for too long.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Unreadable, type_name};
 use crate::{
     address::Address,
-    effects::{DeadLetter, EgressRecord, Reason, RefusedRecord},
+    effects::{DeadLetter, EgressRecord, NotTaken, Reason, RefusedRecord},
     envelope::{Envelope, WireValue},
     error::truncate,
     id::EnvelopeId,
@@ -143,8 +144,27 @@ struct DeadForm {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Content {
-    Malformed { source: String, position: String, reason: String, raw: String },
-    Refused { error: String, attempts: u32, egress: String, from: String, sent_at: Timestamp, value: WireValue },
+    Malformed {
+        source: String,
+        position: String,
+        reason: String,
+        raw: String,
+    },
+    Refused {
+        /// Missing for what is refused.
+        #[serde(default, skip_serializing_if = "is_default")]
+        reason: NotTaken,
+        error: String,
+        attempts: u32,
+        egress: String,
+        from: String,
+        sent_at: Timestamp,
+        value: WireValue,
+    },
+}
+
+fn is_default(reason: &NotTaken) -> bool {
+    *reason == NotTaken::default()
 }
 
 /// The JSON of a message that was given up.
@@ -170,10 +190,11 @@ pub fn malformed_to_json(record: &MalformedRecord) -> String {
 /// The JSON of an egress record that its receiver refuses.
 #[must_use]
 pub fn refused_to_json(refused: &RefusedRecord) -> String {
-    let RefusedRecord { at, error, attempts, record } = refused;
+    let RefusedRecord { reason, at, error, attempts, record } = refused;
     let EgressRecord { id, egress, from, at: sent_at, value } = record;
     let (error, egress, from, value) = (error.clone(), egress.to_string(), from.to_string(), WireValue::from(value));
-    let content = Content::Refused { error, attempts: *attempts, egress, from, sent_at: *sent_at, value };
+    let (reason, attempts, sent_at) = (*reason, *attempts, *sent_at);
+    let content = Content::Refused { reason, error, attempts, egress, from, sent_at, value };
     serde_json::to_string(&Form { id: id.to_string(), at: *at, content }).unwrap_or_default()
 }
 
@@ -193,10 +214,10 @@ pub fn letter_from_json(json: &[u8]) -> Result<Letter, Unreadable> {
         Content::Malformed { source, position, reason, raw } => {
             Letter::Malformed(MalformedRecord { id: id(&hex)?, at, source, position, reason, raw })
         }
-        Content::Refused { error, attempts, egress, from, sent_at, value } => {
+        Content::Refused { reason, error, attempts, egress, from, sent_at, value } => {
             let (egress, from) = (type_name(&egress)?, Address::parse(&from)?);
             let record = EgressRecord { id: id(&hex)?, egress, from, at: sent_at, value: value.try_into()? };
-            Letter::Refused(Box::new(RefusedRecord { at, error, attempts, record }))
+            Letter::Refused(Box::new(RefusedRecord { reason, at, error, attempts, record }))
         }
     })
 }

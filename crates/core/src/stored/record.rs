@@ -66,6 +66,9 @@ struct RecordForm {
     /// All other trials, oldest first.
     #[prost(message, repeated, tag = "17")]
     trials: Vec<TrialForm>,
+    /// Older versions wrote none: the wait of the outbox begins anew.
+    #[prost(uint64, tag = "18")]
+    denied_since: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -132,6 +135,7 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
         inline: record.ledger.inline.iter().flat_map(|taken| taken.id.0).collect::<Vec<_>>().into(),
         keys_at: record.ledger.inline.iter().filter_map(|taken| taken.at).flat_map(second).collect::<Vec<_>>().into(),
         last_at: record.last_at.0,
+        denied_since: record.denied_since.0,
         newest: record.ledger.newest.0,
         moved_at: record.moved_at.0,
         floor: record.ledger.floor.0,
@@ -175,6 +179,7 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
             .collect::<Result<_, Unreadable>>()?,
         trials: form.trials.into_iter().chain(form.trial).map(to_trial).collect::<Result<_, _>>()?,
         last_at: Timestamp(form.last_at),
+        denied_since: Timestamp(form.denied_since),
         outbox: form.outbox.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
         ..Record::default()
     })

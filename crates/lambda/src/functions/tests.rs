@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use serde_json::json;
 use statefun_core::{
-    Address, Codec, CodecError, Context, Envelope, EnvelopeId, FunctionError as HandlerError, FunctionSpec, OnFailure, Reason,
-    Timestamp, TypeName, TypedValue, ValueSpec,
+    Address, Codec, CodecError, Context, Envelope, EnvelopeId, FunctionError as HandlerError, FunctionSpec, NotTaken, OnFailure,
+    Reason, Timestamp, TypeName, TypedValue, ValueSpec,
 };
 use statefun_engine::{Config, Functions, Invoke};
 
@@ -180,7 +180,7 @@ async fn a_record_that_its_egress_refuses_becomes_a_dead_letter_and_holds_up_nob
 async fn a_record_that_was_given_up_is_not_given_up_again_while_another_of_its_outbox_waits() {
     let memory = Arc::<Memory>::default();
     *memory.egress_refuses.lock().unwrap() = Some(TypedValue::of(&"x 1".to_owned()).unwrap());
-    *memory.egress_out.lock().unwrap() = Some(TypedValue::of(&"y 2".to_owned()).unwrap());
+    *memory.egress_out.lock().unwrap() = Some((TypedValue::of(&"y 2".to_owned()).unwrap(), PortErrorKind::Unavailable));
     let (service, batch) = (service(&memory), event(&[("a", "x"), ("a", "y")]));
     for _ in 0..3 {
         assert_eq!(serve(&service, batch.clone()).await, ["m0", "m1"]);
@@ -190,6 +190,36 @@ async fn a_record_that_was_given_up_is_not_given_up_again_while_another_of_its_o
     assert!(serve(&service, batch).await.is_empty());
     assert_eq!(memory.refused.lock().unwrap().len(), 1);
     assert_eq!(emitted(&memory).iter().filter(|record| *record == "a x 1").count(), 5);
+}
+
+#[tokio::test]
+async fn a_record_whose_egress_lacks_a_queue_or_a_permission_waits_for_an_hour_and_is_undeliverable_then() {
+    let (memory, minute) = (Arc::<Memory>::default(), Duration::from_secs(60));
+    let lacks = || Some((TypedValue::of(&"x 1".to_owned()).unwrap(), PortErrorKind::Refused));
+    let (service, batch) = (service(&memory), event(&[("a", "x"), ("a", "y")]));
+    *memory.egress_out.lock().unwrap() = lacks();
+    for minutes in [0, 30, 59] {
+        *memory.ahead.lock().unwrap() = minute * minutes;
+        assert_eq!(serve(&service, batch.clone()).await, ["m0", "m1"]);
+        assert!(memory.refused.lock().unwrap().is_empty(), "after {minutes} minutes");
+    }
+    *memory.ahead.lock().unwrap() = minute * 61;
+    assert!(serve(&service, batch).await.is_empty());
+    let [letter] = &memory.refused.lock().unwrap().clone()[..] else { panic!() };
+    assert_eq!((letter.reason, letter.error.as_str(), letter.record.from.id()), (NotTaken::Undeliverable, "not now", "a"));
+
+    // The next outbox has an hour of its own; and nothing is given up while a receiver is only out.
+    *memory.egress_out.lock().unwrap() = Some((TypedValue::of(&"z 3".to_owned()).unwrap(), PortErrorKind::Refused));
+    let mut next = event(&[("a", "z")]);
+    next["Records"][0] = message(9, "test/counter/a", &wire(9, "a", "z"));
+    for (minutes, why) in [(62, PortErrorKind::Refused), (180, PortErrorKind::Unavailable)] {
+        *memory.ahead.lock().unwrap() = minute * minutes;
+        memory.egress_out.lock().unwrap().as_mut().unwrap().1 = why;
+        assert_eq!(serve(&service, next.clone()).await, ["m9"]);
+        assert_eq!(memory.refused.lock().unwrap().len(), 1, "after {minutes} minutes");
+    }
+    *memory.egress_out.lock().unwrap() = None;
+    assert!(serve(&service, next).await.is_empty());
 }
 
 /// What the alarm on failing messages watches.

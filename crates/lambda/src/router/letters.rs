@@ -77,9 +77,9 @@ fn letter(entry: &Entry, payloads: bool) -> LetterView<'_> {
 }
 
 fn refused(letter: &RefusedRecord) -> Value {
-    let RefusedRecord { at, error, attempts, record } = letter;
+    let RefusedRecord { reason, at, error, attempts, record } = letter;
     json!({
-        "at_ms": at.0, "reason": RefusedRecord::REASON, "error": error, "attempts": attempts, "egress": record.egress.as_str(),
+        "at_ms": at.0, "reason": reason.name(), "error": error, "attempts": attempts, "egress": record.egress.as_str(),
         "from": record.from.to_string(),
     })
 }

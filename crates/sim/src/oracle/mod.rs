@@ -1,20 +1,20 @@
 //! The judge. It knows what was put in and looks at what came out (state, egress, dead letters); of the engine it knows nothing.
 
+mod egress;
 mod end;
 mod letters;
 mod timers;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use statefun_core::{Address, DeadLetter, EnvelopeId, OnFailure, Reason, limits::MAX_REFUSALS};
+use statefun_core::{Address, DeadLetter, EnvelopeId, OnFailure, Reason};
 
 use crate::{
     dials::Router,
     faults::Struck,
     input::LOOPS,
-    ports::is_refused,
     trial::Trial,
-    workload::{FLOOD, FLOOD_PARTS, Kind, LOG, Log, MAX_HOPS, Payload, address, letter},
+    workload::{Kind, LOG, Log, MAX_HOPS, Payload, address, letter},
     world::WorldState,
 };
 
@@ -154,50 +154,6 @@ impl Judge<'_> {
             let never = matches!(payload.kind, Kind::Terminal | Kind::Hopeless | Kind::Deadly) && payload.at == letter(Some(at));
             if never && applied.contains(&(payload.number, payload.part)) {
                 self.problems.push(format!("{at}: {payload:?} failed and was applied"));
-            }
-        }
-    }
-
-    /// One record id per message that C applied, however often it was emitted, in their order; and the floods that some cause.
-    fn egress(&mut self, applied: &[Message]) {
-        let (mut ids, mut order): (BTreeMap<Message, HashSet<EnvelopeId>>, Vec<Message>) = Default::default();
-        for record in &self.world.stored.egress {
-            if let Ok(Some(payload)) = record.value.get::<Payload>() {
-                let message = (payload.number, payload.part);
-                if payload.part < FLOOD_PARTS && !ids.contains_key(&message) {
-                    order.push(message);
-                }
-                ids.entry(message).or_default().insert(record.id);
-            }
-        }
-        self.refused(&mut ids);
-        let mut expected: BTreeSet<_> = applied.iter().copied().collect();
-        let floods = self.trial.entries.iter().flat_map(|entry| &entry.payloads).filter(|payload| payload.kind == Kind::Floods);
-        for flood in floods.filter(|flood| applied.contains(&(flood.number, flood.part))) {
-            expected.extend((0..FLOOD).map(|number| (flood.number, FLOOD_PARTS + number)));
-        }
-        for message in expected.iter().filter(|message| !ids.contains_key(*message)) {
-            self.problems.push(format!("egress: {message:?} is lost"));
-        }
-        for (message, ids) in ids {
-            if ids.len() != 1 || !expected.contains(&message) {
-                self.problems.push(format!("egress: {message:?} has {} ids", ids.len()));
-            }
-        }
-        let place: BTreeMap<_, _> = applied.iter().enumerate().map(|(place, message)| (message, place)).collect();
-        if !order.iter().filter_map(|message| place.get(message)).is_sorted() {
-            self.problems.push("egress: out of order".to_owned());
-        }
-    }
-
-    /// A record that its receiver refuses is a dead letter, after the tries that it is allowed, and no other record is one.
-    fn refused(&mut self, ids: &mut BTreeMap<Message, HashSet<EnvelopeId>>) {
-        for refused in self.world.stored.refused.values() {
-            if !is_refused(&refused.record) || refused.attempts != MAX_REFUSALS {
-                self.problems.push(format!("egress: {} given up after {} refusals", refused.record.id, refused.attempts));
-            }
-            if let Ok(Some(payload)) = refused.record.value.get::<Payload>() {
-                ids.entry((payload.number, payload.part)).or_default().insert(refused.record.id);
             }
         }
     }
