@@ -251,6 +251,24 @@ mod tests {
         assert!(reason.len() <= MAX_REASON_BYTES && reason.ends_with("ä; its first 2 of 3 bytes are kept"), "{reason}");
     }
 
+    #[test]
+    fn an_egress_record_says_why_it_is_here_unless_it_is_refused() {
+        let record = EgressRecord {
+            id: EnvelopeId([2; 16]),
+            egress: TypeName::from_static("a/out"),
+            from: Address::parse("a/b/c").unwrap(),
+            at: Timestamp(5),
+            value: crate::typed_value::TypedValue::present(TypeName::from_static("a/v"), "x"),
+        };
+        let refused = RefusedRecord::new(record.clone(), "no".to_owned(), 5, Timestamp(7));
+        let undeliverable = RefusedRecord::undeliverable(record, "no".to_owned(), Timestamp(7));
+        for (letter, reason) in [(refused, ""), (undeliverable, r#""reason":"undeliverable","#)] {
+            let json = refused_to_json(&letter);
+            assert!(json.contains(&format!(r#""refused":{{{reason}"error""#)), "{json}");
+            assert_eq!(letter_from_json(json.as_bytes()).unwrap(), Letter::Refused(Box::new(letter)));
+        }
+    }
+
     proptest! {
         /// The limit is of the JSON, whatever stands in the record; and no more is cut than has to be.
         #[test]

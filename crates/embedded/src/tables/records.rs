@@ -105,15 +105,18 @@ mod tests {
     #[test]
     fn golden_files() {
         let record = record(5);
-        let value = golden("record-v1-trials", &encode(&owner(), &record, 9, true).0);
+        let value = golden("record-v1-denied", &encode(&owner(), &record, 9, true).0);
         assert_eq!(decode(&owner(), &value.clone().into()).unwrap(), record);
         assert_eq!(Head::read(&value).unwrap().start, 9);
+        let denied_since = Timestamp::ZERO;
+        let before = decode(&owner(), &read_golden("record-v1-trials").into()).unwrap();
+        assert_eq!(before, Record { denied_since, ..record.clone() });
         // Before there were several trials: what ran did so beside others, and nobody noted when `last_seq` was set.
         let before = decode(&owner(), &read_golden("record-v1").into()).unwrap();
         let inline = (0..5).map(|number| Taken { id: EnvelopeId([number; 16]), at: None }).collect();
         let trials = vec![Trial { id: EnvelopeId([5; 16]), failures: 3, note: Note::Watched }];
         let ledger = Ledger { inline, ..record.ledger.clone() };
-        assert_eq!(before, Record { trials, ledger, last_at: Timestamp::ZERO, ..record });
+        assert_eq!(before, Record { trials, ledger, last_at: Timestamp::ZERO, denied_since, ..record });
     }
 
     #[test]

@@ -109,5 +109,6 @@ pub(crate) fn record(size: u8) -> Record {
         trials: (1..size.min(3)).map(|number| Trial { id: EnvelopeId([number; 16]), failures: 3, note: note(number) }).collect(),
         last_at: Timestamp(10),
         outbox: (0..size).map(effect).collect(),
+        denied_since: Timestamp(11),
     }
 }
