@@ -218,10 +218,11 @@ impl Trial {
     async fn run(&self, env: &Environment, batch: &[Delivered]) -> Vec<Outcome> {
         let addresses: BTreeSet<&Address> = batch.iter().map(|delivered| &delivered.envelope.to).collect();
         self.world.lock().open.extend(addresses.iter().map(|to| (env.id, (*to).clone())));
+        let deadline = self.world.executor.now() + millis(DEADLINE);
         let outcomes = env.engine.run_batch(batch, env.connection.moment().plus(DEADLINE)).await;
         let mut world = self.world.lock();
         for to in addresses {
-            world.cut_off(env.id, to, self.world.executor.now());
+            world.cut_off(env.id, to, self.world.executor.now(), deadline);
             let mine = (env.id, to.clone());
             if let Some(place) = world.open.iter().position(|open| *open == mine) {
                 world.open.swap_remove(place);

@@ -334,9 +334,9 @@ impl WorldState {
         true
     }
 
-    /// A run ended while the table is away, or has only just come back: it could not take its notes back.
-    pub(crate) fn cut_off(&mut self, env: EnvId, address: &Address, now: u64) {
-        if self.table_is_away(now) {
+    /// A run ended while the table is away, or has only just come back, or when its time was over: it could not take its notes back.
+    pub(crate) fn cut_off(&mut self, env: EnvId, address: &Address, now: u64, deadline: u64) {
+        if self.table_is_away(now) || now >= deadline {
             self.stored.notes.cut_off(env, address, &mut self.deaths);
         }
     }
