@@ -16,6 +16,7 @@ use crate::{
     batch::{Batch, Key, Table},
     consumer::Consumer,
     disk::{Disk, DiskError},
+    durable::{Durable, Waiters},
     flusher,
     folder::{Folder, OpenError, newer},
     heads::Heads,
@@ -82,6 +83,7 @@ impl Embedded {
             consumer: Consumer::default(),
             watched: Watched::default(),
             wakes: Wakes::default(),
+            waiters: Waiters::default(),
         };
         let files = Files { disk, _lock: folder.lock };
         let shared = Arc::new(Shared::new(state, files, options, clock, last));
@@ -103,21 +105,7 @@ impl Embedded {
     /// # Errors
     /// If they are not and never will be: the disk failed, or the store was stopped.
     pub async fn durable(&self, op: Op) -> Result<(), PortError> {
-        let shared = self.shared();
-        let mut published = {
-            let mut state = shared.lock_always();
-            if state.log.durable >= op.0 {
-                return Ok(());
-            }
-            state.log.wanted = state.log.wanted.max(op.0);
-            shared.published.subscribe()
-        };
-        shared.work.notify_one();
-        let reached = published.wait_for(|published| published.durable >= op.0 || published.down).await;
-        if reached.is_ok_and(|published| published.durable >= op.0) {
-            return Ok(());
-        }
-        shared.lock("durable").map(drop)
+        Durable::new(self.shared(), op.0).await
     }
 
     /// The last operation so far.

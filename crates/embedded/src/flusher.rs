@@ -31,7 +31,9 @@ fn write_all(shared: &Shared) {
             Ok(()) => state.log.written(),
             Err(error) => fail(&mut state, &error),
         }
-        shared.publish(&state.log);
+        let woken = shared.publish(&mut state);
+        drop(state);
+        woken.wake();
     }
 }
 
@@ -52,7 +54,7 @@ fn next_batch(shared: &Shared) -> Option<Arc<Batch>> {
             if state.log.durable < state.log.op {
                 // Everything since the last flush undid itself.
                 state.log.durable = state.log.op;
-                shared.publish(&state.log);
+                shared.publish(&mut state).wake();
             }
             if stopping {
                 return None;
@@ -82,7 +84,7 @@ fn take(shared: &Shared, state: &mut State) -> Arc<Batch> {
     let was_full = state.log.pending_bytes() >= shared.options.pending_bytes;
     let batch = state.log.take();
     if was_full {
-        shared.publish(&state.log);
+        shared.publish(state).wake();
     }
     batch
 }
@@ -107,7 +109,8 @@ fn end(shared: &Shared) {
     drop(shared.files.write().unwrap_or_else(PoisonError::into_inner).take());
     let mut state = shared.lock_always();
     state.log.down.get_or_insert_with(|| CLOSED.into());
-    shared.publish(&state.log);
+    let woken = shared.publish(&mut state);
     drop(state);
+    woken.wake();
     shared.published.send_modify(|published| published.ended = true);
 }

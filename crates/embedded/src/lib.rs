@@ -18,6 +18,7 @@ mod clock;
 mod consumer;
 mod deliver;
 mod disk;
+mod durable;
 mod egress;
 mod embedded;
 mod erase;

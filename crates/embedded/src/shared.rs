@@ -18,6 +18,7 @@ use crate::{
     batch::{Key, Table},
     consumer::Consumer,
     disk::{Disk, DiskError},
+    durable::{Waiters, Woken},
     heads::Heads,
     lanes::Lanes,
     log::{Log, Op, Scan, Sleep},
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) consumer: Consumer,
     pub(crate) watched: Watched,
     pub(crate) wakes: Wakes,
+    pub(crate) waiters: Waiters,
 }
 
 /// When the first timer is due.
@@ -68,7 +70,6 @@ pub(crate) struct Wakes {
 /// What the flusher tells those who wait for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Published {
-    pub(crate) durable: u64,
     pub(crate) down: bool,
     /// The flusher has ended and the files are closed.
     pub(crate) ended: bool,
@@ -123,10 +124,10 @@ impl Shared {
     pub(crate) fn lock_always(&self) -> MutexGuard<'_, State> {
         let locked = self.state.lock();
         let poisoned = locked.is_err();
-        let state = State::checked(locked);
+        let mut state = State::checked(locked);
         if poisoned && !self.published.borrow().down {
             // Whoever waits for something else has to learn of it, too.
-            self.publish(&state.log);
+            self.publish(&mut state).wake();
         }
         state
     }
@@ -195,19 +196,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells those who wait where the flusher is. The state has to be locked, so that nobody misses it.
-    pub(crate) fn publish(&self, log: &Log) {
+    /// Tells those who wait where the flusher is. The state has to be locked, so that nobody misses it. Whom that returns is to be woken
+    /// when it is not locked any more.
+    pub(crate) fn publish(&self, state: &mut State) -> Woken {
+        let log = &state.log;
         let full = log.pending_bytes() >= self.options.pending_bytes;
         self.full.store(full && log.down.is_none(), Ordering::Relaxed);
-        self.published.send_modify(|published| {
-            published.durable = log.durable;
-            published.down = log.down.is_some();
-        });
+        self.published.send_modify(|published| published.down = log.down.is_some());
         if log.down.is_some() {
             for waiters in [&self.ready, &self.egress, &self.timers, &self.progress] {
                 waiters.notify_waiters();
             }
         }
+        state.waiters.take(&state.log)
     }
 
     /// The current values of `keys`, with the state locked: what is done under this lock sees them as they are.
