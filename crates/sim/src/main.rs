@@ -1,4 +1,5 @@
 //! `statefun-sim seeds FROM COUNT [WORLD]`, `statefun-sim seed N [WORLD]`, `statefun-sim mutations SEEDS`: what `cargo xtask` calls.
+//! `statefun-sim traces FROM COUNT` prints a hash of everything that happened in each seed, to compare two builds by.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::{
@@ -24,12 +25,13 @@ fn main() -> ExitCode {
     let world = args.last().and_then(|name| World::parse(name));
     match (args.first().map(String::as_str), number(1), number(2)) {
         (Some("seeds"), Some(from), Some(count)) => seeds(from, count, world),
+        (Some("traces"), Some(from), Some(count)) => traces(from, count, world),
         (Some("seed"), Some(seed), None) => replay(seed, world),
         #[cfg(feature = "mutations")]
         (Some("mutations"), Some(count), None) => mutations::all(count),
         _ => {
             println!(
-                "usage: statefun-sim seeds FROM COUNT [WORLD] | seed N [WORLD] | mutations SEEDS (with --features mutations)"
+                "usage: statefun-sim seeds FROM COUNT [WORLD] | seed N [WORLD] | traces FROM COUNT [WORLD] | mutations SEEDS (with --features mutations)"
             );
             println!("worlds: {}", World::ALL.map(World::name).join(", "));
             ExitCode::from(2)
@@ -51,7 +53,7 @@ fn run(
     from: u64,
     count: u64,
     world: Option<World>,
-    safeguards: Safeguards,
+    (safeguards, watch): (Safeguards, Watch),
     stop: impl Fn(&Report) -> bool + Sync,
 ) -> Vec<Report> {
     let (next, stopped, reports) = (AtomicU64::new(from), AtomicU64::new(u64::MAX), Mutex::new(Vec::new()));
@@ -65,7 +67,7 @@ fn run(
                     if seed >= from + count || seed > stopped.load(Ordering::Relaxed) {
                         return;
                     }
-                    let report = trial(seed, world, safeguards, Watch::Nothing);
+                    let report = trial(seed, world, safeguards, watch);
                     if stop(&report) {
                         stopped.fetch_min(seed, Ordering::Relaxed);
                     }
@@ -85,7 +87,7 @@ fn run(
 
 fn seeds(from: u64, count: u64, world: Option<World>) -> ExitCode {
     let start = Instant::now();
-    let reports = run(from, count, world, Safeguards::default(), |_| false);
+    let reports = run(from, count, world, (Safeguards::default(), Watch::Nothing), |_| false);
     let bad: Vec<_> = reports.iter().filter(|report| !report.problems.is_empty()).collect();
     for report in bad.iter().take(10) {
         let command = replay_command(report.seed, world);
@@ -129,6 +131,13 @@ fn print_strikes(reports: &[Report]) -> Vec<&'static str> {
     Struck::ALL.iter().filter(|what| count(what) == 0).map(|what| what.name()).collect()
 }
 
+fn traces(from: u64, count: u64, world: Option<World>) -> ExitCode {
+    for report in run(from, count, world, (Safeguards::default(), Watch::Trace), |_| false) {
+        println!("{} {} {:016x}", report.seed, report.world.name(), report.trace);
+    }
+    ExitCode::SUCCESS
+}
+
 fn replay(seed: u64, world: Option<World>) -> ExitCode {
     let report = trial(seed, world, Safeguards::default(), Watch::Print);
     let name = report.world.name();
@@ -163,14 +172,14 @@ mod mutations {
     fn noticed(safeguard: Safeguard, count: u64) -> bool {
         let name = format!("{safeguard:?}");
         let bad = |report: &Report| !report.problems.is_empty();
-        let safeguards = Safeguards::without(safeguard);
+        let safeguards = (Safeguards::without(safeguard), Watch::Nothing);
         let reports = run(0, count, provoking(safeguard), safeguards, bad);
         if let Some(report) = reports.iter().find(|report| bad(report)) {
             println!("{name:<18} {:>10}  {}", report.seed, report.problems[0]);
             return true;
         }
         // What keeps two environments apart, but harms nothing where it fails, is for the conformance kit to notice.
-        let findings = statefun_sim::conformance(safeguards, statefun_sim::Kind::Plain);
+        let findings = statefun_sim::conformance(safeguards.0, statefun_sim::Kind::Plain);
         let finding = findings.first().map_or("NOTHING NOTICED IT", String::as_str);
         println!("{name:<18} {:>10}  {finding}", "kit");
         !findings.is_empty()
