@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{effects::Effect, id::EnvelopeId, ledger::Ledger, limits::MAX_TRIALS, time::Timestamp, typed_value::TypedValue};
+use crate::{
+    effects::Effect, id::EnvelopeId, limits::MAX_TRIALS, protocol::ledger::Ledger, time::Timestamp, typed_value::TypedValue,
+};
 
 /// The durable record of one address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

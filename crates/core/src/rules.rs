@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    classify::Protocol,
     error::{ContextError, nearest},
     limits::{COMMIT_SOFT_BYTES, COMMIT_SOFT_EFFECTS, DEFAULT_MAX_HOPS, MAX_ENVELOPE_MESSAGES, MAX_MESSAGE_BYTES},
+    protocol::classify::Protocol,
     type_name::TypeName,
 };
 

@@ -7,18 +7,21 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use statefun_core::{Address, Delivered, Record, Rules};
+use statefun_core::{
+    Address, Delivered, Record, Rules,
+    protocol::{Batch, Lost, Outcome, Pace},
+};
 
 use crate::{
     config::Config,
     cut::Cut,
+    drive::Drive,
     functions::Functions,
     gate::Gate,
     metrics::Metrics,
     ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Moment, Timers},
-    run::Run,
     sticky::Sticky,
-    watch::{Lost, Watch},
+    watch::Watch,
 };
 
 /// Something that a run holds as long as it may run handlers beside others, such as a place among those that run at a time. A run drops
@@ -35,15 +38,6 @@ pub struct Ports {
     pub egress: Arc<dyn Egress>,
     pub dead_letters: Arc<dyn DeadLetters>,
     pub clock: Arc<dyn Clock>,
-}
-
-/// What becomes of a delivered envelope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// What it caused is durable and sent (or it was applied before): acknowledge it.
-    Done,
-    /// It has to come again, after this pause; nothing later of its address may be acknowledged before it.
-    Retry(Duration),
 }
 
 /// Runs the functions of an application over a backend. One engine serves any number of batches at the same time.
@@ -94,8 +88,8 @@ impl Engine {
         let runs = order.into_iter().filter_map(|address| groups.remove(address).map(|indices| (address, indices)));
         let mut runs: FuturesUnordered<_> = runs
             .map(|(address, indices)| async move {
-                let deliveries: Vec<_> = indices.iter().map(|index| batch[*index].clone()).collect();
-                (indices, self.run(address, &deliveries, deadline, None).await)
+                let deliveries = indices.iter().map(|index| batch[*index].clone()).collect();
+                (indices, self.run(address, deliveries, deadline, None).await)
             })
             .collect();
         while let Some((indices, results)) = runs.next().await {
@@ -108,7 +102,7 @@ impl Engine {
 
     /// Deals with the envelopes of one address, in queue order; one outcome per envelope. `permit` is dropped when the run has to wait for
     /// its turn to run alone, or ends.
-    pub async fn run(&self, address: &Address, deliveries: &[Delivered], deadline: Moment, permit: Permit) -> Vec<Outcome> {
+    pub async fn run(&self, address: &Address, deliveries: Arc<[Delivered]>, deadline: Moment, permit: Permit) -> Vec<Outcome> {
         self.run_in(address, deliveries, deadline, permit, None, None).await
     }
 
@@ -117,7 +111,7 @@ impl Engine {
     pub async fn run_watched(
         &self,
         address: &Address,
-        deliveries: &[Delivered],
+        deliveries: Arc<[Delivered]>,
         deadline: Moment,
         permit: Permit,
         watch: &Watch,
@@ -129,24 +123,24 @@ impl Engine {
     async fn run_in(
         &self,
         address: &Address,
-        deliveries: &[Delivered],
+        deliveries: Arc<[Delivered]>,
         deadline: Moment,
         permit: Permit,
         watch: Option<&Watch>,
         lost: Option<Lost>,
     ) -> Vec<Outcome> {
-        match self.functions.get(address.function()) {
-            Some(function) => {
-                let mut run = Run::new(self, function, address, deliveries, deadline, permit);
-                (run.watch, run.lost) = (watch, lost);
-                run.go().await
-            }
-            None => {
-                // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
-                tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
-                vec![Outcome::Retry(self.config.backoff.longest); deliveries.len()]
-            }
-        }
+        let Some(function) = self.functions.get(address.function()) else {
+            // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
+            tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
+            return vec![Outcome::Retry(self.config.backoff.longest); deliveries.len()];
+        };
+        let Config { lease_margin, reserve, backoff, drain_at_once, .. } = self.config;
+        let pace = Pace { lease_margin, reserve, backoff, drain_at_once };
+        let (spec, rules) = (function.spec.clone(), self.config.rules.clone());
+        let batch = Batch::new(spec, rules, pace, (address.clone(), deliveries), deadline, lost, self.at());
+        let counters = self.metrics.of(address.function());
+        let drive = Drive { engine: self, function, counters, address, permit, watch, alone: None, beside: None, error: None };
+        drive.run(batch).await
     }
 
     /// Gives up all handlers that are still at work, now and from now on, and takes back what is noted of them: for a host that stops. Their
@@ -159,11 +153,11 @@ impl Engine {
         &self.config.rules
     }
 
-    pub(crate) fn take_cached(&self, address: &Address) -> Option<Record> {
+    pub(crate) fn take_cached(&self, address: &Address) -> Option<Box<Record>> {
         self.sticky().take(address)
     }
 
-    pub(crate) fn cache(&self, address: &Address, record: Record) {
+    pub(crate) fn cache(&self, address: &Address, record: Box<Record>) {
         if self.config.sticky_records > 0 {
             self.sticky().put(address.clone(), record);
         }

@@ -8,12 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// How somebody wants to pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
-    Beside,
-    Alone,
-}
+use statefun_core::protocol::How;
 
 #[derive(Debug, Default)]
 struct State {

@@ -1,7 +1,6 @@
 //! The engine: runs the protocol of `docs/protocol.md` over small [`ports`]. It decides nothing by itself that
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
-mod alone;
 pub mod backend;
 mod config;
 #[cfg(feature = "conformance")]
@@ -9,19 +8,22 @@ pub mod conformance;
 mod cut;
 mod drain;
 mod drain_egress;
+mod drive;
 mod engine;
 mod functions;
 mod gate;
+mod invoke;
 pub mod metrics;
-mod outbox;
 pub mod ports;
-mod run;
+mod report;
 mod sticky;
 mod watch;
-mod work;
 
 pub use config::Config;
-pub use engine::{Engine, Outcome, Permit, Ports};
+pub use engine::{Engine, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};
-pub use statefun_core::Backoff;
-pub use watch::{Lost, Watch};
+pub use statefun_core::{
+    Backoff,
+    protocol::{Lost, Outcome},
+};
+pub use watch::Watch;

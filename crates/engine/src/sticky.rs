@@ -7,7 +7,7 @@ use statefun_core::{Address, Record, Taken};
 
 #[derive(Debug)]
 struct Kept {
-    record: Record,
+    record: Box<Record>,
     bytes: usize,
 }
 
@@ -25,14 +25,14 @@ impl Sticky {
         Self { cache: LruCache::new(records), bytes: 0, max_bytes }
     }
 
-    pub(crate) fn take(&mut self, address: &Address) -> Option<Record> {
+    pub(crate) fn take(&mut self, address: &Address) -> Option<Box<Record>> {
         let kept = self.cache.pop(address)?;
         self.bytes -= kept.bytes;
         Some(kept.record)
     }
 
     /// Keeps the record; the least recently visited ones go for it.
-    pub(crate) fn put(&mut self, address: Address, record: Record) {
+    pub(crate) fn put(&mut self, address: Address, record: Box<Record>) {
         let bytes = weight(&record);
         self.bytes += bytes;
         if let Some((_, gone)) = self.cache.push(address, Kept { record, bytes }) {

@@ -7,33 +7,9 @@ use std::{
     task::Poll,
 };
 
-use statefun_core::EnvelopeId;
+use statefun_core::protocol::{How, Lost};
 
-use crate::{engine::Engine, gate::How};
-
-/// What the next run of the same deliveries has to know of one that was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
-    envelope: EnvelopeId,
-    message: usize,
-    /// The epoch of a lease that the run may have left.
-    pub(crate) leased: Option<u64>,
-}
-
-impl Lost {
-    /// This message's handler held its thread.
-    pub(crate) fn new(envelope: EnvelopeId, message: usize, leased: Option<u64>) -> Self {
-        Self { envelope, message, leased }
-    }
-
-    pub(crate) fn is_of(&self, envelope: EnvelopeId) -> bool {
-        self.envelope == envelope
-    }
-
-    pub(crate) fn is_at(&self, envelope: EnvelopeId, message: usize) -> bool {
-        self.is_of(envelope) && self.message == message
-    }
-}
+use crate::engine::Engine;
 
 /// Watches one run; see [`Engine::run_watched`].
 #[derive(Debug, Default)]
@@ -118,6 +94,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use statefun_core::EnvelopeId;
 
     use super::*;
 

@@ -127,7 +127,7 @@ impl Dispatch {
         }
         let (deliveries, lost) = match again {
             Some(Again { deliveries, lost }) => (deliveries, Some(lost)),
-            None => (inner.store.receive(address, BATCH_ENVELOPES, BATCH_BYTES)?, None),
+            None => (inner.store.receive(address, BATCH_ENVELOPES, BATCH_BYTES)?.into(), None),
         };
         if deliveries.is_empty() {
             return settle(&[], None);
@@ -140,7 +140,7 @@ impl Dispatch {
         let batch = Batch::new(address.clone(), deliveries, running, permit);
         let permit: Permit = Some(Box::new(batch.permit.clone()));
         // In a box: it is big, and moved on the way.
-        let run = Box::pin(inner.engine.run_watched(address, &batch.deliveries, deadline, permit, &batch.watch, lost));
+        let run = Box::pin(inner.engine.run_watched(address, batch.deliveries.clone(), deadline, permit, &batch.watch, lost));
         // One that was given up is settled by the run that took its place, even if it panics by then.
         let outcomes = match AssertUnwindSafe(batch.over(&self.handlers, run)).catch_unwind().await {
             Ok(Some(outcomes)) => outcomes,
@@ -167,7 +167,7 @@ struct Stuck {
 
 /// A batch that runs again since a handler of its first run did not return.
 struct Again {
-    deliveries: Vec<Delivered>,
+    deliveries: Arc<[Delivered]>,
     lost: Lost,
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     address::Address,
     id::EnvelopeId,
-    ledger::{Ledger, Taken},
+    protocol::ledger::{Ledger, Taken},
     record::{LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial},
     time::Timestamp,
     typed_value::TypedValue,

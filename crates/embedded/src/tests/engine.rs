@@ -88,7 +88,7 @@ impl World {
     async fn run_next(&self, permit: statefun_engine::Permit) -> bool {
         let address = self.store.ready().await.unwrap();
         let received = self.store.receive(&address, 256, usize::MAX).unwrap();
-        let outcomes = self.engine.run(&address, &received, self.deadline(), permit).await;
+        let outcomes = self.engine.run(&address, received.as_slice().into(), self.deadline(), permit).await;
         let done: Vec<_> = received.iter().map(|delivered| delivered.seq.seq).collect();
         self.store.settle(&address, &done, None).unwrap();
         outcomes.iter().all(|outcome| *outcome == Outcome::Done)

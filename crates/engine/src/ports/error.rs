@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+pub use statefun_core::protocol::PortErrorKind;
+
 /// A port's failure. Unless the kind says otherwise, the call may or may not have taken effect.
 #[derive(Debug, thiserror::Error)]
 #[error("{call} failed ({kind})")]
@@ -12,30 +14,6 @@ pub struct PortError {
     pub kind: PortErrorKind,
     /// What the backend said.
     pub source: Box<dyn Error + Send + Sync>,
-}
-
-/// What to do about a [`PortError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortErrorKind {
-    /// No answer, or a failure of the backend: it may have taken effect. Try again later.
-    Unavailable,
-    /// The backend refuses for now, and nothing took effect. Try again more slowly.
-    Throttled,
-    /// The receiver does not take what was sent, and nothing took effect: other content it might. Only an egress says so.
-    Rejected,
-    /// A table, queue or permission is missing, or data are damaged: someone has to mend the deployment.
-    Refused,
-}
-
-impl std::fmt::Display for PortErrorKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Unavailable => "try again later",
-            Self::Throttled => "throttled",
-            Self::Rejected => "its receiver does not take it",
-            Self::Refused => "the deployment needs mending",
-        })
-    }
 }
 
 impl PortError {

@@ -1,6 +1,7 @@
 //! The store of instances: one record per address.
 
 use async_trait::async_trait;
+pub use statefun_core::protocol::Committed;
 use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Timestamp};
 
 use super::PortError;
@@ -12,18 +13,6 @@ pub enum Acquired {
     Held(Box<Record>),
     /// Another environment holds the lease.
     Busy,
-}
-
-/// What [`InstanceStore::commit`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committed {
-    /// The record is written; its outbox is still to be sent.
-    Stored,
-    /// The record is written with an empty outbox and a free lease, and in the same atomic step everything in the outbox was
-    /// handed to its queue, timer, egress or dead-letter store. Only backends whose store and queues share a transaction do this.
-    Settled,
-    /// Epoch or version were not as expected: nothing was written.
-    Fenced,
 }
 
 /// Keeps the record of each address, under leases. Every write is conditional; the store never waits for a lease.

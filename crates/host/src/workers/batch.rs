@@ -20,7 +20,7 @@ use super::pool::noting;
 /// A batch whose run can be given up.
 pub(crate) struct Batch {
     pub(crate) address: Address,
-    pub(crate) deliveries: Vec<Delivered>,
+    pub(crate) deliveries: Arc<[Delivered]>,
     pub(crate) watch: Watch,
     /// Its place among those that may run.
     pub(crate) permit: Place,
@@ -74,7 +74,7 @@ impl Drop for Running {
 impl Batch {
     pub(crate) fn new(
         address: Address,
-        deliveries: Vec<Delivered>,
+        deliveries: Arc<[Delivered]>,
         running: Running,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Arc<Self> {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Something to be sent, before it is known which commit sends it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Staged {
     Send(Parcel),
     Schedule { timer: EnvelopeId, due: Timestamp, parcel: Parcel },
@@ -23,7 +23,7 @@ pub(super) enum Staged {
 }
 
 /// A message on its way into an envelope.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Parcel {
     pub(super) to: Address,
     pub(super) hops: u32,
@@ -32,7 +32,7 @@ pub(super) struct Parcel {
 }
 
 /// Changes on top of something; `None` is a removal.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Layer {
     pub(super) state: BTreeMap<Arc<str>, Option<StoredValue>>,
     pub(super) tokens: BTreeMap<String, Option<LiveToken>>,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     envelope::Envelope,
-    ledger::LedgerShape,
+    protocol::ledger::LedgerShape,
     record::{LastSeq, Record},
     safeguard::{Safeguard, Safeguards},
     time::Timestamp,
@@ -121,7 +121,7 @@ impl Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Address, EnvelopeId, TypeName, TypedValue, ledger::Taken};
+    use crate::{Address, EnvelopeId, TypeName, TypedValue, protocol::ledger::Taken};
 
     const MINUTE: u64 = 60_000;
     const NOW: Timestamp = Timestamp(100 * MINUTE);

@@ -18,8 +18,8 @@ use crate::{
     error::truncate,
     function_spec::FunctionSpec,
     id::{EnvelopeId, IdKind},
-    ledger::Segment,
     limits::{EFFECT_BYTES, MAX_REASON_BYTES},
+    protocol::ledger::Segment,
     record::{Held, LastSeq, Note, Partial, Record, Trial},
     rules::Rules,
     safeguard::Safeguard,
@@ -33,7 +33,7 @@ use layer::{Layer, Staged};
 /// The work of one commit while it grows. The engine calls, in this order:
 /// [`open`](Self::open) an envelope; per message [`begin`](Self::begin), then [`keep`](Self::keep) or [`undo`](Self::undo) (and
 /// perhaps [`park`](Self::park)); then one of [`close`](Self::close), [`leave`](Self::leave), [`abandon`](Self::abandon).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Turn {
     context: Context,
     closed: Vec<EnvelopeId>,

@@ -31,7 +31,7 @@ use super::layer::{Layer, Parcel, Staged};
 /// State came with the message, so reading it needs no `await`. Everything a handler does here takes effect together, exactly
 /// once, when the runtime commits it after the handler returned `Ok`; a handler that fails leaves no trace. A handler may run
 /// more than once for a message: what it does *outside* of this context may happen more than once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     pub(super) function: Arc<FunctionSpec>,
     pub(super) rules: Arc<Rules>,

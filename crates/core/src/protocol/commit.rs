@@ -1,0 +1,220 @@
+//! From a turn to its acknowledgement: commit, send, clear.
+
+use crate::{
+    effects::Effect,
+    protocol::turn::{Commit, LeaseAfter, Turn},
+    record::Record,
+    safeguard::Safeguard,
+    time::Timestamp,
+};
+
+use super::{
+    batch::Batch,
+    event::{Committed, Halt, Notice, Progress},
+    state::{Hand, Planned, Rest, Sending, State, Why},
+};
+
+impl Batch {
+    /// What an earlier run left in the outbox is sent before anything new.
+    pub(super) fn leftover(&mut self, mut hand: Hand) -> State {
+        let outbox = std::mem::take(&mut hand.record.outbox);
+        match outbox.is_empty() || !self.on_guard(Safeguard::DrainLeftover) {
+            true => self.turn_after_leftover(hand),
+            false => self.send(hand, outbox, Why::Leftover),
+        }
+    }
+
+    fn turn_after_leftover(&mut self, mut hand: Hand) -> State {
+        // What a finished outbox waited for is not what the next one waits for.
+        hand.record.denied_since = Timestamp::ZERO;
+        self.begin_turn(hand)
+    }
+
+    /// The turn is to be written.
+    pub(super) fn commit(&mut self, turn: Turn, unfinished: bool, rest: Rest) -> State {
+        let lease = match rest.more {
+            true => LeaseAfter::Held(self.lease_until),
+            false => LeaseAfter::UntilSent(self.lease_until),
+        };
+        let mut commit = turn.commit(self.at.now, lease);
+        if commit.record.lease_until != Timestamp::ZERO {
+            self.leased = Some(commit.record.epoch);
+        }
+        let letters = self.letters_outside_of(&mut commit);
+        self.suspicion.before_noting(&commit.record);
+        State::Committing(Box::new(Planned { commit, unfinished, rest, letters }))
+    }
+
+    /// Without [`Safeguard::ParkInOutbox`] the dead letters go beside the outbox, after the commit.
+    fn letters_outside_of(&self, commit: &mut Commit) -> Vec<Effect> {
+        if self.on_guard(Safeguard::ParkInOutbox) {
+            return Vec::new();
+        }
+        let outbox = std::mem::take(&mut commit.record.outbox);
+        let (letters, outbox) = outbox.into_iter().partition(|effect| matches!(effect, Effect::DeadLetter(_)));
+        commit.record.outbox = outbox;
+        letters
+    }
+
+    /// The store answered.
+    pub(super) fn written(&mut self, planned: Box<Planned>, committed: Committed) -> State {
+        if committed == Committed::Fenced {
+            return self.fenced(planned.commit.record);
+        }
+        self.notices.push(Notice::Committed);
+        // What the commit before this one sent stands in the record no more.
+        self.acknowledged = self.next;
+        match self.needs_barrier(&planned.commit.record) {
+            true => State::Barrier(planned, committed),
+            false => self.noted(planned, committed),
+        }
+    }
+
+    fn fenced(&mut self, mut record: Record) -> State {
+        if self.on_guard(Safeguard::DropStaleCache) {
+            return self.halt(Halt::Fenced);
+        }
+        record.version -= 1;
+        self.kept = Some(Box::new(record));
+        self.halt(Halt::Busy)
+    }
+
+    /// What a commit wrote is as durable as it has to be: on with its outbox.
+    pub(super) fn noted(&mut self, planned: Box<Planned>, committed: Committed) -> State {
+        let Planned { commit, unfinished, rest, letters } = *planned;
+        self.after_noting(&commit.record);
+        let mut hand = Hand { record: commit.record, unfinished };
+        match committed {
+            Committed::Settled => {
+                self.count_sent(hand.record.outbox.iter());
+                hand.record.outbox.clear();
+                hand.record.lease_until = Timestamp::ZERO;
+                hand.unfinished = false;
+            }
+            Committed::Stored | Committed::Fenced => {
+                hand.unfinished = hand.record.lease_until != Timestamp::ZERO || !hand.record.outbox.is_empty();
+                let outbox = std::mem::take(&mut hand.record.outbox);
+                if !outbox.is_empty() {
+                    return self.send(hand, outbox, Why::Own(rest, letters));
+                }
+            }
+        }
+        self.send_letters(hand, rest, letters)
+    }
+
+    fn send_letters(&mut self, hand: Hand, rest: Rest, letters: Vec<Effect>) -> State {
+        match letters.is_empty() {
+            true => self.go_on(hand, rest),
+            false => State::Sending(Box::new(Sending { hand, outbox: letters, until: self.deadline, why: Why::Letters(rest) })),
+        }
+    }
+
+    fn send(&mut self, hand: Hand, outbox: Vec<Effect>, why: Why) -> State {
+        let until = self.deadline.minus(self.pace.reserve / 2);
+        let clear_first = matches!(why, Why::Own(..)) && !self.on_guard(Safeguard::FinishAfterDrain);
+        let sending = Box::new(Sending { hand, outbox, until, why });
+        if clear_first { State::ClearingFirst(sending) } else { State::Sending(sending) }
+    }
+
+    /// An outbox is sent, or a part of it. If not all of it can be sent, whoever comes next loads the rest: a cached one others might send
+    /// meanwhile.
+    pub(super) fn sent(&mut self, sending: Box<Sending>, progress: Progress) -> State {
+        let Sending { mut hand, outbox, why, .. } = *sending;
+        if let Why::Letters(rest) = why {
+            return if progress.error.is_some() { self.halt(Halt::Port) } else { self.go_on(hand, rest) };
+        }
+        let Progress { sent, refused, denied, error } = progress;
+        let (done, left): (Vec<_>, Vec<_>) = outbox.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
+        self.count_sent(done.iter().filter(|(place, _)| !refused.contains(place)).map(|(_, effect)| effect));
+        if !refused.is_empty() {
+            self.notices.push(Notice::NotTaken(refused.len()));
+        }
+        hand.unfinished = true;
+        if left.is_empty() {
+            hand.record.denied_since = Timestamp::ZERO;
+            return match why {
+                Why::Leftover => self.turn_after_leftover(hand),
+                Why::Own(rest, letters) => self.send_letters(hand, rest, letters),
+                Why::Letters(rest) => self.go_on(hand, rest),
+            };
+        }
+        let first_denied = denied && hand.record.denied_since == Timestamp::ZERO;
+        if first_denied {
+            hand.record.denied_since = self.at.now;
+        }
+        let halt = if error.is_some() { Halt::Port } else { Halt::Unsent };
+        // After a failure only if it was much, for what comes again has the same ids; and never what was refused, which took its tries.
+        let far = error.is_none() || done.len() >= self.pace.drain_at_once || !refused.is_empty();
+        if first_denied || (far && self.on_guard(Safeguard::KeepProgress)) {
+            hand.record.outbox = left.into_iter().map(|(_, effect)| effect).collect();
+            return self.keep_progress(hand.record, halt);
+        }
+        self.halt(halt)
+    }
+
+    /// Stores the rest of an outbox in place of the whole, and frees the lease. Else an outbox that one invocation has no time to send
+    /// would be begun again by each, for ever.
+    fn keep_progress(&self, record: Record, halt: Halt) -> State {
+        let expect = record.held();
+        let record = Record { version: record.version + 1, lease_until: Timestamp::ZERO, ..record };
+        let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
+        State::KeepingProgress(Box::new(commit), halt)
+    }
+
+    pub(super) fn kept_progress(&mut self, committed: Committed, halt: Halt) -> State {
+        match committed {
+            Committed::Fenced => self.halt(Halt::Fenced),
+            Committed::Stored | Committed::Settled => {
+                self.leased = None;
+                self.halt(halt)
+            }
+        }
+    }
+
+    /// A turn is committed and sent: on with the next one, or the batch is over.
+    fn go_on(&mut self, hand: Hand, rest: Rest) -> State {
+        self.notices.push(Notice::Applied(std::mem::take(&mut self.applied)));
+        self.next = rest.upto;
+        if rest.more { self.begin_turn(hand) } else { self.finish(hand, rest) }
+    }
+
+    /// Clears the outbox, which is sent, and frees the lease.
+    pub(super) fn finish(&mut self, hand: Hand, rest: Rest) -> State {
+        match hand.unfinished {
+            true => State::Finishing(Box::new(hand.record), rest),
+            false => self.finished(Box::new(hand.record), rest, true),
+        }
+    }
+
+    pub(super) fn finished(&mut self, mut record: Box<Record>, rest: Rest, cleared: bool) -> State {
+        // Else overtaken after everything was committed and sent: nothing is left to do here.
+        if cleared {
+            record.lease_until = Timestamp::ZERO;
+            self.kept = Some(record);
+        }
+        self.over(rest)
+    }
+
+    pub(super) fn not_finished(&mut self, rest: Rest) -> State {
+        match self.on_guard(Safeguard::AckCleared) {
+            true => self.halt(Halt::Port),
+            false => self.over(rest),
+        }
+    }
+
+    fn count_sent<'e>(&mut self, effects: impl Iterator<Item = &'e Effect>) {
+        let (mut messages, mut records, mut parked) = (0, 0, 0);
+        for effect in effects {
+            match effect {
+                Effect::Send(envelope) => messages += envelope.messages.len(),
+                Effect::Schedule(_) => messages += 1,
+                Effect::Egress(_) => records += 1,
+                Effect::DeadLetter(letter) => parked += letter.envelope.messages.len(),
+                Effect::Cancel { .. } => {}
+            }
+        }
+        if messages + records + parked > 0 {
+            self.notices.push(Notice::Sent { messages, records, parked });
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The protocol as one machine: a batch of one address is a [`Batch`], whose steps a driver carries out.
+//!
+//! | question | file |
+//! |---|---|
+//! | what follows on what? | `batch.rs`, the table |
+//! | what can be asked, and answered? | `event.rs` |
+//! | what does a turn take of the deliveries? | `turns.rs` |
+//! | is an envelope new? | `classify.rs`, `ledger.rs` |
+//! | what becomes of a failure, of a refused record? | `failure.rs`, `refusal.rs` |
+//! | what may a handler do, what does a commit hold? | `turn/` |
+//! | who is suspected of killing processes? | `alone.rs` |
+//! | what is written, sent, cleared? | `commit.rs` |
+
+mod alone;
+mod batch;
+pub(crate) mod classify;
+mod commit;
+mod event;
+pub(crate) mod failure;
+pub(crate) mod ledger;
+pub(crate) mod refusal;
+mod state;
+#[cfg(test)]
+mod tests;
+pub(crate) mod turn;
+mod turns;
+
+pub use batch::{Batch, Illegal, Pace};
+pub use event::{At, Committed, Event, Halt, Handled, How, Loaded, Lost, Notice, Outcome, PortErrorKind, Progress, Step};
