@@ -1,7 +1,7 @@
 //! Sends of addresses that work at the same time share requests: ten messages cost what one does.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
+use statefun_core::protocol::InOrder;
 use statefun_engine::ports::{PortError, PortErrorKind};
 use tokio::sync::{Notify, oneshot};
 
@@ -44,7 +45,9 @@ struct Waiting {
 
 #[derive(Default)]
 struct Lane {
-    waiting: Vec<Waiting>,
+    /// By their places in the order of their groups.
+    waiting: HashMap<usize, Waiting>,
+    order: InOrder<String>,
     /// A task collects and sends.
     running: bool,
     full: Arc<Notify>,
@@ -56,6 +59,31 @@ pub(crate) struct InFlight(Arc<AtomicUsize>);
 
 /// One write on its way, until it is dropped.
 pub(crate) struct Write<'a>(&'a InFlight);
+
+impl Lane {
+    fn push(&mut self, waiting: Waiting) {
+        let group = waiting.message.fifo.as_ref().map(|(group, _)| group.clone());
+        self.waiting.insert(self.order.push(group, Vec::new()), waiting);
+    }
+
+    /// What goes into one request, by place: in order, none of a group that is in a request already, within the limits.
+    fn next_request(&mut self) -> Option<Vec<(usize, Waiting)>> {
+        let mut bytes = 0;
+        let chosen = self.order.choose_if(MAX_ENTRIES, |place| {
+            let more = self.waiting.get(&place).map_or(0, |waiting| waiting.message.body.len());
+            let fits = bytes == 0 || bytes + more <= MAX_BYTES;
+            bytes += if fits { more } else { 0 };
+            fits
+        });
+        let request: Vec<_> = chosen.into_iter().filter_map(|place| Some((place, self.waiting.remove(&place)?))).collect();
+        (!request.is_empty()).then_some(request)
+    }
+
+    /// A request ended. Whoever sends to a group decides what a failure means for the rest of it.
+    fn requested(&mut self, places: impl IntoIterator<Item = usize>) {
+        self.order.called(places.into_iter().map(|place| (place, true)));
+    }
+}
 
 impl InFlight {
     pub(crate) fn begin(&self) -> Write<'_> {
@@ -100,7 +128,7 @@ impl Batcher {
             let push = |(queue, message): (Arc<str>, Outgoing)| {
                 let (reply, answer) = oneshot::channel();
                 let lane = lanes.entry(queue.clone()).or_default();
-                lane.waiting.push(Waiting { message, reply });
+                lane.push(Waiting { message, reply });
                 if lane.waiting.len() >= MAX_ENTRIES {
                     lane.full.notify_one();
                 }
@@ -128,7 +156,7 @@ impl Batcher {
             let batches = {
                 let mut lanes = self.lock();
                 let Some(lane) = lanes.get_mut(&queue) else { return };
-                let batches: Vec<_> = std::iter::from_fn(|| take_batch(&mut lane.waiting)).take(MAX_REQUESTS).collect();
+                let batches: Vec<_> = std::iter::from_fn(|| lane.next_request()).take(MAX_REQUESTS).collect();
                 if batches.is_empty() {
                     lane.running = false;
                     return;
@@ -139,9 +167,14 @@ impl Batcher {
         }
     }
 
-    async fn request(&self, queue: &str, batch: Vec<Waiting>) {
-        let (messages, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.message, waiting.reply)).unzip();
+    async fn request(&self, queue: &str, batch: Vec<(usize, Waiting)>) {
+        let places: Vec<_> = batch.iter().map(|(place, _)| *place).collect();
+        let (messages, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|(_, waiting)| (waiting.message, waiting.reply)).unzip();
         let results = self.send_batch(queue, messages).await;
+        if let Some(lane) = self.lock().get_mut(queue) {
+            lane.requested(places);
+        }
         for (reply, result) in replies.into_iter().zip(results) {
             // Who no longer waits for the answer has given up.
             let _ = reply.send(result);
@@ -189,24 +222,6 @@ fn entry(index: usize, message: Outgoing) -> Result<SendMessageBatchRequestEntry
     .build()
 }
 
-/// What goes into one request: in order, no group twice, within the limits.
-fn take_batch(waiting: &mut Vec<Waiting>) -> Option<Vec<Waiting>> {
-    let (mut groups, mut bytes, mut batch, mut rest) = (HashSet::new(), 0, Vec::new(), Vec::new());
-    for one in waiting.drain(..) {
-        let size = one.message.body.len();
-        let group = one.message.fifo.as_ref().map(|(group, _)| group.clone());
-        let fits = batch.len() < MAX_ENTRIES && (batch.is_empty() || bytes + size <= MAX_BYTES);
-        if fits && group.is_none_or(|group| groups.insert(group)) {
-            bytes += size;
-            batch.push(one);
-        } else {
-            rest.push(one);
-        }
-    }
-    *waiting = rest;
-    (!batch.is_empty()).then_some(batch)
-}
-
 fn lost() -> PortError {
     PortError::new("send", PortErrorKind::Unavailable, "the sending task ended")
 }
@@ -220,9 +235,17 @@ mod tests {
         Waiting { message, reply: oneshot::channel().0 }
     }
 
-    fn batches(mut waiting: Vec<Waiting>) -> Vec<Vec<String>> {
-        let group = |one: Waiting| one.message.fifo.map(|(group, _)| group).unwrap_or_default();
-        std::iter::from_fn(|| take_batch(&mut waiting)).map(|batch| batch.into_iter().map(group).collect()).collect()
+    /// The groups of each request, if one is made after the other.
+    fn batches(waiting: Vec<Waiting>) -> Vec<Vec<String>> {
+        let mut lane = Lane::default();
+        waiting.into_iter().for_each(|one| lane.push(one));
+        let next = || {
+            let (places, groups): (Vec<_>, Vec<_>) =
+                lane.next_request()?.into_iter().map(|(place, one)| (place, one.message.fifo)).unzip();
+            lane.requested(places);
+            Some(groups.into_iter().flatten().map(|(group, _)| group).collect())
+        };
+        std::iter::from_fn(next).collect()
     }
 
     #[test]
@@ -231,6 +254,20 @@ mod tests {
         assert_eq!(batches(of("aabca")), [vec!["a", "b", "c"], vec!["a"], vec!["a"]]);
         assert_eq!(batches(of("abcdefghijkl")).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
         assert!(batches(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn of_a_group_one_message_is_on_its_way() {
+        let mut lane = Lane::default();
+        [waiting("a", 1), waiting("a", 1), waiting("b", 1)].into_iter().for_each(|one| lane.push(one));
+        let places = |request: Option<Vec<(usize, Waiting)>>| {
+            request.unwrap_or_default().iter().map(|(place, _)| *place).collect::<Vec<_>>()
+        };
+        assert_eq!((places(lane.next_request()), places(lane.next_request())), (vec![0, 2], vec![]));
+        lane.requested([2]);
+        assert!(places(lane.next_request()).is_empty());
+        lane.requested([0]);
+        assert_eq!(places(lane.next_request()), [1]);
     }
 
     #[test]

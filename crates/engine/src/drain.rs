@@ -7,7 +7,7 @@ use futures_util::{
     future::{BoxFuture, join4},
     stream,
 };
-use statefun_core::{Address, Effect, Envelope, EnvelopeId, Safeguard, Timer, Timestamp};
+use statefun_core::{Effect, Envelope, EnvelopeId, Safeguard, Timer, Timestamp, protocol::InOrder};
 
 use crate::{
     engine::Engine,
@@ -89,21 +89,21 @@ impl Engine {
     }
 
     /// One envelope per address and call; a further one for the same address only after the one before was accepted.
-    async fn drain_sends(&self, mut envelopes: Vec<Placed<&Envelope>>, until: Moment) -> Progress {
+    async fn drain_sends(&self, envelopes: Vec<Placed<&Envelope>>, until: Moment) -> Progress {
         let mut progress = Progress::default();
-        while !envelopes.is_empty() {
-            let mut taken: HashSet<&Address> = HashSet::new();
-            let (now, later): (Vec<_>, Vec<_>) = envelopes.into_iter().partition(|(_, envelope)| taken.insert(&envelope.to));
-            for chunk in now.chunks(self.config.drain_at_once) {
-                if self.must_stop(&progress, until) {
-                    return progress;
-                }
-                let envelopes: Vec<_> = chunk.iter().map(|(_, envelope)| *envelope).collect();
-                for ((place, _), result) in chunk.iter().zip(self.ports.queue.send(&envelopes).await) {
-                    progress.note(*place, result);
-                }
+        let mut order = InOrder::of_groups(envelopes.iter().map(|(_, envelope)| Some(&envelope.to)));
+        while !self.must_stop(&progress, until) {
+            let chosen = order.choose(self.config.drain_at_once);
+            if chosen.is_empty() {
+                break;
             }
-            envelopes = later;
+            let call: Vec<_> = chosen.iter().map(|index| envelopes[*index].1).collect();
+            let results = self.ports.queue.send(&call).await;
+            let in_order = self.rules().protocol.safeguards.on(Safeguard::SendOrder);
+            order.called(chosen.iter().zip(&results).map(|(index, result)| (*index, result.is_ok() || !in_order)));
+            for (index, result) in chosen.into_iter().zip(results) {
+                progress.note(envelopes[index].0, result);
+            }
         }
         progress
     }

@@ -210,7 +210,7 @@ impl Dispatcher {
     async fn send_all(&self, mut works: Works, deadline: Moment) -> Vec<usize> {
         loop {
             let chosen = works.choose();
-            let call: Vec<&Envelope> = chosen.iter().filter_map(|place| works.envelope(*place)).collect();
+            let call: Vec<&Envelope> = chosen.iter().map(|place| works.envelope(*place)).collect();
             if call.is_empty() {
                 return works.failed();
             }

@@ -1,6 +1,6 @@
 //! What a Lambda answers about a batch that was not done whole: pure functions, one per event source.
 
-use std::collections::HashSet;
+use statefun_core::protocol::behind_failures;
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +37,9 @@ pub fn kinesis_failures<'a>(results: impl IntoIterator<Item = (&'a str, Outcome)
 /// as they came in the batch.
 #[must_use]
 pub fn sqs_failures<'a>(results: impl IntoIterator<Item = (&'a str, Option<&'a str>, Outcome)>) -> Vec<&'a str> {
-    let mut groups: HashSet<&str> = HashSet::new();
-    let mut failed = Vec::new();
-    for (id, group, outcome) in results {
-        if outcome.is_failed() || group.is_some_and(|group| groups.contains(group)) {
-            groups.extend(group);
-            failed.push(id);
-        }
-    }
-    failed
+    let (ids, results): (Vec<_>, Vec<_>) =
+        results.into_iter().map(|(id, group, outcome)| (id, (group, outcome.is_failed().then_some(())))).unzip();
+    ids.into_iter().zip(behind_failures(results)).filter_map(|(id, failed)| failed.map(|()| id)).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What operators do with dead letters: look at them, send them again, delete them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use statefun_core::{
-    DeadLetter, Envelope, EnvelopeId, RefusedRecord, Timestamp, TypeName, chain,
+    Address, DeadLetter, Envelope, EnvelopeId, RefusedRecord, Timestamp, TypeName, chain,
+    protocol::InOrder,
     stored::{Letter, letter_to_json, malformed_to_json, refused_to_json},
 };
 use statefun_engine::ports::{Clock, Egress, EnvelopeQueue, Moment, PortError, PortErrorKind};
@@ -39,6 +40,14 @@ impl Chosen {
         match self {
             Self::Message(letter) => letter.at,
             Self::Record(refused) => refused.at,
+        }
+    }
+
+    /// What its order is kept in: its address, or what an address sends to an egress.
+    fn group(&self) -> (Option<&TypeName>, &Address) {
+        match self {
+            Self::Message(letter) => (None, &letter.envelope.to),
+            Self::Record(refused) => (Some(&refused.record.egress), &refused.record.from),
         }
     }
 }
@@ -232,25 +241,19 @@ async fn send(
     deadline: Moment,
     mut replayed: Replayed,
 ) -> Result<Replayed, PortError> {
-    let (mut result, mut failed) = (Ok(()), HashSet::<String>::new());
-    for (letter, receipt) in chosen {
-        // Behind one that failed, the order of an address, or of what it sends to an egress, would be lost.
-        let lane = match &letter {
-            Chosen::Message(letter) => letter.envelope.to.to_string(),
-            Chosen::Record(refused) => format!("{} {}", refused.record.egress, refused.record.from),
-        };
-        if failed.contains(&lane) || SystemClock.moment() >= deadline {
-            replayed.left += 1;
-            continue;
-        }
-        match send_one(to, letter).await {
+    let mut result = Ok(());
+    let mut order = InOrder::of_groups(chosen.iter().map(|(letter, _)| Some(letter.group())));
+    while let (&[place], true) = (&*order.choose(1), SystemClock.moment() < deadline) {
+        let (letter, receipt) = &chosen[place];
+        let sent = send_one(to, letter).await;
+        replayed.left += order.called([(place, sent.is_ok())]).len();
+        match sent {
             Ok(()) => {
                 replayed.sent += 1;
-                result = result.and(pass.delete(&receipt).await);
+                result = result.and(pass.delete(receipt).await);
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "a dead letter could not be sent again");
-                failed.insert(lane);
                 match error.kind {
                     PortErrorKind::Rejected => replayed.refused += 1,
                     _ => result = result.and(Err(error)),
@@ -258,15 +261,15 @@ async fn send(
             }
         }
     }
+    replayed.left += order.left().len();
     result.map(|()| replayed)
 }
 
-async fn send_one(to: Receivers<'_>, letter: Chosen) -> Result<(), PortError> {
+async fn send_one(to: Receivers<'_>, letter: &Chosen) -> Result<(), PortError> {
     let results = match letter {
         Chosen::Message(letter) => {
-            let DeadLetter { id, envelope, .. } = *letter;
-            let (id, sent_at) = (EnvelopeId::of_replay(id, 0), SystemClock.now());
-            to.queues.send(&[&Envelope { id, sent_at, keyed: true, hops: 0, ..envelope }]).await
+            let (id, sent_at) = (EnvelopeId::of_replay(letter.id, 0), SystemClock.now());
+            to.queues.send(&[&Envelope { id, sent_at, keyed: true, hops: 0, ..letter.envelope.clone() }]).await
         }
         Chosen::Record(refused) => to.egress.emit(&[&refused.record]).await,
     };

@@ -1,9 +1,8 @@
 //! Which messages go together into one request.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
+use statefun_core::protocol::InOrder;
 use statefun_engine::ports::{PortError, PortErrorKind};
 
 use super::{CALL, message::Message};
@@ -27,10 +26,12 @@ pub(super) trait Batches: Sync {
 /// Sends messages; one result per message. Those of a group go one after the other, and after a failed one no later one is sent.
 pub(super) async fn deliver(sink: &dyn Batches, messages: &[Message]) -> Vec<Result<(), PortError>> {
     let mut results: Vec<Option<Result<(), PortError>>> = messages.iter().map(|_| None).collect();
-    let mut waiting: Vec<usize> = (0..messages.len()).collect();
-    let mut failed: HashSet<&str> = HashSet::new();
-    while !waiting.is_empty() {
-        let (now, later) = first_of_each_group(messages, waiting);
+    let mut order = InOrder::of_groups(messages.iter().map(Message::group));
+    loop {
+        let now = order.choose(messages.len());
+        if now.is_empty() {
+            break;
+        }
         let requests = packed(&now, sink.max_bytes(), |index| messages[index].bytes());
         let mut sent = stream::iter(requests).map(|request| async move {
             let batch: Vec<_> = request.iter().map(|index| &messages[*index]).collect();
@@ -46,13 +47,9 @@ pub(super) async fn deliver(sink: &dyn Batches, messages: &[Message]) -> Vec<Res
         });
         let sent: Vec<_> = sent.by_ref().buffer_unordered(PARALLEL).collect().await;
         for (index, result) in sent.into_iter().flat_map(|(request, answers)| request.into_iter().zip(answers)) {
-            if let (Err(_), Some(group)) = (&result, messages[index].group()) {
-                failed.insert(group);
-            }
             results[index] = Some(result);
         }
-        waiting = later;
-        waiting.retain(|index| !messages[*index].group().is_some_and(|group| failed.contains(group)));
+        order.called(now.into_iter().map(|index| (index, matches!(results[index], Some(Ok(()))))));
     }
     results.into_iter().map(|result| result.unwrap_or_else(|| Err(behind_a_failed_one()))).collect()
 }
@@ -61,12 +58,6 @@ pub(super) async fn deliver(sink: &dyn Batches, messages: &[Message]) -> Vec<Res
 pub(super) fn is_unclear(answers: &[Result<(), PortError>]) -> bool {
     let rejected = |answer: &Result<(), PortError>| matches!(answer, Err(error) if error.kind == PortErrorKind::Rejected);
     answers.len() > 1 && answers.iter().all(rejected)
-}
-
-/// The first waiting message of each group, and all that have none; then the others.
-fn first_of_each_group(messages: &[Message], waiting: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
-    let mut taken = HashSet::new();
-    waiting.into_iter().partition(|index| messages[*index].group().is_none_or(|group| taken.insert(group)))
 }
 
 /// Cuts into requests of at most so many entries and bytes; one that is too big by itself goes alone.
@@ -102,7 +93,7 @@ fn behind_a_failed_one() -> PortError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{collections::HashSet, sync::Mutex};
 
     use proptest::prelude::*;
     use statefun_core::{BuiltInForm, TypeName, TypedValue};

@@ -1,9 +1,9 @@
 //! Firing timers: by a wake-up, and by the sweep.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use statefun_core::{Address, Safeguards, Timer};
+use statefun_core::{Safeguards, Timer, protocol::InOrder};
 use statefun_engine::{
     backend::{self, TimerRows},
     ports::{Moment, PortError, PortErrorKind},
@@ -122,7 +122,7 @@ impl DynamoTimers {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        let (sent, outcome) = self.send(timers).await;
+        let (sent, outcome) = self.send(&timers).await;
         result = result.and(outcome);
         gone.extend(sent.iter().map(|timer| (timer.envelope.id, timer.due)));
         let deletes = stream::iter(gone).map(|(id, due)| self.delete(id, due));
@@ -133,24 +133,23 @@ impl DynamoTimers {
     }
 
     /// Sends envelopes, one of an address at a time; returns those that were accepted, and the first error.
-    async fn send(&self, mut waiting: Vec<Timer>) -> (Vec<Timer>, Result<(), PortError>) {
+    async fn send<'a>(&self, timers: &'a [Timer]) -> (Vec<&'a Timer>, Result<(), PortError>) {
         let (mut sent, mut result) = (Vec::new(), Ok(()));
-        let mut failed: HashSet<Address> = HashSet::new();
-        while !waiting.is_empty() {
-            let mut taken: HashSet<Address> = HashSet::new();
-            let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|timer| taken.insert(timer.envelope.to.clone()));
-            let results = self.queue.send(&now.iter().map(|timer| &timer.envelope).collect::<Vec<_>>()).await;
-            for (timer, outcome) in now.into_iter().zip(results) {
+        let mut order = InOrder::of_groups(timers.iter().map(|timer| Some(&timer.envelope.to)));
+        loop {
+            let now = order.choose(timers.len());
+            if now.is_empty() {
+                return (sent, result);
+            }
+            let call: Vec<_> = now.iter().map(|place| &timers[*place].envelope).collect();
+            let results = self.queue.send(&call).await;
+            order.called(now.iter().zip(&results).map(|(place, outcome)| (*place, outcome.is_ok())));
+            for (place, outcome) in now.into_iter().zip(results) {
                 match outcome {
-                    Ok(()) => sent.push(timer),
-                    Err(error) => {
-                        failed.insert(timer.envelope.to);
-                        result = result.and(Err(error));
-                    }
+                    Ok(()) => sent.push(&timers[place]),
+                    Err(error) => result = result.and(Err(error)),
                 }
             }
-            waiting = later.into_iter().filter(|timer| !failed.contains(&timer.envelope.to)).collect();
         }
-        (sent, result)
     }
 }

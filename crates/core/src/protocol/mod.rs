@@ -10,6 +10,7 @@
 //! | what may a handler do, what does a commit hold? | `turn/` |
 //! | who is suspected of killing processes? | `alone.rs` |
 //! | what is written, sent, cleared? | `commit.rs` |
+//! | what may be sent now, what does a failure hold back? | `in_order.rs` |
 
 mod alone;
 mod batch;
@@ -17,6 +18,7 @@ pub(crate) mod classify;
 mod commit;
 mod event;
 pub(crate) mod failure;
+mod in_order;
 pub(crate) mod ledger;
 pub(crate) mod refusal;
 mod state;
@@ -27,3 +29,4 @@ mod turns;
 
 pub use batch::{Batch, Illegal, Pace};
 pub use event::{At, Committed, Event, Halt, Handled, How, Loaded, Lost, Notice, Outcome, PortErrorKind, Progress, Step};
+pub use in_order::{InOrder, behind_failures};

@@ -1,11 +1,11 @@
 //! What a batch of messages holds, and which of them have to come again. Pure.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use statefun_aws::{group_id, queue_hash};
 use statefun_core::{
-    DeadLetter, Delivered, Envelope, EnvelopeId, LastSeq, MalformedEnvelope, Reason, Timestamp, WIRE_VERSION, resource_name,
-    stored::MalformedRecord,
+    DeadLetter, Delivered, Envelope, EnvelopeId, LastSeq, MalformedEnvelope, Reason, Timestamp, WIRE_VERSION,
+    protocol::behind_failures, resource_name, stored::MalformedRecord,
 };
 use statefun_engine::Outcome;
 use statefun_router::MAX_RAW_BYTES;
@@ -90,26 +90,17 @@ impl Batch {
         outcomes: &[Outcome],
         until_deployed: Duration,
     ) -> Vec<Option<Duration>> {
-        let mut failed: HashMap<&str, Duration> = HashMap::new();
-        let slots = messages.iter().zip(&self.slots);
-        slots
-            .map(|(message, slot)| {
-                let pause = match slot {
-                    Slot::Run(index) => match outcomes.get(*index) {
-                        Some(Outcome::Done) => None,
-                        Some(Outcome::Retry(pause)) => Some(*pause),
-                        None => Some(Duration::ZERO),
-                    },
-                    Slot::Malformed(_) | Slot::Stray(_) => None,
-                    Slot::Wait => Some(until_deployed),
-                };
-                // The whole rest waits as long as the first: while one is invisible, its group is not delivered.
-                let earlier = failed.get(group(message)).copied();
-                let pause = earlier.or(pause)?;
-                failed.insert(group(message), pause);
-                Some(pause)
-            })
-            .collect()
+        let pause = |slot: &Slot| match slot {
+            Slot::Run(index) => match outcomes.get(*index) {
+                Some(Outcome::Done) => None,
+                Some(Outcome::Retry(pause)) => Some(*pause),
+                None => Some(Duration::ZERO),
+            },
+            Slot::Malformed(_) | Slot::Stray(_) => None,
+            Slot::Wait => Some(until_deployed),
+        };
+        // The whole rest waits as long as the first: while one is invisible, its group is not delivered.
+        behind_failures(messages.iter().zip(&self.slots).map(|(message, slot)| (Some(group(message)), pause(slot))))
     }
 }
 
