@@ -132,7 +132,7 @@ impl RowReader {
                 Fields::Csv { header, record }
             }
             Format::JsonLines => {
-                let text = std::str::from_utf8(raw.bytes).map_err(not_utf8)?.trim();
+                let text = std::str::from_utf8(raw.bytes).map_err(not_utf8)?.trim_matches([' ', '\t', '\r', '\n']);
                 let value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
                 Fields::Json { text, value }
             }
