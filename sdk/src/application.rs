@@ -17,6 +17,7 @@ pub struct Function {
     accepts: Vec<Accepted>,
     states: Vec<StateSpec>,
     on_failure: OnFailure,
+    exclusive: bool,
 }
 
 impl Function {
@@ -72,7 +73,7 @@ impl Function {
     }
 
     fn of(name: String, handler: Arc<dyn Invoke>, accepts: Vec<Accepted>) -> Self {
-        Self { name, handler, accepts, states: Vec::new(), on_failure: OnFailure::default() }
+        Self { name, handler, accepts, states: Vec::new(), on_failure: OnFailure::default(), exclusive: false }
     }
 
     /// Declares a state value. A handler may only touch what its function declares.
@@ -86,6 +87,17 @@ impl Function {
     #[must_use]
     pub fn on_failure(mut self, policy: OnFailure) -> Self {
         self.on_failure = policy;
+        self
+    }
+
+    /// Each run takes a lease of its instance before it calls the handler, and [`Context::fencing_token`] numbers the runs: for handlers with
+    /// effects of their own on systems that refuse an older number. It costs a write more per run.
+    ///
+    /// State and messages need none of this: only one of two runs at a time can commit. A run that meets another's lease comes again later. A
+    /// lease is a courtesy: an environment that was frozen may go on after its end, and only the number tells.
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
         self
     }
 
@@ -114,7 +126,8 @@ impl Function {
         }
         match TypeName::parse(&function) {
             Ok(name) if problems.is_empty() => {
-                let spec = FunctionSpec { name, states, accepts: self.accepts, on_failure: self.on_failure };
+                let (accepts, on_failure, exclusive) = (self.accepts, self.on_failure, self.exclusive);
+                let spec = FunctionSpec { name, states, accepts, on_failure, exclusive };
                 Ok((spec, self.handler))
             }
             Ok(_) => Err(problems),

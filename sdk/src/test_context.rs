@@ -10,8 +10,8 @@ use std::{
 };
 
 use statefun_core::{
-    Address, Effect, Envelope, EnvelopeId, FunctionError, FunctionSpec, InvalidAddress, LastSeq, LeaseAfter, Record, Rules,
-    Timestamp, ToAddress, Turn, TypeName, TypedValue, Value, ValueSpec,
+    Address, Effect, Envelope, EnvelopeId, FunctionError, FunctionSpec, InvalidAddress, LastSeq, Record, Rules, Timestamp,
+    ToAddress, Turn, TypeName, TypedValue, Value, ValueSpec,
 };
 use statefun_engine::Invoke;
 
@@ -229,7 +229,7 @@ impl TestContext {
         turn.keep();
         turn.close(LastSeq { queue: 0, seq: self.delivered });
         let tokens_before = std::mem::take(&mut self.record.tokens);
-        let mut record = turn.commit(self.now, LeaseAfter::UntilSent(self.now)).record;
+        let mut record = turn.commit(self.now).record;
         let mut effects = Effects::default();
         for effect in std::mem::take(&mut record.outbox) {
             match effect {

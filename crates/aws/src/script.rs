@@ -20,7 +20,7 @@ use aws_smithy_types::body::SdkBody;
 
 use crate::clients::Clients;
 
-/// An answer: status and body; `None` is a connection that broke.
+/// An answer: status and body, where `$TAG` stands for the tag in what was asked; `None` is a connection that broke.
 pub(crate) type Answer = Option<(u16, String)>;
 
 /// Gives its answers in turn and keeps what was asked: operations and bodies.
@@ -66,12 +66,21 @@ impl HttpConnector for Script {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
+        let tag = tag_of(&body).unwrap_or_default().to_owned();
         self.asked.lock().unwrap().push((target, body));
         HttpConnectorFuture::ready(match self.answers.lock().unwrap().pop_front().flatten() {
-            Some((status, body)) => Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body))),
+            Some((status, body)) => {
+                Ok(HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.replace("$TAG", &tag))))
+            }
             None => Err(ConnectorError::io("the connection broke".into())),
         })
     }
+}
+
+/// The tag that a commit writes.
+fn tag_of(body: &serde_json::Value) -> Option<&str> {
+    let values = body["ExpressionAttributeValues"].as_object()?.values();
+    values.filter_map(|value| value["B"].as_str()).find(|text| text.len() == 12)
 }
 
 /// Retries without pauses.

@@ -53,12 +53,14 @@ pub struct FunctionSpec {
     pub accepts: Vec<Accepted>,
     /// What becomes of a message that keeps failing.
     pub on_failure: OnFailure,
+    /// Each run takes a lease of its instance before it calls a handler.
+    pub exclusive: bool,
 }
 
 impl FunctionSpec {
     /// A function without state that takes any message, with the default policy.
     #[must_use]
     pub fn new(name: TypeName) -> Self {
-        Self { name, states: BTreeMap::new(), accepts: Vec::new(), on_failure: OnFailure::default() }
+        Self { name, states: BTreeMap::new(), accepts: Vec::new(), on_failure: OnFailure::default(), exclusive: false }
     }
 }

@@ -11,12 +11,11 @@ use crate::{
 pub struct Record {
     /// When the record was first made: part of the ids of what it sends.
     pub born: Timestamp,
-    /// Goes up with every acquired lease; a commit names the epoch it holds.
-    pub epoch: u64,
-    /// Until when the lease is held; zero if it is free.
-    pub lease_until: Timestamp,
-    /// Goes up with every commit.
+    /// The fencing token: every write raises it, and names the one that it must find. The first one is the milliseconds of the birth, so that a
+    /// record that is deleted and made anew never meets a writer of its former life. Zero: it is not stored yet.
     pub version: u64,
+    /// Who asked others to wait, and until when. A courtesy: the version alone guards the record.
+    pub lease: Option<Lease>,
     /// The last sequence number taken, and from which queue.
     pub last_seq: Option<LastSeq>,
     /// When `last_seq` was last set, by the latest clock of those who did; zero if it never was, or by a version that did not note it.
@@ -119,20 +118,40 @@ impl Trial {
     }
 }
 
-/// What a commit must find unchanged.
+/// A request to leave the record alone for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// The epoch of the lease.
-    pub epoch: u64,
-    /// The version last seen.
-    pub version: u64,
+pub struct Lease {
+    /// The run that has it.
+    pub owner: Owner,
+    /// When it ends, if nobody frees it.
+    pub until: Timestamp,
 }
 
+/// A run, by a number that no other has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner(pub u64);
+
 impl Record {
-    /// What a commit on this record must find unchanged.
+    /// A record that is not stored yet.
     #[must_use]
-    pub const fn held(&self) -> Held {
-        Held { epoch: self.epoch, version: self.version }
+    pub fn new(born: Timestamp) -> Self {
+        Self { born, ..Self::default() }
+    }
+
+    /// The version that the next write makes.
+    #[must_use]
+    pub const fn next_version(&self) -> u64 {
+        match (self.version, self.born.0) {
+            (0, 0) => 1,
+            (0, born) => born,
+            (version, _) => version + 1,
+        }
+    }
+
+    /// Whether somebody else asks to wait, at `now`.
+    #[must_use]
+    pub fn is_leased_to_another(&self, than: Owner, now: Timestamp) -> bool {
+        self.lease.is_some_and(|lease| lease.owner != than && lease.until > now)
     }
 
     /// What is known of this envelope's failures.

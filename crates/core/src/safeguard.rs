@@ -4,10 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Safeguard {
-    /// A commit is conditional on the lease's epoch and the record's version.
+    /// A commit is conditional on the record's version.
     Fence,
-    /// The lease keeps a second environment from running the same address at the same time.
-    Lease,
     /// An envelope at or below the last sequence number is a duplicate.
     LastSeq,
     /// An id in the record is a duplicate.
@@ -28,7 +26,7 @@ pub enum Safeguard {
     FinishAfterDrain,
     /// An outbox that takes more than one invocation is not begun again by each.
     KeepProgress,
-    /// Clearing the outbox is conditional on the epoch.
+    /// Clearing the outbox is conditional on the record's version.
     FinishFence,
     /// Envelopes are acknowledged only after what they caused is durable and sent.
     AckLast,
@@ -54,7 +52,7 @@ pub enum Safeguard {
     TimerDeleteLast,
     /// A message beyond the hop limit is refused.
     HopLimit,
-    /// After a lost reply a failed condition is a success only if what was found is the commit's own epoch and version.
+    /// After a lost reply a failed condition is a success only if what was found has the commit's own tag.
     OwnCommit,
     /// A cancelled timer leaves a tombstone, and a row that is written again does not fire.
     Tombstone,
@@ -62,7 +60,7 @@ pub enum Safeguard {
     WrongMark,
     /// What was sent before an address moved to another queue is never taken for a first copy.
     MovedAt,
-    /// Duplicates known from segments alone are acknowledged only after the record was loaded.
+    /// Duplicates known from segments alone are acknowledged only after the record was read again.
     Hearsay,
     /// A producer's key is forgotten after the horizon.
     KeyHorizon,
@@ -88,8 +86,6 @@ pub enum Safeguard {
     RunAlone,
     /// The note that an envelope runs is durable before it runs.
     Barrier,
-    /// After a failure the lease is given back.
-    FreeLease,
     /// A cancellation gets to its timer.
     Cancel,
     /// A timer fires only when it is due.
@@ -98,9 +94,8 @@ pub enum Safeguard {
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 43] = [
         Self::Fence,
-        Self::Lease,
         Self::LastSeq,
         Self::InlineLedger,
         Self::Segments,
@@ -141,7 +136,6 @@ impl Safeguard {
         Self::Withdraw,
         Self::RunAlone,
         Self::Barrier,
-        Self::FreeLease,
         Self::Cancel,
         Self::TimerDue,
     ];

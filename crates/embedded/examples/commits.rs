@@ -10,7 +10,7 @@ use std::{
 
 use statefun_core::*;
 use statefun_embedded::{Embedded, Options, SystemClock};
-use statefun_engine::ports::{Acquired, Committed, InstanceStore};
+use statefun_engine::ports::{Committed, InstanceStore};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -54,8 +54,7 @@ async fn commits(store: &Embedded, workers: u64, durable: bool) -> Result<(), Fa
 
 async fn worker_commits(store: Embedded, worker: u64, until: Instant, durable: bool) -> Result<u64, Failure> {
     let address = Address::new(TypeName::from_static("bench/worker"), worker.to_string())?;
-    let Acquired::Held(record) = store.acquire(&address, Timestamp::ZERO, Timestamp::ZERO).await? else { return Ok(0) };
-    let (mut record, mut done) = (*record, 0);
+    let (mut record, mut done) = (store.record(&address)?.unwrap_or_default(), 0);
     while Instant::now() < until {
         let commit = next(&address, record, done)?;
         if store.commit(&commit).await? != Committed::Settled {
@@ -72,8 +71,8 @@ async fn worker_commits(store: Embedded, worker: u64, until: Instant, durable: b
 
 /// A small record and one message.
 fn next(address: &Address, mut record: Record, number: u64) -> Result<Commit, Failure> {
-    let expect = record.held();
-    record.version += 1;
+    let expect = record.version;
+    record.version = record.next_version();
     let value = TypedValue::of(&record.version)?;
     record.state.insert("seen".into(), StoredValue { value, written_at: Timestamp(1) });
     let id = EnvelopeId::of_commit(IdKind::Sent, address, record.born, record.version, 0);

@@ -191,6 +191,10 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 fn check_marker(dir: &Path, text: &[u8]) -> Result<(), OpenError> {
     match serde_json::from_slice(text) {
         Ok(Marker { format, .. }) if format > FORMAT => Err(newer(dir, format)),
+        Ok(Marker { format, .. }) if format < FORMAT => {
+            // From now on the version that made it does not open it any more.
+            write_marker(dir).map_err(|source| OpenError::Io { dir: dir.into(), source })
+        }
         Ok(_) => Ok(()),
         Err(error) => Err(OpenError::Damaged { dir: dir.into(), detail: format!("{MARKER}: {error}") }),
     }

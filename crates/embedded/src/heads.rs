@@ -37,13 +37,11 @@ impl Heads {
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::{Held, Timestamp};
-
     use super::*;
 
     #[test]
     fn what_was_set_last_counts_and_memory_is_bounded() {
-        let head = |version| Head { held: Held { epoch: 1, version }, lease_until: Timestamp::ZERO, start: 1 };
+        let head = |version| Head { version, lease: None, start: 1 };
         let key = |number: usize| Key::from(number.to_be_bytes());
         let mut heads = Heads::default();
         heads.set(&key(0), head(1));

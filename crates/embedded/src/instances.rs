@@ -1,11 +1,11 @@
-//! The instance store: records under leases, and commits that take everything they cause along.
+//! The instance store: records, and commits that take everything they cause along.
 
-use std::{ops::Bound, vec};
+use std::{ops::Bound, sync::MutexGuard, vec};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Spilled, Timestamp, TypeName};
-use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
+use statefun_core::{Address, Commit, EnvelopeId, Owner, Record, Spilled, Timestamp, TypeName};
+use statefun_engine::ports::{Committed, Found, InstanceStore, Leased, Leasing, PortError};
 
 use crate::{
     Embedded,
@@ -21,9 +21,13 @@ use crate::{
 
 #[async_trait]
 impl InstanceStore for Embedded {
-    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
-        self.shared().room("acquire").await?;
-        acquire(self.shared(), address, now, until)
+    async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        addresses.iter().map(|address| Ok(self.record(address)?.map(Box::new))).collect()
+    }
+
+    async fn lease(&self, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
+        self.shared().room("lease").await?;
+        lease(self.shared(), address, leasing)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
@@ -31,14 +35,14 @@ impl InstanceStore for Embedded {
         apply(self.shared(), commit)
     }
 
-    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+    async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         self.shared().room("finish").await?;
         finish(self.shared(), address, expect)
     }
 
-    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
-        self.shared().room("release").await?;
-        release(self.shared(), address, epoch)
+    async fn free(&self, address: &Address, owner: Owner) -> Result<(), PortError> {
+        self.shared().room("free").await?;
+        free(self.shared(), address, owner)
     }
 
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
@@ -65,33 +69,23 @@ impl InstanceStore for Embedded {
     }
 }
 
-fn acquire(shared: &Shared, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
+fn lease(shared: &Shared, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
+    let Leasing { expect, makes, born, lease } = *leasing;
     let key = records::key(address);
-    let start = shared.life.starts;
-    let (mut guard, mut rows) = shared.rows("acquire", &[(Table::Records, &key)])?;
-    let state = &mut *guard;
-    let Some(value) = rows.pop().flatten() else {
-        let record = Record { born: now, epoch: 1, lease_until: until, ..Record::default() };
-        let (value, head) = records::encode(address, &record, start, true);
-        state.log.put(Table::Records, key.clone(), value);
-        let forgotten = state.heads.set(&key, head);
-        shared.finish(guard);
-        drop(forgotten);
-        return Ok(Acquired::Held(Box::new(record)));
-    };
-    let head = Head::read(&value).map_err(|error| refused("acquire", error))?;
-    if head.is_held(now, start) {
-        return Ok(Acquired::Busy);
+    let (guard, mut rows) = shared.rows("lease", &[(Table::Records, &key)])?;
+    let head = Head { version: makes, lease: Some(lease), start: shared.life.starts };
+    let value = rows.pop().flatten();
+    let found = value.as_ref().map(|value| Head::read(value)).transpose().map_err(|error| refused("lease", error))?;
+    let is_ours = found.is_some_and(|found| found.version == makes && found.lease == Some(lease));
+    if !is_ours && found.map_or(0, |found| found.version) != expect {
+        return Ok(Leased::Refused);
     }
-    let held = Held { epoch: head.held.epoch + 1, ..head.held };
-    let head = Head { held, lease_until: until, start };
-    let value = head.replace(&value);
-    state.log.put(Table::Records, key.clone(), value.clone());
-    let forgotten = state.heads.set(&key, head);
-    shared.finish(guard);
-    drop(forgotten);
-    let record = records::decode(address, &value).map_err(|error| refused("acquire", error))?;
-    Ok(Acquired::Held(Box::new(record)))
+    let value = match value {
+        Some(value) => head.replace(&value).map_err(|error| refused("lease", error))?,
+        None => records::encode(address, &Record { version: makes, lease: Some(lease), ..Record::new(born) }, head.start, true).0,
+    };
+    put(shared, guard, key, value, head);
+    Ok(Leased::Taken)
 }
 
 /// Everything is encoded before the lock is taken: under it there is one comparison and a few insertions.
@@ -108,7 +102,7 @@ fn apply(shared: &Shared, commit: &Commit) -> Result<Committed, PortError> {
     let now = shared.now();
     let effects: Vec<_> = effects.iter().map(|effect| Prepared::effect(effect, now, shared.life.crashes)).collect();
     let (mut guard, found) = with_head(shared, "commit", &key)?;
-    if found.is_none_or(|found| found.held != commit.expect) {
+    if found.map_or(0, |found| found.version) != commit.expect {
         return Ok(Committed::Fenced);
     }
     let state = &mut *guard;
@@ -126,47 +120,44 @@ fn apply(shared: &Shared, commit: &Commit) -> Result<Committed, PortError> {
     Ok(if settle { Committed::Settled } else { Committed::Stored })
 }
 
-fn finish(shared: &Shared, address: &Address, expect: Held) -> Result<bool, PortError> {
+fn finish(shared: &Shared, address: &Address, expect: u64) -> Result<bool, PortError> {
     let key = records::key(address);
-    let (mut guard, mut rows) = shared.rows("finish", &[(Table::Records, &key)])?;
+    let (guard, mut rows) = shared.rows("finish", &[(Table::Records, &key)])?;
     let Some(value) = rows.pop().flatten() else { return Ok(false) };
-    let head = Head::read(&value).map_err(|error| refused("finish", error))?;
-    if head.held != expect {
+    let record = records::decode(address, &value).map_err(|error| refused("finish", error))?;
+    if record.version != expect {
         return Ok(false);
     }
-    let record = records::decode(address, &value).map_err(|error| refused("finish", error))?;
-    let (value, head) = records::encode(address, &record, head.start, false);
+    let finished = Record { version: record.next_version(), ..record };
+    let (value, head) = records::encode(address, &finished, shared.life.starts, false);
+    put(shared, guard, key, value, head);
+    Ok(true)
+}
+
+fn free(shared: &Shared, address: &Address, owner: Owner) -> Result<(), PortError> {
+    let key = records::key(address);
+    let (guard, mut rows) = shared.rows("free", &[(Table::Records, &key)])?;
+    let Some(value) = rows.pop().flatten() else { return Ok(()) };
+    let head = Head::read(&value).map_err(|error| refused("free", error))?;
+    if head.lease.is_some_and(|lease| lease.owner == owner) {
+        let head = Head { version: head.version + 1, lease: None, ..head };
+        let value = head.replace(&value).map_err(|error| refused("free", error))?;
+        put(shared, guard, key, value, head);
+    }
+    Ok(())
+}
+
+/// Writes the row of a record.
+fn put(shared: &Shared, mut guard: MutexGuard<'_, State>, key: Key, value: Bytes, head: Head) {
     let state = &mut *guard;
     let forgotten = state.heads.set(&key, head);
     state.log.put(Table::Records, key, value);
     shared.finish(guard);
     drop(forgotten);
-    Ok(true)
-}
-
-fn release(shared: &Shared, address: &Address, epoch: u64) -> Result<(), PortError> {
-    let key = records::key(address);
-    let (mut guard, mut rows) = shared.rows("release", &[(Table::Records, &key)])?;
-    let Some(value) = rows.pop().flatten() else { return Ok(()) };
-    let head = Head::read(&value).map_err(|error| refused("release", error))?;
-    if head.held.epoch != epoch {
-        return Ok(());
-    }
-    let head = Head { lease_until: Timestamp::ZERO, ..head };
-    let state = &mut *guard;
-    let forgotten = state.heads.set(&key, head);
-    state.log.put(Table::Records, key, head.replace(&value));
-    shared.finish(guard);
-    drop(forgotten);
-    Ok(())
 }
 
 /// The record's head, with the state locked. Rarely a read of the disk.
-fn with_head<'a>(
-    shared: &'a Shared,
-    call: &'static str,
-    key: &Key,
-) -> Result<(std::sync::MutexGuard<'a, State>, Option<Head>), PortError> {
+fn with_head<'a>(shared: &'a Shared, call: &'static str, key: &Key) -> Result<(MutexGuard<'a, State>, Option<Head>), PortError> {
     let state = shared.lock(call)?;
     if let Some(head) = state.heads.get(key) {
         return Ok((state, Some(head)));
@@ -175,13 +166,6 @@ fn with_head<'a>(
     let (state, mut rows) = shared.rows(call, &[(Table::Records, key)])?;
     let head = rows.pop().flatten().map(|value| Head::read(&value)).transpose().map_err(|error| refused(call, error))?;
     Ok((state, head))
-}
-
-impl Head {
-    /// A lease ends with its time or with the process that took it.
-    fn is_held(&self, now: Timestamp, start: u64) -> bool {
-        self.lease_until > now && self.start == start
-    }
 }
 
 /// Instances of a function in the order of their ids, read page by page.
@@ -200,7 +184,12 @@ impl Embedded {
     pub fn record(&self, address: &Address) -> Result<Option<Record>, PortError> {
         let (state, mut rows) = self.shared().rows("record", &[(Table::Records, &records::key(address))])?;
         drop(state);
-        rows.pop().flatten().map(|value| records::decode(address, &value)).transpose().map_err(|error| refused("record", error))
+        let Some(value) = rows.pop().flatten() else { return Ok(None) };
+        let record = records::decode(address, &value).map_err(|error| refused("record", error))?;
+        // A lease ends with its time or with the process that took it. An older version made records that nothing was written to.
+        let head = Head::read(&value).map_err(|error| refused("record", error))?;
+        let lease = record.lease.filter(|_| head.start == self.shared().life.starts);
+        Ok((record.version > 0).then_some(Record { lease, ..record }))
     }
 
     /// Functions that have instances, by name.

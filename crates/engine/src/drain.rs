@@ -88,11 +88,12 @@ impl Engine {
         sends.and(timers).and(records).and(letters)
     }
 
-    /// One envelope per address and call; a further one for the same address only after the one before was accepted.
+    /// One envelope per address and call; a further one for the same address only after the one before was accepted. What others fail to get does
+    /// not keep back the rest, unless nobody gets anything.
     async fn drain_sends(&self, envelopes: Vec<Placed<&Envelope>>, until: Moment) -> Progress {
         let mut progress = Progress::default();
         let mut order = InOrder::of_groups(envelopes.iter().map(|(_, envelope)| Some(&envelope.to)));
-        while !self.must_stop(&progress, until) {
+        while !self.out_of_time(&progress, until) {
             let chosen = order.choose(self.config.drain_at_once);
             if chosen.is_empty() {
                 break;
@@ -101,8 +102,12 @@ impl Engine {
             let results = self.ports.queue.send(&call).await;
             let in_order = self.rules().protocol.safeguards.on(Safeguard::SendOrder);
             order.called(chosen.iter().zip(&results).map(|(index, result)| (*index, result.is_ok() || !in_order)));
+            let is_out = results.iter().all(Result::is_err);
             for (index, result) in chosen.into_iter().zip(results) {
                 progress.note(envelopes[index].0, result);
+            }
+            if is_out && in_order {
+                break;
             }
         }
         progress
@@ -148,6 +153,10 @@ impl Engine {
     /// After a failed entry nothing later of its kind is sent: it might be of its group.
     pub(crate) fn must_stop(&self, progress: &Progress, until: Moment) -> bool {
         let failed = progress.error.is_some() && self.rules().protocol.safeguards.on(Safeguard::SendOrder);
-        failed || (!progress.sent.is_empty() && self.ports.clock.moment() >= until)
+        failed || self.out_of_time(progress, until)
+    }
+
+    fn out_of_time(&self, progress: &Progress, until: Moment) -> bool {
+        !progress.sent.is_empty() && self.ports.clock.moment() >= until
     }
 }

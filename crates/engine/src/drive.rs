@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 use statefun_core::{
     Address,
-    protocol::{At, Batch, Event, Halt, Illegal, Loaded, Notice, Outcome, Progress, Step},
+    protocol::{At, Batch, Event, Halt, Illegal, Leased, Leasing, Loaded, Notice, Outcome, Progress, Step},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     functions::Registered,
     gate::Pass,
     metrics::FunctionCounters,
-    ports::{Acquired, Moment, PortError, PortErrorKind},
+    ports::{Found, Moment, PortError, PortErrorKind},
     report,
     watch::Watch,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Drive<'a> {
     pub(crate) alone: Option<Pass<'a>>,
     /// A handler runs beside others.
     pub(crate) beside: Option<Pass<'a>>,
+    /// What a read that was shared with other addresses found.
+    pub(crate) found: Option<Found>,
     /// What the backend failed with last.
     pub(crate) error: Option<PortError>,
 }
@@ -63,10 +65,13 @@ impl Drive<'_> {
             if let Notice::Halted(Halt::Port) | Notice::NoteStays = notice {
                 report::failure(self.address, &notice, self.error.as_ref());
             }
+            if let Notice::Committed { cached: true } | Notice::Refused { cached: true } = notice {
+                self.engine.cache().judge(self.address, matches!(notice, Notice::Committed { .. }));
+            }
             report::notice(&self.counters, self.address, notice);
         }
         if let Some(record) = batch.take_kept() {
-            self.engine.cache(self.address, record);
+            self.engine.keep(self.address, record);
         }
         if !batch.is_alone() {
             self.alone = None;
@@ -77,16 +82,20 @@ impl Drive<'_> {
         let (engine, address) = (self.engine, self.address);
         let (store, clock) = (&engine.ports.store, &engine.ports.clock);
         match step {
-            Step::Load { until } => self.load(until).await,
+            Step::Load { fresh, within } => self.load(fresh, within).await,
+            Step::Lease(leasing) => {
+                let leased = self.lease(&leasing).await;
+                self.event(leased, Event::Leased)
+            }
             Step::LookUp { ids, since } => {
                 let found = store.spilled(address, ids, since).await;
                 self.event(found, Event::Found)
             }
             Step::Enter(how) => self.enter(how, last_moment).await,
-            Step::Invoke { context, message, lost } => {
-                let handled = self.invoke(context, message, lost, last_moment).await;
+            Step::Invoke { context, message, lost, lease } => {
+                let (handled, leased) = self.invoke(context, message, lost, lease, last_moment).await;
                 self.leave();
-                Event::Handled(handled)
+                Event::Handled(handled, leased)
             }
             Step::Commit { commit, within } => {
                 let committed = self.within(within, "commit", store.commit(commit)).await;
@@ -106,8 +115,8 @@ impl Drive<'_> {
                 let finished = store.finish(address, expect).await;
                 self.event(finished, Event::Finished)
             }
-            Step::Free { epoch } => {
-                if let Err(error) = store.release(address, epoch).await {
+            Step::Free(owner) => {
+                if let Err(error) = store.free(address, owner).await {
                     tracing::debug!(%error, %address, "a lease stays until it runs out");
                 }
                 Event::Freed
@@ -121,21 +130,31 @@ impl Drive<'_> {
         }
     }
 
-    async fn load(&mut self, until: statefun_core::Timestamp) -> Event {
-        let engine = self.engine;
-        if let Some(record) = engine.take_cached(self.address) {
+    async fn load(&mut self, fresh: bool, within: Option<Moment>) -> Event {
+        let shared = self.found.take();
+        if !fresh
+            && shared.is_none()
+            && let Some(record) = self.engine.cache().take(self.address)
+        {
             return Event::Loaded(Loaded::Cached(record));
         }
-        let acquired = engine.ports.store.acquire(self.address, engine.ports.clock.now(), until).await;
-        if let Ok(Acquired::Held(_)) = acquired {
-            FunctionCounters::add(&self.counters.cold, 1);
+        let found = match shared {
+            Some(found) => found,
+            None => self.within(within, "load", self.engine.read(self.address)).await,
+        };
+        if let Ok(record) = &found {
+            FunctionCounters::add(&self.counters.read, 1);
+            self.engine.cache().compare(self.address, record.as_ref().map(|record| record.version));
         }
-        self.event(acquired, |acquired| {
-            Event::Loaded(match acquired {
-                Acquired::Held(record) => Loaded::Held(record),
-                Acquired::Busy => Loaded::Busy,
-            })
-        })
+        self.event(found, |record| Event::Loaded(Loaded::Read(record)))
+    }
+
+    pub(crate) async fn lease(&self, leasing: &Leasing) -> Result<Leased, PortError> {
+        let leased = self.engine.ports.store.lease(self.address, leasing).await;
+        if let Ok(Leased::Taken) = leased {
+            FunctionCounters::add(&self.counters.leases, 1);
+        }
+        leased
     }
 
     /// The event of an answer. What failed is kept for the log.

@@ -2,31 +2,44 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use statefun_core::{
-    Address, Delivered, Record, Rules,
+    Address, Delivered, Owner, Record, Rules,
     protocol::{Batch, Lost, Outcome, Pace},
 };
 
 use crate::{
+    cache::Cache,
     config::Config,
     cut::Cut,
     drive::Drive,
     functions::Functions,
     gate::Gate,
     metrics::Metrics,
-    ports::{Clock, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Moment, Timers},
-    sticky::Sticky,
+    ports::{Clock, DeadLetters, Egress, EnvelopeQueue, Found, InstanceStore, Moment, PortError, PortErrorKind, Timers},
     watch::Watch,
 };
 
 /// Something that a run holds as long as it may run handlers beside others, such as a place among those that run at a time. A run drops
 /// it when it has to wait for its turn to run alone.
 pub type Permit = Option<Box<dyn Send + Sync>>;
+
+/// What a run begins with.
+#[derive(Default)]
+struct Start<'a> {
+    permit: Permit,
+    watch: Option<&'a Watch>,
+    lost: Option<Lost>,
+    /// What a read that was shared with other addresses found.
+    found: Option<Found>,
+}
 
 /// A backend: everything the engine needs from outside.
 #[derive(Clone)]
@@ -46,7 +59,8 @@ pub struct Engine {
     pub(crate) functions: Functions,
     pub(crate) config: Config,
     pub(crate) metrics: Metrics,
-    sticky: Mutex<Sticky>,
+    cache: Mutex<Cache>,
+    runs: AtomicU64,
     pub(crate) gate: Gate,
     pub(crate) cut: Cut,
 }
@@ -56,8 +70,9 @@ impl Engine {
     #[must_use]
     pub fn new(functions: Functions, ports: Ports, config: Config) -> Self {
         let metrics = Metrics::new(functions.iter().map(|function| function.spec.name.clone()));
-        let sticky = Mutex::new(Sticky::new(config.sticky_records, config.sticky_bytes));
-        Self { ports, functions, config, metrics, sticky, gate: Gate::default(), cut: Cut::default() }
+        let cache = Mutex::new(Cache::new(config.sticky_records, config.sticky_bytes, config.cache));
+        let runs = AtomicU64::new(config.first_run);
+        Self { ports, functions, config, metrics, cache, runs, gate: Gate::default(), cut: Cut::default() }
     }
 
     /// What the engine counts.
@@ -85,11 +100,15 @@ impl Engine {
             group.push(index);
         }
         let mut outcomes = vec![Outcome::Retry(Duration::ZERO); batch.len()];
+        let mut found = self.read_together(&order).await;
         let runs = order.into_iter().filter_map(|address| groups.remove(address).map(|indices| (address, indices)));
         let mut runs: FuturesUnordered<_> = runs
-            .map(|(address, indices)| async move {
-                let deliveries = indices.iter().map(|index| batch[*index].clone()).collect();
-                (indices, self.run(address, deliveries, deadline, None).await)
+            .map(|(address, indices)| {
+                let found = found.remove(address);
+                async move {
+                    let deliveries = indices.iter().map(|index| batch[*index].clone()).collect();
+                    (indices, self.run_in(address, deliveries, deadline, Start { found, ..Start::default() }).await)
+                }
             })
             .collect();
         while let Some((indices, results)) = runs.next().await {
@@ -103,7 +122,7 @@ impl Engine {
     /// Deals with the envelopes of one address, in queue order; one outcome per envelope. `permit` is dropped when the run has to wait for
     /// its turn to run alone, or ends.
     pub async fn run(&self, address: &Address, deliveries: Arc<[Delivered]>, deadline: Moment, permit: Permit) -> Vec<Outcome> {
-        self.run_in(address, deliveries, deadline, permit, None, None).await
+        self.run_in(address, deliveries, deadline, Start { permit, ..Start::default() }).await
     }
 
     /// The same, watched: where each address has a task of its own and its handlers may hold a thread. `lost` is what
@@ -117,29 +136,23 @@ impl Engine {
         watch: &Watch,
         lost: Option<Lost>,
     ) -> Vec<Outcome> {
-        self.run_in(address, deliveries, deadline, permit, Some(watch), lost).await
+        self.run_in(address, deliveries, deadline, Start { permit, watch: Some(watch), lost, found: None }).await
     }
 
-    async fn run_in(
-        &self,
-        address: &Address,
-        deliveries: Arc<[Delivered]>,
-        deadline: Moment,
-        permit: Permit,
-        watch: Option<&Watch>,
-        lost: Option<Lost>,
-    ) -> Vec<Outcome> {
+    async fn run_in(&self, address: &Address, deliveries: Arc<[Delivered]>, deadline: Moment, start: Start<'_>) -> Vec<Outcome> {
+        let Start { permit, watch, lost, found } = start;
         let Some(function) = self.functions.get(address.function()) else {
             // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
             tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
             return vec![Outcome::Retry(self.config.backoff.longest); deliveries.len()];
         };
-        let Config { lease_margin, reserve, backoff, drain_at_once, .. } = self.config;
-        let pace = Pace { lease_margin, reserve, backoff, drain_at_once };
+        let Config { lease_after, lease_margin, reserve, backoff, drain_at_once, .. } = self.config;
+        let pace = Pace { lease_after, lease_margin, reserve, backoff, drain_at_once };
         let (spec, rules) = (function.spec.clone(), self.config.rules.clone());
-        let batch = Batch::new(spec, rules, pace, (address.clone(), deliveries), deadline, lost, self.at());
+        let batch = Batch::new(spec, rules, pace, (address.clone(), deliveries), deadline, self.next_owner(), lost, self.at());
         let counters = self.metrics.of(address.function());
-        let drive = Drive { engine: self, function, counters, address, permit, watch, alone: None, beside: None, error: None };
+        let drive =
+            Drive { engine: self, function, counters, address, permit, watch, alone: None, beside: None, found, error: None };
         drive.run(batch).await
     }
 
@@ -153,19 +166,39 @@ impl Engine {
         &self.config.rules
     }
 
-    pub(crate) fn take_cached(&self, address: &Address) -> Option<Box<Record>> {
-        self.sticky().take(address)
+    /// A number that no other run has, in this process or elsewhere.
+    fn next_owner(&self) -> Owner {
+        Owner(self.runs.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn cache(&self, address: &Address, record: Box<Record>) {
+    /// Reads the records of addresses, as many as are not to be had from the cache, in one call.
+    async fn read_together<'a>(&self, addresses: &[&'a Address]) -> HashMap<&'a Address, Found> {
+        let reads: Vec<_> = {
+            let cache = self.cache();
+            let is_known = |address: &&&Address| self.functions.get(address.function()).is_some();
+            addresses.iter().filter(is_known).filter(|address| !cache.has(address)).copied().collect()
+        };
+        if reads.len() < 2 {
+            return HashMap::new();
+        }
+        let found = self.ports.store.load(&reads).await;
+        reads.into_iter().zip(found).collect()
+    }
+
+    pub(crate) async fn read(&self, address: &Address) -> Found {
+        let missing = || Err(PortError::new("load", PortErrorKind::Unavailable, "the store gave no answer"));
+        self.ports.store.load(&[address]).await.pop().unwrap_or_else(missing)
+    }
+
+    pub(crate) fn keep(&self, address: &Address, record: Box<Record>) {
         if self.config.sticky_records > 0 {
-            self.sticky().put(address.clone(), record);
+            self.cache().put(address.clone(), record);
         }
     }
 
-    fn sticky(&self) -> MutexGuard<'_, Sticky> {
+    pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
         // The cache is whole between calls: a panic elsewhere does not spoil it.
-        self.sticky.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

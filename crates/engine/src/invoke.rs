@@ -4,11 +4,11 @@ use std::{future::pending, panic::AssertUnwindSafe};
 
 use futures_util::{
     FutureExt,
-    future::{Either, select},
+    future::{Either, join, select},
 };
 use statefun_core::{
     Context, FunctionError, TypedValue,
-    protocol::{Event, Handled, How, Lost},
+    protocol::{Event, Handled, How, Leased, Leasing, Lost},
 };
 
 use crate::{
@@ -64,8 +64,15 @@ impl Drive<'_> {
         select(self.engine.ports.clock.sleep_until(last_moment), self.engine.cut.wait()).await;
     }
 
-    /// Calls the handler. A panic is a failure like any other.
-    pub(crate) async fn invoke(&self, context: &mut Context, message: &TypedValue, lost: Lost, last_moment: Moment) -> Handled {
+    /// Calls the handler; if that takes long, takes a lease meanwhile. A panic is a failure like any other.
+    pub(crate) async fn invoke(
+        &self,
+        context: &mut Context,
+        message: &TypedValue,
+        lost: Lost,
+        lease: Option<(Moment, Leasing)>,
+        last_moment: Moment,
+    ) -> (Handled, Option<Option<Leased>>) {
         let how = if self.alone.is_some() { How::Alone } else { How::Beside };
         let handler = AssertUnwindSafe(self.function.handler.invoke(context, message)).catch_unwind();
         let handler = async {
@@ -76,22 +83,39 @@ impl Drive<'_> {
         };
         let mut handler = std::pin::pin!(handler);
         // Most handlers return at once; only the others need an alarm.
-        let result = match futures_util::poll!(&mut handler) {
-            std::task::Poll::Ready(result) => result,
-            std::task::Poll::Pending => match select(handler, std::pin::pin!(self.end_of_time(last_moment))).await {
-                Either::Left((result, _)) => result,
-                Either::Right(_) if self.is_given_up() => return pending().await,
-                Either::Right(_) => return Handled::CutShort,
-            },
-        };
-        match result {
-            Ok(Ok(())) => Handled::Kept,
-            Ok(Err(error)) => Handled::Failed(error),
-            Err(panic) => {
-                let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Handled::Panicked(FunctionError::retryable(format!("the handler panicked: {text}")))
+        if let std::task::Poll::Ready(result) = futures_util::poll!(&mut handler) {
+            return (came_out(result), None);
+        }
+        let handler = async {
+            match select(handler, std::pin::pin!(self.end_of_time(last_moment))).await {
+                Either::Left((result, _)) => came_out(result),
+                Either::Right(_) if self.is_given_up() => pending().await,
+                Either::Right(_) => Handled::CutShort,
             }
+        };
+        let Some((after, leasing)) = lease else { return (handler.await, None) };
+        let handler = std::pin::pin!(handler);
+        match select(handler, self.engine.ports.clock.sleep_until(after)).await {
+            Either::Left((handled, _)) => (handled, None),
+            Either::Right(((), handler)) => {
+                let (handled, leased) = join(handler, self.lease(&leasing)).await;
+                if let Err(error) = &leased {
+                    tracing::debug!(%error, address = %self.address, "a long run has no lease");
+                }
+                (handled, Some(leased.ok()))
+            }
+        }
+    }
+}
+
+fn came_out(result: std::thread::Result<Result<(), FunctionError>>) -> Handled {
+    match result {
+        Ok(Ok(())) => Handled::Kept,
+        Ok(Err(error)) => Handled::Failed(error),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Handled::Panicked(FunctionError::retryable(format!("the handler panicked: {text}")))
         }
     }
 }

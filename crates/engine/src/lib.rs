@@ -2,6 +2,7 @@
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
 pub mod backend;
+mod cache;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -16,9 +17,9 @@ mod invoke;
 pub mod metrics;
 pub mod ports;
 mod report;
-mod sticky;
 mod watch;
 
+pub use cache::CacheUse;
 pub use config::Config;
 pub use engine::{Engine, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};

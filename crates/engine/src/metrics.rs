@@ -40,10 +40,13 @@ counters! {
     parked => "statefun_dead_letters_total", "Messages given up to the dead letters";
     dropped => "statefun_dropped_total", "Messages dropped, as the function's policy says";
     busy => "statefun_busy_total", "Batches that found the lease held elsewhere";
-    fenced => "statefun_fenced_total", "Commits that another environment overtook";
+    fenced => "statefun_fenced_total", "Writes that were refused since somebody else wrote before";
     port_errors => "statefun_port_errors_total", "Calls to the backend that failed";
     wrong_marks => "statefun_wrong_marks_total", "Sequence numbers that a queue made anew, or a forged event, had left in a record";
-    cold => "statefun_acquired_total", "Leases acquired: batches whose record was not at hand";
+    read => "statefun_reads_total", "Records read: batches whose record was not at hand";
+    cached => "statefun_cached_total", "Commits on a record that was at hand";
+    stale => "statefun_stale_total", "Commits that were refused since the record at hand was not the stored one";
+    leases => "statefun_leases_total", "Leases taken";
 }
 
 impl FunctionCounters {

@@ -41,7 +41,15 @@ pub(crate) fn notice(counters: &FunctionCounters, address: &Address, notice: Not
             tracing::debug!(%function, %envelope, %letter, "messages given up to the dead letters");
         }
         Notice::Dropped(messages) => add(&counters.dropped, messages),
-        Notice::Committed => add(&counters.commits, 1),
+        Notice::Committed { cached } => {
+            add(&counters.commits, 1);
+            add(&counters.cached, cached.into());
+        }
+        Notice::Refused { cached } => {
+            add(&counters.fenced, 1);
+            add(&counters.stale, cached.into());
+            tracing::debug!(%address, cached, "somebody else wrote the record: it is worked on anew");
+        }
         Notice::Applied(messages) => add(&counters.messages, messages),
         Notice::Sent { messages, records, parked } => {
             add(&counters.sent, messages);
@@ -56,10 +64,7 @@ pub(crate) fn notice(counters: &FunctionCounters, address: &Address, notice: Not
 
 fn halted(counters: &FunctionCounters, address: &Address, halt: Halt) {
     match halt {
-        Halt::Fenced => {
-            FunctionCounters::add(&counters.fenced, 1);
-            tracing::debug!(%address, "overtaken by another environment");
-        }
+        Halt::Fenced => tracing::debug!(%address, "others write the record again and again"),
         Halt::Busy => {
             FunctionCounters::add(&counters.busy, 1);
             tracing::debug!(%address, "the lease is held elsewhere");

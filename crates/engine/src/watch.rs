@@ -94,12 +94,12 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use statefun_core::EnvelopeId;
+    use statefun_core::{EnvelopeId, Owner};
 
     use super::*;
 
     fn holds() -> Holds {
-        Holds { lost: Lost::new(EnvelopeId([1; 16]), 2, None), how: How::Beside }
+        Holds { lost: Lost::new(EnvelopeId([1; 16]), 2, Owner(3)), how: How::Beside }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use statefun_core::{Rules, Targets, TypeName};
 use statefun_embedded::{Embedded, Options, SystemClock};
 use statefun_engine::{
-    Config, Engine, Functions, Ports,
+    CacheUse, Config, Engine, Functions, Ports,
     metrics::Metrics,
     ports::{Clock, Moment},
 };
@@ -237,6 +237,9 @@ impl Host {
             rules: Arc::new(rules),
             // A commit takes microseconds here: handlers may use all of their time.
             reserve: Duration::ZERO,
+            // Nobody else writes, or would have to wait.
+            cache: CacheUse::Always,
+            lease_after: Duration::from_secs(10 * 365 * 86_400),
             backoff: options.backoff,
             ..Config::default()
         };

@@ -53,7 +53,11 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
     check_queues(&functions, &settings.module)?;
     let rules = Rules { targets: targets(&settings.module), egresses: egresses(&settings.module), ..rules };
     let backend = start(settings).await.0;
-    let engine = Engine::new(functions, backend.ports(), Config { rules: Arc::new(rules), ..Config::default() });
+    let engine = Engine::new(
+        functions,
+        backend.ports(),
+        Config { rules: Arc::new(rules), first_run: fastrand::u64(..), ..Config::default() },
+    );
     let service = FunctionService::new(
         engine,
         backend.dead_letters.clone(),
@@ -238,7 +242,7 @@ spec: {id: example/out, stream: out}
         let mut functions = Functions::default();
         for name in names {
             let (name, on_failure) = (TypeName::from_static(name), OnFailure::default());
-            functions.add(FunctionSpec { name, states: BTreeMap::new(), accepts: Vec::new(), on_failure }, Arc::new(Nothing));
+            functions.add(FunctionSpec { on_failure, ..FunctionSpec::new(name) }, Arc::new(Nothing));
         }
         functions
     }

@@ -9,13 +9,14 @@ use std::{
 use async_trait::async_trait;
 use statefun_aws::{SystemClock, queues::Failed};
 use statefun_core::{
-    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Held, Record, RefusedRecord, Timer, Timestamp, TypedValue,
+    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Owner, Record, RefusedRecord, Timer, Timestamp, TypedValue,
     stored::MalformedRecord,
 };
 use statefun_engine::{
     Ports,
     ports::{
-        Acquired, Clock, Committed, DeadLetters, Egress, EnvelopeQueue, InstanceStore, Moment, PortError, PortErrorKind, Timers,
+        Clock, Committed, DeadLetters, Egress, EnvelopeQueue, Found, InstanceStore, Leased, Leasing, Moment, PortError,
+        PortErrorKind, Timers,
     },
 };
 
@@ -94,50 +95,52 @@ impl Clock for Memory {
 
 #[async_trait]
 impl InstanceStore for Memory {
-    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
+    async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        let records = self.records.lock().unwrap();
+        addresses.iter().map(|address| Ok(records.get(*address).cloned().map(Box::new))).collect()
+    }
+
+    async fn lease(&self, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
         let mut records = self.records.lock().unwrap();
-        let record = records.entry(address.clone()).or_insert_with(|| Record { born: now, ..Record::default() });
-        if record.lease_until > now {
-            return Ok(Acquired::Busy);
+        let record = records.entry(address.clone()).or_insert_with(|| Record::new(leasing.born));
+        if record.version != leasing.expect {
+            return Ok(Leased::Refused);
         }
-        record.epoch += 1;
-        record.lease_until = until;
-        Ok(Acquired::Held(Box::new(record.clone())))
+        (record.version, record.lease) = (leasing.makes, Some(leasing.lease));
+        Ok(Leased::Taken)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
-        // Others get a turn between the lease and the commit, as they would over a network.
+        // Others get a turn between the read and the commit, as they would over a network.
         tokio::task::yield_now().await;
         if *self.commits_down.lock().unwrap() {
             return Err(PortError::new("commit", PortErrorKind::Throttled, "down for the test"));
         }
         let mut records = self.records.lock().unwrap();
-        match records.get_mut(&commit.address) {
-            Some(record)
-                if *self.accepting_down.lock().unwrap() && record.ledger.inline.len() < commit.record.ledger.inline.len() =>
-            {
-                Err(PortError::new("commit", PortErrorKind::Refused, "refused for the test"))
-            }
-            Some(record) if record.held() == commit.expect => {
-                *record = commit.record.clone();
-                Ok(Committed::Stored)
-            }
-            _ => Ok(Committed::Fenced),
+        let (version, known) = records.get(&commit.address).map_or((0, 0), |record| (record.version, record.ledger.inline.len()));
+        if *self.accepting_down.lock().unwrap() && known < commit.record.ledger.inline.len() {
+            return Err(PortError::new("commit", PortErrorKind::Refused, "refused for the test"));
         }
+        if version != commit.expect {
+            return Ok(Committed::Fenced);
+        }
+        records.insert(commit.address.clone(), commit.record.clone());
+        Ok(Committed::Stored)
     }
 
-    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+    async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         let mut records = self.records.lock().unwrap();
-        let Some(record) = records.get_mut(address).filter(|record| record.held() == expect) else { return Ok(false) };
+        let Some(record) = records.get_mut(address).filter(|record| record.version == expect) else { return Ok(false) };
         record.outbox.clear();
-        record.lease_until = Timestamp::ZERO;
+        (record.version, record.lease) = (expect + 1, None);
         Ok(true)
     }
 
-    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+    async fn free(&self, address: &Address, owner: Owner) -> Result<(), PortError> {
         let mut records = self.records.lock().unwrap();
-        if let Some(record) = records.get_mut(address).filter(|record| record.epoch == epoch) {
-            record.lease_until = Timestamp::ZERO;
+        let is_its = |record: &&mut Record| record.lease.is_some_and(|lease| lease.owner == owner);
+        if let Some(record) = records.get_mut(address).filter(is_its) {
+            (record.version, record.lease) = (record.next_version(), None);
         }
         Ok(())
     }

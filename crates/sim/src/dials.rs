@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use statefun_core::{Budget, LedgerShape, OnFailure, Protocol, Rules, Safeguards};
-use statefun_engine::{Backoff, Config};
+use statefun_engine::{Backoff, CacheUse, Config};
 
 use crate::{
     faults::{Faults, Outage, Service},
@@ -355,6 +355,7 @@ fn config(rng: &mut fastrand::Rng, horizon: Duration, safeguards: Safeguards) ->
     Config {
         rules: Arc::new(Rules { protocol, max_hops: MAX_HOPS, budget, ..Rules::default() }),
         lease_margin: Duration::from_secs(10),
+        cache: [CacheUse::Always, CacheUse::Always, CacheUse::WhereItPays][rng.usize(0..3)],
         reserve: Duration::from_secs(2),
         backoff: Backoff { longest: Duration::from_secs(20), unreadable: Duration::from_secs(40), ..Backoff::default() },
         sticky_records: [0, 2, 100][rng.usize(0..3)],

@@ -130,6 +130,8 @@ struck! {
     OldVersion => "commit by an older version",
     CommitRepeated => "commit repeated within its call",
     Transaction => "commit in a transaction",
+    CommitRefused => "commit on a record that somebody else wrote",
+    Leased => "lease taken",
     Cancelled => "timer cancelled",
     RecordRefused => "egress record refused by its receiver",
     RecordDenied => "egress record met a missing permission",

@@ -1,14 +1,14 @@
-//! The simulated table: records under leases, segments, and commits, which the shipped loop repeats.
+//! The simulated table: records, segments, and commits, which the shipped loop repeats.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use statefun_core::{
-    Address, Commit, Effect, EnvelopeId, Held, Note, Record, Safeguard, Segment, Taken, Timestamp, stored::BIG_VALUE_BYTES,
+    Address, Commit, Effect, EnvelopeId, Note, Owner, Record, Safeguard, Segment, Taken, Timestamp, stored::BIG_VALUE_BYTES,
 };
 use statefun_engine::{
-    backend::{ConditionalWrite, Tried, commit_with_retries},
-    ports::{Acquired, Committed, InstanceStore, PortError},
+    backend::{ConditionalWrite, Tag, Tried, commit_with_retries},
+    ports::{Clock, Committed, Found, InstanceStore, Leased, Leasing, PortError},
 };
 
 use crate::{
@@ -21,26 +21,37 @@ use crate::{
 
 #[async_trait]
 impl InstanceStore for Connection {
-    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
-        let (env, owner) = (self.env, address.clone());
-        let operation = move |world: &mut WorldState, at| world.acquire(env, &owner, (now, until), at);
-        let acquired = self.world.call(self.env, "acquire", address, operation).await;
-        if acquired.is_err() {
+    async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        let (owned, now) = (addresses.iter().map(|address| (*address).clone()).collect::<Vec<_>>(), self.now());
+        let Some(first) = addresses.first() else { return Vec::new() };
+        let operation = move |world: &mut WorldState, _| owned.iter().map(|address| world.read(address, now)).collect();
+        let found: Result<Vec<Option<Record>>, PortError> = self.world.call(self.env, "load", first, operation).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // One call: what is wrong with it is wrong for all.
+                let failed = |_: &&Address| Err(PortError::new("load", error.kind, error.to_string()));
+                return addresses.iter().map(failed).collect();
+            }
+        };
+        let old = |mut record: Record| {
+            if self.old {
+                as_before(&mut record);
+            }
+            Box::new(record)
+        };
+        found.into_iter().map(|record| Ok(record.map(old))).collect()
+    }
+
+    async fn lease(&self, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
+        let (env, owner, leasing) = (self.env, address.clone(), *leasing);
+        let operation = move |world: &mut WorldState, now| world.lease(env, &owner, leasing, now);
+        let leased = self.world.call(self.env, "lease", address, operation).await;
+        if leased.is_err() {
             // Whoever has no answer cannot know of its lease.
             self.world.lock().leases.remove(address);
         }
-        let acquired = acquired?;
-        if acquired == Acquired::Busy {
-            // The lease that stands is of a call before.
-            self.world.lock().unsure.insert((self.env, address.to_string()));
-        }
-        Ok(match acquired {
-            Acquired::Held(mut record) if self.old => {
-                as_before(&mut record);
-                Acquired::Held(record)
-            }
-            acquired => acquired,
-        })
+        leased
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
@@ -54,38 +65,40 @@ impl InstanceStore for Connection {
             let operation = move |world: &mut WorldState, now| world.settle(env, queue, &owned, now);
             return self.world.call(self.env, "commit", &commit.address, operation).await;
         }
-        let token = format!("{:032x}", self.world.lock().rng.u128(..));
-        let safeguards = self.world.lock().safeguards;
-        let makes = owned.record.held();
-        commit_with_retries(&Write { connection: self, commit: owned, tries: AtomicU32::new(0) }, makes, &token, self, safeguards)
-            .await
+        let (tag, safeguards) = {
+            let mut world = self.world.lock();
+            (Tag(world.rng.u64(..)), world.safeguards)
+        };
+        let write = Write { connection: self, commit: owned, tag, tries: AtomicU32::new(0) };
+        commit_with_retries(&write, tag, self, safeguards).await
     }
 
-    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+    async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         let (env, owner) = (self.env, address.clone());
         let operation = move |world: &mut WorldState, _| {
             let fence = world.safeguards.on(Safeguard::FinishFence);
             let Some(record) = world.stored.table.get_mut(&owner) else { return false };
-            if record.held() != expect && fence {
+            if record.version != expect && fence {
                 return false;
             }
             record.outbox.clear();
-            record.lease_until = Timestamp::ZERO;
+            (record.version, record.lease) = (record.next_version(), None);
             world.took_effect(env, &owner);
             true
         };
         self.world.call(self.env, "finish", address, operation).await
     }
 
-    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+    async fn free(&self, address: &Address, run: Owner) -> Result<(), PortError> {
         let (env, owner) = (self.env, address.clone());
         let operation = move |world: &mut WorldState, _| {
-            if let Some(record) = world.stored.table.get_mut(&owner).filter(|record| record.epoch == epoch) {
-                record.lease_until = Timestamp::ZERO;
-                world.took_effect(env, &owner);
+            let is_its = |record: &&mut Record| record.lease.is_some_and(|lease| lease.owner == run);
+            if let Some(record) = world.stored.table.get_mut(&owner).filter(is_its) {
+                (record.version, record.lease) = (record.next_version(), None);
             }
+            world.took_effect(env, &owner);
         };
-        self.world.call(self.env, "release", address, operation).await
+        self.world.call(self.env, "free", address, operation).await
     }
 
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
@@ -115,6 +128,7 @@ impl InstanceStore for Connection {
 struct Write<'a> {
     connection: &'a Connection,
     commit: Commit,
+    tag: Tag,
     tries: AtomicU32,
 }
 
@@ -135,20 +149,20 @@ impl ConditionalWrite for Write<'_> {
         self.connection.world.call(self.connection.env, "segment", &self.commit.address, operation).await
     }
 
-    async fn try_commit(&self, token: &str) -> Result<Tried, PortError> {
-        let (env, commit, token) = (self.connection.env, self.commit.clone(), token.to_owned());
+    async fn try_commit(&self) -> Result<Tried, PortError> {
+        let (env, commit, tag) = (self.connection.env, self.commit.clone(), self.tag);
         let transaction = self.is_transaction();
         if self.tries.fetch_add(1, Ordering::Relaxed) > 0 {
             self.connection.world.lock().struck(Struck::CommitRepeated);
         }
         let operation = move |world: &mut WorldState, now| {
-            if transaction && world.stored.tokens.contains(&token) {
+            if transaction && world.stored.tokens.contains(&tag.0) {
                 return Tried::Written;
             }
-            let tried = world.write(env, &commit, commit.segment.clone().filter(|segment| segment.fresh), now);
+            let tried = world.write(env, &commit, tag, commit.segment.clone().filter(|segment| segment.fresh), now);
             if tried == Tried::Written && transaction {
                 world.struck(Struck::Transaction);
-                world.stored.tokens.insert(token);
+                world.stored.tokens.insert(tag.0);
             }
             tried
         };
@@ -170,39 +184,49 @@ fn as_before(record: &mut Record) {
 }
 
 impl WorldState {
-    fn acquire(&mut self, env: EnvId, address: &Address, (now, until): (Timestamp, Timestamp), at: u64) -> Acquired {
-        let lease = self.safeguards.on(Safeguard::Lease);
-        let new = || Record { born: now, ..Record::default() };
-        let record = self.stored.table.entry(address.clone()).or_insert_with(new);
-        if record.lease_until > now && lease {
-            return Acquired::Busy;
-        }
+    fn read(&mut self, address: &Address, now: Timestamp) -> Option<Record> {
+        let record = self.stored.table.get(address)?.clone();
         // A store that settles frees the lease with each commit: its lanes keep runs apart, which these queues do not.
-        let ran_out = record.lease_until > Timestamp::ZERO || self.settles;
-        record.epoch += 1;
-        record.lease_until = until;
-        if ran_out {
+        if record.lease.is_some_and(|lease| lease.until <= now) || self.settles {
             // By this clock. Whoever had it can take nothing back any more.
             self.stored.notes.overtaken(address, &mut self.deaths);
         }
-        self.took_effect(env, address);
-        let Some(record) = self.stored.table.get(address) else { return Acquired::Busy };
-        self.stored.touched.insert(address.clone(), at);
-        self.leases.insert(address.clone(), env);
-        Acquired::Held(Box::new(record.clone()))
+        Some(record)
     }
 
-    /// Writes a commit and its segment, if epoch and version are as expected.
-    fn write(&mut self, env: EnvId, commit: &Commit, segment: Option<Segment>, now: u64) -> Tried {
-        let fence = self.safeguards.on(Safeguard::Fence);
-        let Some(record) = self.stored.table.get_mut(&commit.address) else { return Tried::Conflict(None) };
-        if record.held() != commit.expect && fence {
-            return Tried::Conflict(Some(record.held()));
+    fn lease(&mut self, env: EnvId, address: &Address, leasing: Leasing, now: u64) -> Leased {
+        let Leasing { expect, makes, born, lease } = leasing;
+        let record = self.stored.table.entry(address.clone()).or_insert_with(|| Record::new(born));
+        let is_ours = record.version == makes && record.lease == Some(lease);
+        if record.version != expect && !is_ours {
+            return Leased::Refused;
         }
-        *record = commit.record.clone();
-        if record.lease_until > Timestamp::ZERO {
+        (record.version, record.lease) = (makes, Some(lease));
+        self.stored.touched.insert(address.clone(), now);
+        self.leases.insert(address.clone(), env);
+        self.took_effect(env, address);
+        self.struck(Struck::Leased);
+        Leased::Taken
+    }
+
+    /// Writes a commit and its segment, if the version is as expected.
+    fn write(&mut self, env: EnvId, commit: &Commit, tag: Tag, segment: Option<Segment>, now: u64) -> Tried {
+        let fence = self.safeguards.on(Safeguard::Fence);
+        let found = self.stored.table.get(&commit.address);
+        if found.map_or(0, |record| record.version) != commit.expect && fence {
+            self.struck(Struck::CommitRefused);
+            *self.refusals.entry(commit.address.clone()).or_default() += 1;
+            return Tried::Conflict(self.stored.tags.get(&commit.address).copied());
+        }
+        let mut record = commit.record.clone();
+        if let Some(found) = found.filter(|_| !fence) {
+            record.version = record.version.max(found.version);
+        }
+        if record.lease.is_some() {
             self.leases.insert(commit.address.clone(), env);
         }
+        self.stored.table.insert(commit.address.clone(), record);
+        self.stored.tags.insert(commit.address.clone(), tag);
         self.stored.segments.entry(commit.address.clone()).or_default().extend(segment);
         self.stored.touched.insert(commit.address.clone(), now);
         self.note_commit(env, commit, now);
@@ -218,12 +242,13 @@ impl WorldState {
 
     /// A commit that takes its sends along.
     fn settle(&mut self, env: EnvId, queue: usize, commit: &Commit, now: u64) -> Committed {
-        if self.write(env, commit, commit.segment.clone(), now) != Tried::Written {
+        // Nothing repeats it.
+        if self.write(env, commit, Tag(0), commit.segment.clone(), now) != Tried::Written {
             return Committed::Fenced;
         }
         let record = self.stored.table.get_mut(&commit.address);
         let outbox = record.map(|record| {
-            record.lease_until = Timestamp::ZERO;
+            record.lease = None;
             std::mem::take(&mut record.outbox)
         });
         outbox.into_iter().flatten().for_each(|effect| self.apply(effect, queue, now));
@@ -233,9 +258,9 @@ impl WorldState {
 
     /// What the oracle has to know of a commit.
     fn note_commit(&mut self, env: EnvId, commit: &Commit, now: u64) {
+        self.commits += 1;
         self.stored.notes.committed(env, &commit.address, &commit.record);
-        let until = commit.record.lease_until;
-        let overdue = until > Timestamp::ZERO && Timestamp(now + self.skew) >= until;
+        let overdue = commit.record.lease.is_some_and(|lease| Timestamp(now + self.skew) >= lease.until);
         if self.is_gone(env, now) || overdue {
             // Its request took effect late: others may have come by before it can take the note back.
             self.stored.notes.overtaken(&commit.address, &mut self.deaths);

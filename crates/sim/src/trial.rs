@@ -7,7 +7,7 @@ use std::{
 
 use statefun_core::{Address, Delivered, Safeguards};
 use statefun_engine::{
-    Engine, Outcome, Ports, backend,
+    Config, Engine, Outcome, Ports, backend,
     ports::{Clock, DueTimers, InstanceStore},
 };
 
@@ -228,7 +228,11 @@ impl Trial {
                 world.open.swap_remove(place);
             }
             let unsure = world.unsure.contains(&(env.id, to.to_string()));
-            let held = world.stored.table.get(to).is_some_and(|record| record.lease_until.0 > self.world.executor.now());
+            let held = world
+                .stored
+                .table
+                .get(to)
+                .is_some_and(|record| record.lease.is_some_and(|lease| lease.until.0 > self.world.executor.now()));
             if !held || world.leases.get(to) != Some(&env.id) {
                 continue;
             }
@@ -269,9 +273,8 @@ impl Trial {
             let (connection, safeguards) = (env.connection.clone(), self.world.lock().safeguards);
             self.world.executor.spawn(env.id, async move {
                 // As the sweep on AWS, it also finds what falls due soon. Whatever fails is found again by the next one.
-                for timer in connection.due(connection.now().plus(MARGIN), 10).await.unwrap_or_default() {
-                    let _ = backend::fire(&connection, &connection, timer, connection.now(), safeguards).await;
-                }
+                let due = connection.due(connection.now().plus(MARGIN), 10).await.unwrap_or_default();
+                backend::fire(&connection, &connection, due, connection.now(), safeguards).await;
             });
         }
     }
@@ -325,7 +328,8 @@ impl Trial {
             clock: port,
         };
         let functions = functions(&self.world, id, &self.calls, &self.dials, variant);
-        let engine = Arc::new(Engine::new(functions, ports, self.dials.config.clone()));
+        let config = Config { first_run: id << 32, ..self.dials.config.clone() };
+        let engine = Arc::new(Engine::new(functions, ports, config));
         Environment { id, engine, connection, variant }
     }
 
@@ -341,7 +345,7 @@ impl Trial {
             problems: judge(self, &world),
             trace: world.trace_hash(),
             invocations: self.calls.total(),
-            commits: world.stored.table.values().map(|record| record.version).sum(),
+            commits: world.commits,
             looks: world.looks,
             fenced: total(|counters| &counters.fenced),
             letters: world.stored.letters.len(),

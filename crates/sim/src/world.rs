@@ -10,7 +10,10 @@ use std::{
 use statefun_core::{
     Address, DeadLetter, EgressRecord, EnvelopeId, Record, RefusedRecord, Safeguards, Segment, Timer, Timestamp,
 };
-use statefun_engine::ports::{PortError, PortErrorKind};
+use statefun_engine::{
+    backend::Tag,
+    ports::{PortError, PortErrorKind},
+};
 
 use crate::{
     denial::Denials,
@@ -55,7 +58,9 @@ pub(crate) struct Stored {
     /// Egress records that became dead letters.
     pub(crate) refused: BTreeMap<EnvelopeId, RefusedRecord>,
     /// Tokens of transactions that took effect.
-    pub(crate) tokens: BTreeSet<String>,
+    pub(crate) tokens: BTreeSet<u64>,
+    /// What the last commit of each record left in it.
+    pub(crate) tags: BTreeMap<Address, Tag>,
     /// For the oracle: timers that commits scheduled and cancelled, when they cancelled them, and when that reached the timers.
     pub(crate) scheduled: BTreeMap<EnvelopeId, (Timestamp, Payload)>,
     pub(crate) cancelled: BTreeMap<EnvelopeId, u64>,
@@ -94,6 +99,9 @@ pub(crate) struct WorldState {
     pub(crate) redriven: BTreeMap<EnvelopeId, u32>,
     /// Whose call made the lease that stands.
     pub(crate) leases: BTreeMap<Address, EnvId>,
+    /// How often a commit found that somebody else had written the record.
+    pub(crate) refusals: BTreeMap<Address, u32>,
+    pub(crate) commits: u64,
     /// Runs under way.
     pub(crate) open: Vec<(EnvId, Address)>,
     /// Environments and records of which a call failed, and none took effect since.
@@ -144,6 +152,8 @@ impl World {
             kills: Deaths::new(),
             redriven: BTreeMap::new(),
             leases: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            commits: 0,
             open: Vec::new(),
             unsure: BTreeSet::new(),
             problems: Vec::new(),
@@ -169,7 +179,7 @@ impl World {
         let (latency, fault) = self.lock().strike(env, self.executor.now());
         self.executor.sleep(latency).await;
         let result = self.carry_out(env, name, subject, fault, operation).await;
-        if result.is_err() && ["acquire", "commit", "finish", "release"].contains(&name) {
+        if result.is_err() && ["lease", "commit", "finish", "free"].contains(&name) {
             self.lock().unsure.insert((env, subject.to_string()));
         }
         result

@@ -5,13 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use statefun_core::{
-    Commit, Segment, Spilled, Timestamp,
+    Commit, Lease, Segment, Spilled, Timestamp,
     stored::{BIG_VALUE_BYTES, encode_outbox, encode_value},
 };
+use statefun_engine::backend::Tag;
 
 use super::{
-    keys::{self, BYTES, Item, TTL, bytes, number},
-    record::{encode_rest, state_attribute},
+    keys::{self, BYTES, Item, TTL, VERSION, bytes, number},
+    record::{PROTOCOL, encode_rest, state_attribute},
 };
 
 /// Bytes of values, and of the outbox, that stay inline. An item takes 400 KB; ledger, tokens and keys need at most 60.
@@ -75,19 +76,36 @@ impl Update {
 }
 
 impl Writes {
-    pub(super) fn of(commit: &Commit, now_seconds: u64) -> Self {
+    pub(super) fn of(commit: &Commit, tag: Tag, now_seconds: u64) -> Self {
         let mut writes = Self::default();
         let record = &commit.record;
+        if commit.expect == 0 {
+            writes.update.set("b", number(record.born.0));
+        }
+        writes.update.set("c", number(PROTOCOL));
         writes.update.set("v", number(record.version));
-        writes.update.set("u", number(record.lease_until.0));
+        writes.update.set("t", bytes(tag.0.to_be_bytes()));
+        writes.lease(record.lease);
         writes.update.set("r", bytes(encode_rest(&commit.address, record)));
         writes.values(commit);
-        writes.outbox(commit, now_seconds);
+        writes.outbox(commit, tag, now_seconds);
         if let Some(segment) = &commit.segment {
-            let items = ledger_items(commit, segment);
+            let items = ledger_items(commit, tag, segment);
             if segment.fresh { writes.puts.extend(items) } else { writes.first.extend(items) }
         }
         writes
+    }
+
+    fn lease(&mut self, lease: Option<Lease>) {
+        match lease {
+            Some(Lease { owner, until }) => {
+                self.update.set("h", bytes(owner.0.to_be_bytes()));
+                self.update.set("u", number(until.0));
+            }
+            None => ["h", "u"].into_iter().for_each(|name| self.update.remove(name)),
+        }
+        // An older version's.
+        self.update.remove("e");
     }
 
     fn values(&mut self, commit: &Commit) {
@@ -121,15 +139,20 @@ impl Writes {
             if size <= BIG_VALUE_BYTES {
                 excess = excess.saturating_sub(size);
             }
-            let parts = self.parts(&encoded, |part| keys::key(&commit.address, keys::value_part(name, part)));
-            self.update.set(&attribute, number(parts as u64));
+            let version = commit.record.version;
+            let parts = self.parts(&encoded, |part| {
+                let mut item = keys::key(&commit.address, keys::value_part(name, part));
+                item.insert(VERSION.to_owned(), number(version));
+                item
+            });
+            self.update.set(&attribute, AttributeValue::S(format!("{parts}.{version}")));
             if !self.update.names.values().any(|attribute| attribute == "g") {
                 self.update.set("g", number(1));
             }
         }
     }
 
-    fn outbox(&mut self, commit: &Commit, now_seconds: u64) {
+    fn outbox(&mut self, commit: &Commit, tag: Tag, now_seconds: u64) {
         let record = &commit.record;
         if record.outbox.is_empty() {
             self.update.remove("o");
@@ -143,7 +166,7 @@ impl Writes {
             return;
         }
         let parts = self.parts(&encoded, |part| {
-            let mut item = keys::key(&commit.address, keys::outbox_part(record.version, part));
+            let mut item = keys::key(&commit.address, keys::outbox_part(tag.0, part));
             item.insert(TTL.to_owned(), number(now_seconds + OUTBOX_TTL_SECONDS));
             item
         });
@@ -164,7 +187,7 @@ impl Writes {
 }
 
 /// What is spilled of the ledger: an item for each keyed id, and one for all others.
-fn ledger_items(commit: &Commit, segment: &Segment) -> Vec<Item> {
+fn ledger_items(commit: &Commit, tag: Tag, segment: &Segment) -> Vec<Item> {
     let expiring = |mut item: Item, expires: Timestamp| {
         item.insert(TTL.to_owned(), number(expires.0 / 1_000));
         item
@@ -173,7 +196,7 @@ fn ledger_items(commit: &Commit, segment: &Segment) -> Vec<Item> {
     let item = |spilled: Spilled| expiring(keys::key(&commit.address, keys::keyed(spilled.id)), spilled.expires);
     let mut items: Vec<_> = keyed.into_iter().map(item).collect();
     if !others.is_empty() {
-        let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number, commit.expect.epoch));
+        let mut item = keys::key(&commit.address, keys::segment(segment.newest, segment.number, tag));
         item.insert(BYTES.to_owned(), bytes(others.iter().flat_map(|spilled| spilled.id.0).collect::<Vec<_>>()));
         items.push(expiring(item, segment.expires));
     }
@@ -191,7 +214,7 @@ mod tests {
 
     use proptest::prelude::*;
     use statefun_core::{
-        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, LiveToken, Note, Reason, Record,
+        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, LastSeq, LiveToken, Note, Owner, Reason, Record,
         StoredValue, Taken, Timer, Trial, TypeName, TypedValue, stored::record_bytes,
     };
 
@@ -206,13 +229,7 @@ mod tests {
             sizes.iter().enumerate().map(|(index, size)| (format!("s{index}").into(), value(*size))).collect();
         let changed = state.keys().take(changed).cloned().collect();
         let record = Record { state, version: 4, ..Record::default() };
-        Commit {
-            address: Address::parse("a/b/c").unwrap(),
-            expect: Held { epoch: 1, version: 3 },
-            record,
-            changed,
-            segment: None,
-        }
+        Commit { address: Address::parse("a/b/c").unwrap(), expect: 3, record, changed, segment: None }
     }
 
     fn item_bytes(update: &Update) -> usize {
@@ -221,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_small_commit_is_one_write_of_what_changed() {
-        let writes = Writes::of(&commit(&[100, 200, 300], 1), 0);
+        let writes = Writes::of(&commit(&[100, 200, 300], 1), Tag(7), 0);
         assert!(writes.puts.is_empty());
         let names: Vec<_> = writes.update.names.values().filter(|name| name.starts_with("s.")).collect();
         assert_eq!(names, ["s.s0"]);
@@ -232,14 +249,14 @@ mod tests {
     fn a_removed_value_is_removed() {
         let mut commit = commit(&[10], 1);
         commit.record.state.clear();
-        let writes = Writes::of(&commit, 0);
+        let writes = Writes::of(&commit, Tag(7), 0);
         assert!(writes.update.names.values().any(|name| name == "s.s0"));
-        assert!(!writes.update.expression().contains(":3"));
+        assert!(writes.update.expression().contains("REMOVE"));
     }
 
     #[test]
     fn big_values_have_items_of_their_own() {
-        let writes = Writes::of(&commit(&[1_000_000, BIG_VALUE_BYTES], 2), 0);
+        let writes = Writes::of(&commit(&[1_000_000, BIG_VALUE_BYTES], 2), Tag(7), 0);
         assert_eq!(writes.puts.len(), 4);
         assert!(writes.puts.iter().all(|item| item[BYTES].as_b().unwrap().as_ref().len() <= PART));
         assert!(writes.update.names.values().any(|name| name == "g"));
@@ -252,8 +269,8 @@ mod tests {
             AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
             other => panic!("{other:?}"),
         };
-        // Keys, born, epoch, token of the lease.
-        let others = 2 + address.to_string().len() + 2 + keys::RECORD.len() + (1 + 8) + (1 + 4) + (1 + 8);
+        // Keys, born.
+        let others = 2 + address.to_string().len() + 2 + keys::RECORD.len() + (1 + 8);
         others + update.names.values().map(String::len).sum::<usize>() + update.values.values().map(value).sum::<usize>()
     }
 
@@ -307,7 +324,8 @@ mod tests {
             let record = &mut commit.record;
             record.state.values_mut().for_each(|stored| stored.written_at = now);
             record.last_seq = Some(LastSeq { queue: u64::MAX, seq: 18_895_000_000_000_000_000_000 });
-            (record.version, record.lease_until, record.invoked_at, record.moved_at) = (1_000_000, now, now, now);
+            (record.version, record.invoked_at, record.moved_at) = (now.0, now, now);
+            record.lease = Some(Lease { owner: Owner(u64::MAX), until: now });
             record.ledger.inline = (0..ids).map(|number| Taken::new(EnvelopeId([number; 16]), now)).collect();
             record.last_at = now;
             (record.ledger.newest, record.ledger.floor, record.ledger.next_segment) = (now, now, 1_000);
@@ -316,14 +334,14 @@ mod tests {
             record.trials = vec![Trial { id: EnvelopeId([1; 16]), failures: 3, note: Note::Alone }];
             record.outbox = (0..effects).map(|number| effect(number, &value)).collect();
             let foreseen = record_bytes(&commit.address, record) + usize::from(ids) * 16;
-            let real = item_size(&commit.address, &Writes::of(&commit, 0).update);
+            let real = item_size(&commit.address, &Writes::of(&commit, Tag(7), 0).update);
             prop_assert!(real <= foreseen && foreseen - real < 40 + 24 * (sizes.len() + effects + tokens), "{real} {foreseen}");
         }
 
         /// Whatever a commit holds within the runtime's limits, the record's item stays below 400 KB.
         #[test]
         fn the_item_fits(sizes in proptest::collection::vec(0_usize..9_000, 1..100)) {
-            let writes = Writes::of(&commit(&sizes, sizes.len()), 0);
+            let writes = Writes::of(&commit(&sizes, sizes.len()), Tag(7), 0);
             prop_assert!(item_bytes(&writes.update) <= INLINE_VALUES + 10_000, "{}", item_bytes(&writes.update));
         }
     }

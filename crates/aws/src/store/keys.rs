@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | record | address | `r` |
 //! | part of a big value | address | `v#<state name>#<part>` |
-//! | part of a spilled outbox | address | `o#<version>#<part>` |
-//! | ledger segment | address | `s#<newest>#<number>#<epoch>` |
+//! | part of a spilled outbox | address | `o#<tag>#<part>` |
+//! | ledger segment | address | `s#<newest>#<number>#<tag>` |
 //! | spilled id of a producer's key | address | `k#<id>` |
 //! | timer | `timers#<shard>` | `<due>#<id>` |
 //! | further part of a timer | `timer#<id>` | `<part>` |
+//!
+//! *tag* is that of the commit that wrote it. Versions before this one had the record's version, and its epoch, in its place.
 //!
 //! Addresses contain a `/` and the other partition keys none, so they never meet. Numbers are padded, so that they sort.
 
@@ -16,6 +18,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use statefun_core::{Address, EnvelopeId, Timestamp};
+use statefun_engine::backend::Tag;
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -23,6 +26,8 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 pub(crate) const RECORD: &str = "r";
 /// The time to live attribute, in seconds since 1970.
 pub(crate) const TTL: &str = "ttl";
+/// The attribute that holds the version that wrote the part of a value.
+pub(crate) const VERSION: &str = "n";
 /// The attribute that holds the bytes of a part.
 pub(crate) const BYTES: &str = "d";
 
@@ -45,17 +50,18 @@ pub(crate) fn value_part(name: &str, part: usize) -> String {
     format!("v#{name}#{part:03}")
 }
 
-pub(crate) fn outbox_prefix(version: u64) -> String {
-    format!("o#{version:020}#")
+/// `tag` is that of the commit, or the version of a record that an older version of the runtime wrote.
+pub(crate) fn outbox_prefix(tag: u64) -> String {
+    format!("o#{tag:020}#")
 }
 
-pub(crate) fn outbox_part(version: u64, part: usize) -> String {
-    format!("{}{part:03}", outbox_prefix(version))
+pub(crate) fn outbox_part(tag: u64, part: usize) -> String {
+    format!("{}{part:03}", outbox_prefix(tag))
 }
 
-/// The epoch keeps segments apart that two environments make of one record: each may hold what the other lacks.
-pub(crate) fn segment(newest: Timestamp, number: u64, epoch: u64) -> String {
-    format!("{}#{number:020}#{epoch:020}", segments_since(newest))
+/// The tag keeps segments apart that two environments make of one record: each may hold what the other lacks.
+pub(crate) fn segment(newest: Timestamp, number: u64, tag: Tag) -> String {
+    format!("{}#{number:020}#{:020}", segments_since(newest), tag.0)
 }
 
 /// The ledger is asked for every keyed id, however new: reading the segments of 15 days each time would cost more with every message.
@@ -87,9 +93,9 @@ mod tests {
 
     #[test]
     fn keys_sort_as_their_numbers() {
-        assert!(segment(Timestamp(9), 5, 1) < segments_since(Timestamp(10)));
-        assert!(segment(Timestamp(10), 0, 0) > segments_since(Timestamp(10)));
-        assert!(segment(Timestamp(u64::MAX), u64::MAX, u64::MAX) < segments_end());
+        assert!(segment(Timestamp(9), 5, Tag(1)) < segments_since(Timestamp(10)));
+        assert!(segment(Timestamp(10), 0, Tag(0)) > segments_since(Timestamp(10)));
+        assert!(segment(Timestamp(u64::MAX), u64::MAX, Tag(u64::MAX)) < segments_end());
         assert!(outbox_part(9, 1).starts_with(&outbox_prefix(9)) && !outbox_part(90, 1).starts_with(&outbox_prefix(9)));
         assert!(value_part("a", 2) < value_part("a", 10));
     }

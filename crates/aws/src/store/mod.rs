@@ -1,8 +1,7 @@
 //! The instance store on DynamoDB: one item per address, written under conditions that name what must be found unchanged.
 //!
-//! Acquiring returns the record with the write that takes the lease, so that loading costs no read; a commit is one update. Only
-//! what spills out of the item makes it a transaction, and only spilled things are ever read by themselves. The schema is in
-//! `keys.rs` and `record.rs`.
+//! The reads of an invocation share a call, and a commit is one update. Only what spills out of the item makes it a transaction, and only
+//! spilled things are ever read by themselves. The schema is in `keys.rs` and `record.rs`.
 
 mod commit;
 pub(crate) mod keys;
@@ -19,11 +18,11 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::{
     Client,
     operation::update_item::UpdateItemError,
-    types::{AttributeValue, ReturnConsumedCapacity, ReturnValue},
+    types::{ReturnConsumedCapacity, ReturnValue},
 };
 use futures_util::future::try_join_all;
-use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Timestamp};
-use statefun_engine::ports::{Acquired, Clock, Committed, InstanceStore, PortError};
+use statefun_core::{Address, Commit, EnvelopeId, Owner, Record, Timestamp};
+use statefun_engine::ports::{Clock, Committed, Found, InstanceStore, Leased, Leasing, PortError};
 
 pub use table::create_table;
 
@@ -33,7 +32,10 @@ use crate::{
     calls::Calls,
     clients::Clients,
     error::{port_error, unreadable},
-    store::keys::{bytes, number},
+    store::{
+        keys::{bytes, number},
+        record::PROTOCOL,
+    },
 };
 
 /// The instance store over one table.
@@ -93,42 +95,43 @@ impl DynamoStore {
     }
 }
 
-/// The condition under which a lease is taken: it was never held, it ran out, or it is this call's own (its reply was lost).
-const FREE: &str = "attribute_not_exists(u) OR u <= :now OR h = :holder";
-const ACQUIRE: &str =
-    "SET e = if_not_exists(e, :zero) + :one, v = if_not_exists(v, :zero), b = if_not_exists(b, :now), u = :until, h = :holder";
-/// What guards every later write.
-const UNCHANGED: &str = "e = :epoch AND v = :version";
+/// The condition of every write: that the version is this one.
+fn unchanged(expect: u64) -> &'static str {
+    match expect {
+        // An older version of the runtime made records that nothing was written to.
+        0 => "(attribute_not_exists(v) OR v = :expect)",
+        _ => "v = :expect",
+    }
+}
 
 #[async_trait]
 impl InstanceStore for DynamoStore {
-    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
+    async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        self.read(addresses).await
+    }
+
+    async fn lease(&self, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
+        let Leasing { expect, makes, born, lease } = *leasing;
         let _write = self.in_flight.begin();
-        let holder = fastrand::u64(..).to_be_bytes();
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
-        let request = request.update_expression(ACQUIRE).condition_expression(FREE).return_values(ReturnValue::AllNew);
-        let request = request.expression_attribute_values(":zero", number(0)).expression_attribute_values(":one", number(1));
-        let request = request.expression_attribute_values(":now", number(now.0));
-        let request = request.expression_attribute_values(":until", number(until.0));
-        let request = request.expression_attribute_values(":holder", bytes(holder));
+        let request = request
+            .update_expression("SET c = :protocol, b = if_not_exists(b, :born), v = :makes, h = :owner, u = :until REMOVE e");
+        let request = request.condition_expression(format!("{} OR (v = :makes AND h = :owner)", unchanged(expect)));
+        let request = request.expression_attribute_values(":protocol", number(PROTOCOL));
+        let request = request.expression_attribute_values(":expect", number(expect));
+        let request = request.expression_attribute_values(":makes", number(makes));
+        let request = request.expression_attribute_values(":born", number(born.0));
+        let request = request.expression_attribute_values(":owner", bytes(lease.owner.0.to_be_bytes()));
+        let request = request.expression_attribute_values(":until", number(lease.until.0));
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(output) => {
                 self.calls.consumed("UpdateItem", output.consumed_capacity());
-                let item = output.attributes.unwrap_or_default();
-                let epoch = record::number_of(&item, "e").ok().flatten();
-                let loaded = self.complete(address, item).await;
-                if let (Err(_), Some(epoch)) = (&loaded, epoch) {
-                    // Nobody learns of this lease. What fails here runs out by itself.
-                    if let Err(error) = self.release(address, epoch).await {
-                        tracing::debug!(%error, "a lease stays until it runs out");
-                    }
-                }
-                loaded.map(|record| Acquired::Held(Box::new(record)))
+                Ok(Leased::Taken)
             }
             Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {
-                Ok(Acquired::Busy)
+                Ok(Leased::Refused)
             }
-            Err(error) => Err(port_error("acquire", error)),
+            Err(error) => Err(port_error("lease", error)),
         }
     }
 
@@ -137,18 +140,20 @@ impl InstanceStore for DynamoStore {
         self.write(commit).await
     }
 
-    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+    async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
-        let request = request.update_expression("SET u = :zero REMOVE o, p").condition_expression(UNCHANGED);
-        let request = request.expression_attribute_values(":zero", number(0));
-        let request = request.expression_attribute_values(":epoch", number(expect.epoch));
-        let request = request.expression_attribute_values(":version", number(expect.version));
+        // With the tag goes what the keys of a spilled outbox begin with.
+        let request = request.update_expression("SET v = :next REMOVE o, p, t, u, h").condition_expression("v = :expect");
+        let request = request.expression_attribute_values(":expect", number(expect));
+        let request = request.expression_attribute_values(":next", number(expect.saturating_add(1)));
         let request = request.return_values(ReturnValue::UpdatedOld).return_consumed_capacity(ReturnConsumedCapacity::Total);
         match request.send().await {
             Ok(output) => {
                 self.calls.consumed("UpdateItem", output.consumed_capacity());
-                if let Some(AttributeValue::N(parts)) = output.attributes().and_then(|old| old.get("p")) {
-                    self.forget_outbox(address, expect.version, parts.parse().unwrap_or_default()).await;
+                let old = output.attributes.unwrap_or_default();
+                if let Ok(Some(parts)) = record::number_of(&old, "p") {
+                    let tag = record::tag_of(&old).map_or(expect, |tag| tag.0);
+                    self.forget_outbox(address, tag, parts as usize).await;
                 }
                 Ok(true)
             }
@@ -159,19 +164,19 @@ impl InstanceStore for DynamoStore {
         }
     }
 
-    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
+    async fn free(&self, address: &Address, owner: Owner) -> Result<(), PortError> {
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
-        let request = request.update_expression("SET u = :zero").condition_expression("e = :epoch");
-        let request =
-            request.expression_attribute_values(":zero", number(0)).expression_attribute_values(":epoch", number(epoch));
+        let request = request.update_expression("SET v = v + :one REMOVE u, h").condition_expression("h = :owner");
+        let request = request.expression_attribute_values(":one", number(1));
+        let request = request.expression_attribute_values(":owner", bytes(owner.0.to_be_bytes()));
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(output) => {
                 self.calls.consumed("UpdateItem", output.consumed_capacity());
                 Ok(())
             }
-            // Somebody else has it by now.
+            // It was freed, or went with a commit.
             Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => Ok(()),
-            Err(error) => Err(port_error("release", error)),
+            Err(error) => Err(port_error("free", error)),
         }
     }
 

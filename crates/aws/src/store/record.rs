@@ -3,16 +3,19 @@
 //!
 //! | attribute | holds |
 //! |---|---|
+//! | `c` N | the number of the protocol that wrote it: 2 |
 //! | `b` N | born, milliseconds |
-//! | `e` N | epoch |
-//! | `h` B | the token of the `acquire` that holds or last held the lease: its repetition after a lost reply succeeds |
-//! | `u` N | lease_until, milliseconds; 0 if free |
 //! | `v` N | version |
+//! | `t` B | the tag of the commit that wrote it last, 8 bytes |
+//! | `h` B, `u` N | owner of the lease, 8 bytes, and its end, milliseconds; absent if it is free |
 //! | `r` B | the rest: last_seq, ledger, invoked_at, tokens, partial, trials, last_at ([`statefun_core::stored`]) |
 //! | `o` B | the outbox; absent if empty |
 //! | `p` N | parts of an outbox that is spilled to items of its own |
-//! | `s.NAME` B | a state value; N if it is big: the number of its parts, which are items of their own |
+//! | `s.NAME` B | a state value; S if it is big: `<parts>.<version>`, the number of its parts, which are items of their own, and the version that wrote them, which they carry as `n` N |
 //! | `g` N | set once a value was ever big: a load then looks for parts |
+//!
+//! An item without `c` is of the version before: it also has `e` (an epoch), a lease without an owner, and N for a big value, whose parts carry no
+//! version.
 //!
 //! Names are short because a write is billed by the whole item's size, names included.
 
@@ -21,22 +24,36 @@ use std::{collections::BTreeMap, sync::Arc};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use statefun_core::{
-    Address, Record, StoredValue, Timestamp,
+    Address, Lease, Owner, Record, StoredValue, Timestamp,
     stored::{Parts, Unreadable, decode_outbox, decode_record, decode_value, encode_record},
 };
+use statefun_engine::backend::Tag;
 
 use super::keys::Item;
 
 pub(super) const STATE: &str = "s.";
+
+/// The protocol that this version speaks. It does not touch what a later one wrote.
+pub(super) const PROTOCOL: u64 = 2;
+
+/// A big value's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BigValue {
+    pub(super) parts: usize,
+    /// What wrote them; unknown of an older version.
+    pub(super) version: Option<u64>,
+}
 
 /// A record as its own item tells it.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) record: Record,
     /// Big values: their parts have to be loaded.
-    pub(super) big: BTreeMap<Arc<str>, usize>,
+    pub(super) big: BTreeMap<Arc<str>, BigValue>,
     /// Parts of the spilled outbox.
     pub(super) outbox_parts: usize,
+    /// What their keys begin with.
+    pub(super) outbox_tag: u64,
     /// Whether there may be parts of values.
     pub(super) had_big: bool,
 }
@@ -52,6 +69,7 @@ pub(super) fn encode_rest(owner: &Address, record: &Record) -> Vec<u8> {
     // The birth has an attribute of its own.
     let rest = Record {
         born: Timestamp::ZERO,
+        lease: None,
         state: BTreeMap::new(),
         outbox: Vec::new(),
         tokens: record.tokens.clone(),
@@ -73,17 +91,25 @@ pub(super) fn decode(address: &Address, mut item: Item) -> Result<Loaded, Unread
         Some(AttributeValue::B(outbox)) => decode_outbox(address, outbox.into_inner().into())?,
         _ => Vec::new(),
     };
+    let (tag, owner) = (tag_of(&item), eight(&item, "h").map(Owner));
     let number = |name| number_of(&item, name);
+    let protocol = number("c")?.unwrap_or(1);
+    if protocol > PROTOCOL {
+        return Err(Unreadable::Newer { found: u8::try_from(protocol).unwrap_or(u8::MAX), known: PROTOCOL as u8 });
+    }
+    let lease = owner.zip(number("u")?).map(|(owner, until)| Lease { owner, until: Timestamp(until) });
+    let version = number("v")?.unwrap_or_default();
     let record = Record {
         born: Timestamp(number("b")?.ok_or(Unreadable::Form("a record's birth"))?),
-        epoch: number("e")?.unwrap_or_default(),
-        lease_until: Timestamp(number("u")?.unwrap_or_default()),
-        version: number("v")?.unwrap_or_default(),
+        version,
+        // An older version's lease went with its environments.
+        lease: lease.filter(|_| protocol > 1),
         outbox,
         ..rest
     };
     let (outbox_parts, had_big) = (number("p")?.unwrap_or_default() as usize, number("g")?.is_some());
-    let mut loaded = Loaded { record, big: BTreeMap::new(), outbox_parts, had_big };
+    let outbox_tag = tag.map_or(version, |tag| tag.0);
+    let mut loaded = Loaded { record, big: BTreeMap::new(), outbox_parts, outbox_tag, had_big };
     for (name, value) in item {
         let Some(name) = name.strip_prefix(STATE) else { continue };
         match value {
@@ -93,12 +119,27 @@ pub(super) fn decode(address: &Address, mut item: Item) -> Result<Loaded, Unread
             }
             AttributeValue::N(parts) => {
                 let parts = parts.parse().map_err(|_| Unreadable::Form("a big value"))?;
-                loaded.big.insert(name.into(), parts);
+                loaded.big.insert(name.into(), BigValue { parts, version: None });
+            }
+            AttributeValue::S(text) => {
+                let big = text.split_once('.').and_then(|(parts, version)| Some((parts.parse().ok()?, version.parse().ok()?)));
+                let (parts, version) = big.ok_or(Unreadable::Form("a big value"))?;
+                loaded.big.insert(name.into(), BigValue { parts, version: Some(version) });
             }
             _ => return Err(Unreadable::Form("a state value")),
         }
     }
     Ok(loaded)
+}
+
+/// The tag of the commit that wrote the item last.
+pub(super) fn tag_of(item: &Item) -> Option<Tag> {
+    eight(item, "t").map(Tag)
+}
+
+fn eight(item: &Item, name: &str) -> Option<u64> {
+    let Some(AttributeValue::B(bytes)) = item.get(name) else { return None };
+    bytes.as_ref().try_into().ok().map(u64::from_be_bytes)
 }
 
 pub(crate) fn number_of(item: &Item, name: &str) -> Result<Option<u64>, Unreadable> {

@@ -1,7 +1,7 @@
 //! What the store makes of DynamoDB's answers, each given by hand.
 
-use statefun_core::{Address, Commit, EnvelopeId, Held, Record, Segment, Spilled, Timestamp};
-use statefun_engine::ports::{Acquired, Clock, Committed, InstanceStore, PortErrorKind};
+use statefun_core::{Address, Commit, EnvelopeId, Lease, Owner, Record, Segment, Spilled, Timestamp};
+use statefun_engine::ports::{Clock, Committed, InstanceStore, Leased, Leasing, PortErrorKind};
 
 use super::DynamoStore;
 use crate::script::{Answer, Script, error, fine};
@@ -11,9 +11,14 @@ fn store(answers: impl IntoIterator<Item = Answer>) -> (DynamoStore, Script) {
     (DynamoStore::new(&clients, "table"), script)
 }
 
-fn failed_condition(epoch: u64, version: u64) -> Answer {
-    error("ConditionalCheckFailedException", &format!(r#","Item":{{"e":{{"N":"{epoch}"}},"v":{{"N":"{version}"}}}}"#))
+/// A condition that found a record with this tag.
+fn failed_condition(tag: &str) -> Answer {
+    error("ConditionalCheckFailedException", &format!(r#","Item":{{"t":{{"B":"{tag}"}},"v":{{"N":"8"}}}}"#))
 }
+
+/// The tag of this commit, and that of somebody else's.
+const OURS: &str = "$TAG";
+const OTHER: &str = "AAAAAAAAAAc=";
 
 fn cancelled(codes: &[&str]) -> Answer {
     let reasons: Vec<_> = codes.iter().map(|code| format!(r#"{{"Code":"{code}"}}"#)).collect();
@@ -24,7 +29,7 @@ fn address() -> Address {
     Address::parse("a/b/c").unwrap()
 }
 
-/// A commit from epoch 3, version 7.
+/// A commit on version 7.
 fn commit(segment: Option<bool>) -> Commit {
     let segment = segment.map(|fresh| Segment {
         number: 1,
@@ -33,8 +38,8 @@ fn commit(segment: Option<bool>) -> Commit {
         expires: Timestamp(9_000),
         fresh,
     });
-    let record = Record { epoch: 3, version: 8, ..Record::default() };
-    Commit { address: address(), expect: Held { epoch: 3, version: 7 }, record, changed: Vec::new(), segment }
+    let record = Record { version: 8, ..Record::default() };
+    Commit { address: address(), expect: 7, record, changed: Vec::new(), segment }
 }
 
 async fn committed(answers: impl IntoIterator<Item = Answer>, segment: Option<bool>) -> Result<Committed, PortErrorKind> {
@@ -47,15 +52,14 @@ async fn committed(answers: impl IntoIterator<Item = Answer>, segment: Option<bo
 #[tokio::test]
 async fn a_failed_condition_is_a_fence_unless_our_own_lost_write_made_it_fail() {
     assert_eq!(committed([fine()], None).await, Ok(Committed::Stored));
-    assert_eq!(committed([failed_condition(3, 8)], None).await, Ok(Committed::Fenced), "nothing of ours was under way");
+    assert_eq!(committed([failed_condition(OURS)], None).await, Ok(Committed::Fenced), "nothing of ours was under way");
     for lost in [None, error("InternalServerError", "")] {
-        assert_eq!(committed([lost.clone(), failed_condition(3, 8)], None).await, Ok(Committed::Stored));
-        assert_eq!(committed([lost.clone(), failed_condition(4, 8)], None).await, Ok(Committed::Fenced));
-        assert_eq!(committed([lost.clone(), failed_condition(3, 9)], None).await, Ok(Committed::Fenced));
+        assert_eq!(committed([lost.clone(), failed_condition(OURS)], None).await, Ok(Committed::Stored));
+        assert_eq!(committed([lost.clone(), failed_condition(OTHER)], None).await, Ok(Committed::Fenced));
         assert_eq!(committed([lost, fine()], None).await, Ok(Committed::Stored));
     }
     let throttled = error("ProvisionedThroughputExceededException", "");
-    assert_eq!(committed([throttled, failed_condition(3, 8)], None).await, Ok(Committed::Fenced), "throttled: it had no effect");
+    assert_eq!(committed([throttled, failed_condition(OURS)], None).await, Ok(Committed::Fenced), "throttled: it had no effect");
 }
 
 #[tokio::test]
@@ -93,39 +97,72 @@ async fn a_segment_of_earlier_entries_comes_before_its_commit() {
 }
 
 #[tokio::test]
-async fn a_lease_is_taken_in_one_write_that_returns_the_record() {
-    let item = r#"{"Attributes":{"b":{"N":"5"},"e":{"N":"2"},"u":{"N":"20"},"v":{"N":"0"}}}"#;
-    let (store, script) = store([Some((200, item.to_owned())), failed_condition(2, 0)]);
-    let acquired = store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap();
-    let expected = Record { born: Timestamp(5), epoch: 2, lease_until: Timestamp(20), ..Record::default() };
-    assert_eq!(acquired, Acquired::Held(Box::new(expected)));
-    assert_eq!(store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap(), Acquired::Busy);
+async fn reads_share_a_request_and_what_it_leaves_is_asked_for_again() {
+    let item =
+        |id: &str| format!(r#"{{"pk":{{"S":"a/b/{id}"}},"sk":{{"S":"r"}},"b":{{"N":"5"}},"c":{{"N":"2"}},"v":{{"N":"7"}}}}"#);
+    let left = r#""UnprocessedKeys":{"table":{"Keys":[{"pk":{"S":"a/b/2"},"sk":{"S":"r"}}]}}"#;
+    let first = format!(r#"{{"Responses":{{"table":[{}]}},{left}}}"#, item("3"));
+    let second = format!(r#"{{"Responses":{{"table":[{}]}}}}"#, item("2"));
+    let (store, script) = store([Some((200, first)), Some((200, second))]);
+    let addresses = ["1", "2", "3"].map(|id| Address::parse(&format!("a/b/{id}")).unwrap());
+    let found = store.load(&addresses.iter().collect::<Vec<_>>()).await;
+    let versions: Vec<_> = found.into_iter().map(|found| found.unwrap().map(|record| record.version)).collect();
+    assert_eq!(versions, [None, Some(7), Some(7)]);
     let asked = script.asked();
-    assert!(asked.len() == 2 && asked.iter().all(|(target, _)| target == "UpdateItem"));
-    assert_ne!(asked[0].1["ExpressionAttributeValues"][":holder"], asked[1].1["ExpressionAttributeValues"][":holder"]);
+    assert_eq!(script.operations(), ["BatchGetItem", "BatchGetItem"]);
+    let keys = |body: &serde_json::Value| body["RequestItems"]["table"]["Keys"].as_array().unwrap().len();
+    assert_eq!((keys(&asked[0].1), keys(&asked[1].1)), (3, 1));
+    assert!(asked.iter().all(|(_, body)| body["RequestItems"]["table"]["ConsistentRead"] == true));
 }
 
-/// The engine does not learn of it, so nobody else would give it back.
 #[tokio::test]
-async fn a_lease_whose_record_cannot_be_loaded_is_given_back() {
-    // Two parts of an outbox lie in items of their own.
-    let item = r#"{"Attributes":{"b":{"N":"5"},"e":{"N":"2"},"u":{"N":"20"},"v":{"N":"1"},"p":{"N":"2"}}}"#;
-    let (store, script) = store([Some((200, item.to_owned())), error("AccessDeniedException", ""), fine()]);
-    let error = store.acquire(&address(), Timestamp(10), Timestamp(20)).await.unwrap_err();
+async fn a_record_of_a_later_protocol_is_not_touched() {
+    let item = r#"{"Responses":{"table":[{"pk":{"S":"a/b/c"},"sk":{"S":"r"},"b":{"N":"5"},"c":{"N":"3"},"v":{"N":"7"}}]}}"#;
+    let (store, _) = store([Some((200, item.to_owned()))]);
+    let error = store.load(&[&address()]).await.pop().unwrap().unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused);
-    assert_eq!(script.operations(), ["UpdateItem", "Query", "UpdateItem"]);
-    let release = &script.asked()[2].1;
-    assert_eq!(release["ExpressionAttributeValues"][":epoch"]["N"], "2", "only this lease: {release}");
-    assert_eq!(release["UpdateExpression"], "SET u = :zero");
+    assert!(error.source.to_string().contains("newer version"), "{}", error.source);
+}
+
+/// Others may write between the read of a record and that of what it keeps elsewhere.
+#[tokio::test]
+async fn a_torn_read_is_read_again_and_is_damage_only_if_nothing_changed() {
+    let item = |version: u64| {
+        let big = format!(r#""g":{{"N":"1"}},"s.a":{{"S":"1.{version}"}}"#);
+        let item =
+            format!(r#"{{"pk":{{"S":"a/b/c"}},"sk":{{"S":"r"}},"b":{{"N":"5"}},"c":{{"N":"2"}},"v":{{"N":"{version}"}},{big}}}"#);
+        Some((200, format!(r#"{{"Responses":{{"table":[{item}]}}}}"#)))
+    };
+    // A state value of type `a/v`, in base64.
+    let part = |version: u64| {
+        let item = format!(r#"{{"sk":{{"S":"v#a#000"}},"n":{{"N":"{version}"}},"d":{{"B":"EgNhL3Y="}}}}"#);
+        Some((200, format!(r#"{{"Items":[{item}]}}"#)))
+    };
+    let (whole, _) = store([item(8), part(9), item(9), part(9)]);
+    let found = whole.load(&[&address()]).await.pop().unwrap().unwrap().unwrap();
+    assert_eq!((found.version, found.state.len()), (9, 1));
+    let (damaged, _) = store([item(8), part(7), item(8)]);
+    assert_eq!(damaged.load(&[&address()]).await.pop().unwrap().unwrap_err().kind, PortErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_on_condition_of_the_version_or_is_found_to_be_ours() {
+    let lease = Lease { owner: Owner(5), until: Timestamp(20) };
+    let leasing = Leasing { expect: 7, makes: 8, born: Timestamp(5), lease };
+    let (store, script) = store([fine(), failed_condition(OTHER)]);
+    assert_eq!(store.lease(&address(), &leasing).await.unwrap(), Leased::Taken);
+    assert_eq!(store.lease(&address(), &leasing).await.unwrap(), Leased::Refused);
+    let condition = &script.asked()[0].1["ConditionExpression"];
+    assert_eq!(condition, "v = :expect OR (v = :makes AND h = :owner)");
 }
 
 #[tokio::test]
 async fn finishing_says_whether_it_was_ours_to_finish() {
-    let held = Held { epoch: 3, version: 8 };
-    let (store, _) = store([fine(), failed_condition(4, 8), error("AccessDeniedException", "")]);
-    assert!(store.finish(&address(), held).await.unwrap());
-    assert!(!store.finish(&address(), held).await.unwrap());
-    assert_eq!(store.finish(&address(), held).await.unwrap_err().kind, PortErrorKind::Refused);
+    let (store, script) = store([fine(), failed_condition(OTHER), error("AccessDeniedException", "")]);
+    assert!(store.finish(&address(), 8).await.unwrap());
+    assert!(!store.finish(&address(), 8).await.unwrap());
+    assert_eq!(store.finish(&address(), 8).await.unwrap_err().kind, PortErrorKind::Refused);
+    assert_eq!(script.asked()[0].1["ExpressionAttributeValues"][":next"]["N"], "9");
 }
 
 #[tokio::test]

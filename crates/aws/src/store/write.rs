@@ -10,17 +10,18 @@ use aws_sdk_dynamodb::{
     },
 };
 use futures_util::future::try_join_all;
-use statefun_core::{Address, Commit, Held, Safeguards};
+use statefun_core::{Address, Commit, Safeguards};
 use statefun_engine::{
-    backend::{ConditionalWrite, Tried, commit_with_retries},
+    backend::{ConditionalWrite, Tag, Tried, commit_with_retries},
     ports::{Clock, Committed, PortError, PortErrorKind},
 };
 
 use super::{
-    DynamoStore, UNCHANGED,
+    DynamoStore,
     commit::{MAX_ACTIONS, Writes},
     keys::{self, Item, number},
-    record::number_of,
+    record::tag_of,
+    unchanged,
 };
 use crate::{
     backend::SystemClock,
@@ -31,6 +32,7 @@ use crate::{
 struct Prepared<'a> {
     store: &'a DynamoStore,
     commit: &'a Commit,
+    tag: Tag,
     writes: Writes,
 }
 
@@ -41,10 +43,10 @@ impl ConditionalWrite for Prepared<'_> {
         Ok(())
     }
 
-    async fn try_commit(&self, token: &str) -> Result<Tried, PortError> {
+    async fn try_commit(&self) -> Result<Tried, PortError> {
         match self.writes.puts.is_empty() {
             true => self.store.update(self.commit, &self.writes).await,
-            false => self.store.transact(self.commit, &self.writes, token).await,
+            false => self.store.transact(self.commit, &self.writes, &format!("{:032x}", self.tag.0)).await,
         }
     }
 }
@@ -52,15 +54,15 @@ impl ConditionalWrite for Prepared<'_> {
 impl DynamoStore {
     /// Writes the commit, trying a few times.
     pub(super) async fn write(&self, commit: &Commit) -> Result<Committed, PortError> {
-        let writes = Writes::of(commit, SystemClock.now().0 / 1_000);
+        let tag = Tag(fastrand::u64(..));
+        let writes = Writes::of(commit, tag, SystemClock.now().0 / 1_000);
         if writes.puts.len() >= MAX_ACTIONS {
             let problem =
                 format!("the commit has {} items beside its record, a transaction takes {MAX_ACTIONS}", writes.puts.len());
             return Err(PortError::new("commit", PortErrorKind::Refused, problem));
         }
-        let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let write = Prepared { store: self, commit, writes };
-        commit_with_retries(&write, commit.record.held(), &token, &SystemClock, Safeguards::default()).await
+        let write = Prepared { store: self, commit, tag, writes };
+        commit_with_retries(&write, tag, &SystemClock, Safeguards::default()).await
     }
 
     async fn put(&self, item: Item) -> Result<(), PortError> {
@@ -76,13 +78,11 @@ impl DynamoStore {
     async fn update(&self, commit: &Commit, writes: &Writes) -> Result<Tried, PortError> {
         let update = &writes.update;
         let mut request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(&commit.address)));
-        for (name, value) in guard(commit.expect) {
-            request = request.expression_attribute_values(name, value);
-        }
+        request = request.expression_attribute_values(":expect", number(commit.expect));
         for (place, value) in &update.values {
             request = request.expression_attribute_values(place, value.clone());
         }
-        let request = request.update_expression(update.expression()).condition_expression(UNCHANGED);
+        let request = request.update_expression(update.expression()).condition_expression(unchanged(commit.expect));
         let request = request.set_expression_attribute_names(Some(update.names.clone()));
         let request = request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -103,13 +103,11 @@ impl DynamoStore {
     async fn transact(&self, commit: &Commit, writes: &Writes, token: &str) -> Result<Tried, PortError> {
         let update = &writes.update;
         let mut record = Update::builder().table_name(&*self.table).set_key(Some(keys::record(&commit.address)));
-        for (name, value) in guard(commit.expect) {
-            record = record.expression_attribute_values(name, value);
-        }
+        record = record.expression_attribute_values(":expect", number(commit.expect));
         for (place, value) in &update.values {
             record = record.expression_attribute_values(place, value.clone());
         }
-        let record = record.update_expression(update.expression()).condition_expression(UNCHANGED);
+        let record = record.update_expression(update.expression()).condition_expression(unchanged(commit.expect));
         let record = record.set_expression_attribute_names(Some(update.names.clone()));
         let record = record.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let built = |error| PortError::new("commit", PortErrorKind::Refused, error);
@@ -133,10 +131,10 @@ impl DynamoStore {
     }
 
     /// Deletes the parts of an outbox that was sent. What is left of them goes by its time to live.
-    pub(super) async fn forget_outbox(&self, address: &Address, version: u64, parts: usize) {
+    pub(super) async fn forget_outbox(&self, address: &Address, tag: u64, parts: usize) {
         let deletes = (0..parts).map(|part| {
             let delete =
-                Delete::builder().table_name(&*self.table).set_key(Some(keys::key(address, keys::outbox_part(version, part))));
+                Delete::builder().table_name(&*self.table).set_key(Some(keys::key(address, keys::outbox_part(tag, part))));
             delete.build().map(|delete| TransactWriteItem::builder().delete(delete).build())
         });
         let Ok(deletes) = deletes.collect::<Result<Vec<_>, _>>() else { return };
@@ -151,14 +149,9 @@ impl DynamoStore {
     }
 }
 
-fn guard(expect: Held) -> [(&'static str, aws_sdk_dynamodb::types::AttributeValue); 2] {
-    [(":epoch", number(expect.epoch)), (":version", number(expect.version))]
-}
-
 /// A failed condition; this is the item that was found, if DynamoDB returned it.
 fn conflict(found: Option<&Item>) -> Tried {
-    let number = |name| found.and_then(|item| number_of(item, name).ok().flatten());
-    Tried::Conflict(number("e").zip(number("v")).map(|(epoch, version)| Held { epoch, version }))
+    Tried::Conflict(found.and_then(tag_of))
 }
 
 /// What the reasons of a cancelled transaction come to; they stand in the order of its actions, the record's first.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-use statefun_core::{Safeguards, Timer, protocol::InOrder};
+use statefun_core::{Safeguards, Timestamp};
 use statefun_engine::{
-    backend::{self, TimerRows},
+    backend::{self, Fired},
     ports::{Moment, PortError, PortErrorKind},
 };
 
@@ -19,8 +18,6 @@ use crate::error::unreadable;
 const ARM_AHEAD: Duration = Duration::from_secs(90);
 /// A wake-up that comes before its time by at most this is waited for; clocks differ a little.
 const EARLY: Duration = Duration::from_secs(5);
-/// Calls to the table at a time.
-const PARALLEL: usize = 32;
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,10 +43,8 @@ impl DynamoTimers {
             return Err(PortError::new("wake up", PortErrorKind::Unavailable, "the timer is not yet due"));
         }
         self.clock.sleep_until(self.clock.moment_of(wake_up.due)).await;
-        match self.row(wake_up).await? {
-            Some(row) => backend::fire(self, &*self.queue, row, self.clock.now().max(wake_up.due), Safeguards::default()).await,
-            None => Ok(()),
-        }
+        let row = self.row(wake_up).await?;
+        self.fire(row.into_iter().collect(), self.clock.now().max(wake_up.due)).await.1
     }
 
     /// Fires what is overdue and sends wake-ups for what falls due before the next sweep. Call it every minute; it stops at
@@ -82,7 +77,7 @@ impl DynamoTimers {
                 }
             }
             last = rows.last().map(|row| WakeUp { id: row.id, due: row.due });
-            let (fired, outcome) = self.fire_together(rows).await;
+            let (fired, outcome) = self.fire(rows, self.clock.now()).await;
             swept.fired += fired;
             result = result.and(outcome);
             if !full || last.is_none() {
@@ -106,50 +101,8 @@ impl DynamoTimers {
         Ok(())
     }
 
-    /// As [`backend::fire`] for many rows, with calls that they share: sends the envelopes, each address's in their order, then
-    /// deletes the rows; says how many were sent, and the first error. What fails holds up only what is behind it for the same
-    /// address.
-    async fn fire_together(&self, rows: Vec<Row>) -> (usize, Result<(), PortError>) {
-        let read = stream::iter(rows).map(|row| async move {
-            let key = Self::key(&row);
-            (key, backend::read_unless_cancelled(self, row).await)
-        });
-        let (mut gone, mut timers, mut result) = (Vec::new(), Vec::new(), Ok(()));
-        for (key, timer) in read.buffered(PARALLEL).collect::<Vec<_>>().await {
-            match timer {
-                Ok(Some(timer)) => timers.push(timer),
-                Ok(None) => gone.push(key),
-                Err(error) => result = result.and(Err(error)),
-            }
-        }
-        let (sent, outcome) = self.send(&timers).await;
-        result = result.and(outcome);
-        gone.extend(sent.iter().map(|timer| (timer.envelope.id, timer.due)));
-        let deletes = stream::iter(gone).map(|(id, due)| self.delete(id, due));
-        for deleted in deletes.buffer_unordered(PARALLEL).collect::<Vec<_>>().await {
-            result = result.and(deleted);
-        }
-        (sent.len(), result)
-    }
-
-    /// Sends envelopes, one of an address at a time; returns those that were accepted, and the first error.
-    async fn send<'a>(&self, timers: &'a [Timer]) -> (Vec<&'a Timer>, Result<(), PortError>) {
-        let (mut sent, mut result) = (Vec::new(), Ok(()));
-        let mut order = InOrder::of_groups(timers.iter().map(|timer| Some(&timer.envelope.to)));
-        loop {
-            let now = order.choose(timers.len());
-            if now.is_empty() {
-                return (sent, result);
-            }
-            let call: Vec<_> = now.iter().map(|place| &timers[*place].envelope).collect();
-            let results = self.queue.send(&call).await;
-            order.called(now.iter().zip(&results).map(|(place, outcome)| (*place, outcome.is_ok())));
-            for (place, outcome) in now.into_iter().zip(results) {
-                match outcome {
-                    Ok(()) => sent.push(&timers[place]),
-                    Err(error) => result = result.and(Err(error)),
-                }
-            }
-        }
+    async fn fire(&self, rows: Vec<Row>, now: Timestamp) -> (usize, Result<(), PortError>) {
+        let Fired { fired, error } = backend::fire(self, &*self.queue, rows, now, Safeguards::default()).await;
+        (fired, error.map_or(Ok(()), Err))
     }
 }

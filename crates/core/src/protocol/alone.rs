@@ -14,14 +14,13 @@ use crate::{
     protocol::classify::Delivered,
     protocol::failure::Next,
     protocol::turn::{Commit, Turn},
-    record::{Held, Note, Record, Trial},
+    record::{Note, Record, Trial},
     safeguard::Safeguard,
-    time::Timestamp,
 };
 
 use super::{
     batch::Batch,
-    event::{Committed, Lost, Notice, PortErrorKind},
+    event::{Committed, Halt, Loaded, Lost, Notice, PortErrorKind},
     state::{Ended, State, Suspect, Work},
     turns::held,
 };
@@ -43,22 +42,18 @@ pub(super) struct Suspicion {
 }
 
 /// A note that may stand in the record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Noted {
-    /// The record with the note.
-    record: Record,
-    /// It is known to stand. Else its commit had no answer, and the record may be as it was before.
+    /// The version before it.
+    before: u64,
+    /// It is known to be written. Else its commit had no answer, and may still be on its way.
     sure: bool,
 }
 
 /// A note on its way back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct TakeBack {
     noted: Noted,
-    /// What is tried now.
-    pub(super) commit: Commit,
-    /// Which of the records that may stand that expects.
-    place: usize,
     /// The pause before the next try.
     pause: Duration,
     /// What is left of the batch comes again after this one.
@@ -81,7 +76,7 @@ impl Suspicion {
     }
 
     /// Whether the record has the note just as this run made it. One that was taken back may still be a suspicion.
-    fn stands(&self, record: &Record) -> bool {
+    pub(super) fn stands(&self, record: &Record) -> bool {
         self.announced.is_some_and(|(id, note)| record.trial_of(id).note == note)
     }
 
@@ -91,9 +86,9 @@ impl Suspicion {
     }
 
     /// A commit that holds the note is about to be written.
-    pub(super) fn before_noting(&mut self, record: &Record) {
-        if self.stands(record) {
-            self.noted = Some(Noted { record: record.clone(), sure: false });
+    pub(super) fn before_noting(&mut self, commit: &Commit) {
+        if self.stands(&commit.record) {
+            self.noted = Some(Noted { before: commit.expect, sure: false });
         }
     }
 }
@@ -192,36 +187,42 @@ impl Batch {
     /// After a failure of the backend: takes back the note that an envelope runs, and the lease. Its process lives, and the envelope is not to
     /// be blamed when it comes again. Goes on until the invocation's time is over: whoever does not get through by then is as good
     /// as dead.
+    ///
+    /// The record is read first. A version alone does not say whose it is: somebody else may have written the one that the note's commit was to
+    /// make.
     pub(super) fn take_back_note(&mut self, then: Duration) -> State {
         match self.suspicion.noted.take().filter(|_| self.on_guard(Safeguard::TakeBack)) {
-            Some(noted) => self.try_to_take_back(noted, 0, FIRST_PAUSE, then),
-            None => self.let_others_in(then),
+            Some(noted) => State::FindingNote(TakeBack { noted, pause: FIRST_PAUSE, then }),
+            None => self.let_others_in(then, Halt::Port),
         }
     }
 
-    /// Writes the record with the note taken back, in place of the one with it or, if that is not known to be written, of the one before: then a
-    /// request for it that is still on its way comes too late. If neither is found, the note is gone or somebody else's.
-    fn try_to_take_back(&mut self, noted: Noted, place: usize, pause: Duration, then: Duration) -> State {
-        let with = noted.record.held();
-        let before = Held { version: with.version.saturating_sub(1), ..with };
-        // The earlier one first: once it is gone, it does not come back.
-        let places = if noted.sure { &[with][..] } else { &[before, with] };
-        let Some(expect) = places.get(place) else { return self.let_others_in(then) };
-        // A version that nothing else of this run writes: its commit may still be on its way.
-        let mut record = Record { version: with.version + 2, lease_until: Timestamp::ZERO, ..noted.record.clone() };
-        if let Some((id, _)) = self.suspicion.announced {
+    /// What is found of the note: with this run's lease it stands, and goes; at the version before it, its commit may still be on its way, and comes
+    /// too late once that version is gone; else it is gone, or somebody else's.
+    pub(super) fn found_note(&mut self, taking: TakeBack, loaded: Loaded) -> State {
+        let record = match loaded {
+            Loaded::Cached(record) | Loaded::Read(Some(record)) => *record,
+            Loaded::Read(None) => Record::new(self.at.now),
+        };
+        let announced = self.suspicion.announced.map(|(id, _)| id);
+        let stands = record.lease.is_some_and(|lease| lease.owner == self.lease.owner) && self.suspicion.stands(&record);
+        let may_come = !taking.noted.sure && record.version == taking.noted.before;
+        if !stands && !may_come {
+            return self.let_others_in(taking.then, Halt::Port);
+        }
+        let (expect, version) = (record.version, record.next_version());
+        let mut record = Record { version, lease: None, ..record };
+        if let Some(id) = announced.filter(|_| stands) {
             record.put_trial(record.trial_of(id).taken_back());
         }
-        let commit = Commit { address: self.address.clone(), expect: *expect, record, changed: Vec::new(), segment: None };
-        State::TakingBack(Box::new(TakeBack { noted, commit, place, pause, then }))
+        let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
+        State::TakingBack(taking, Box::new(commit))
     }
 
-    pub(super) fn took_back(&mut self, taking: Box<TakeBack>, committed: Committed) -> State {
+    pub(super) fn took_back(&mut self, taking: TakeBack, committed: Committed) -> State {
         match committed {
-            Committed::Fenced => {
-                let TakeBack { noted, place, pause, then, .. } = *taking;
-                self.try_to_take_back(noted, place + 1, pause, then)
-            }
+            // Somebody else wrote meanwhile: look again.
+            Committed::Fenced => self.not_taken_back(taking, PortErrorKind::Unavailable),
             Committed::Stored | Committed::Settled if self.suspicion.alone && self.on_guard(Safeguard::Barrier) => {
                 State::TakenBack(taking)
             }
@@ -230,23 +231,18 @@ impl Batch {
     }
 
     /// The note is gone, and the lease with it.
-    pub(super) fn is_taken_back(&mut self, taking: Box<TakeBack>) -> State {
-        self.leased = None;
-        self.let_others_in(taking.then)
+    pub(super) fn is_taken_back(&mut self, taking: TakeBack) -> State {
+        self.leased = false;
+        self.let_others_in(taking.then, Halt::Port)
     }
 
-    pub(super) fn not_taken_back(&mut self, taking: Box<TakeBack>, kind: PortErrorKind) -> State {
+    pub(super) fn not_taken_back(&mut self, taking: TakeBack, kind: PortErrorKind) -> State {
         let again = self.at.moment.plus(taking.pause);
         // What is refused for good will not be allowed in a moment.
         if kind == PortErrorKind::Refused || again >= self.deadline {
             self.notices.push(Notice::NoteStays);
-            return self.let_others_in(taking.then);
+            return self.let_others_in(taking.then, Halt::Port);
         }
-        State::Pausing(taking, again)
-    }
-
-    pub(super) fn take_back_again(&mut self, taking: Box<TakeBack>) -> State {
-        let TakeBack { noted, pause, then, .. } = *taking;
-        self.try_to_take_back(noted, 0, (pause * 2).min(LONGEST_PAUSE), then)
+        State::Pausing(TakeBack { pause: (taking.pause * 2).min(LONGEST_PAUSE), ..taking }, again)
     }
 }

@@ -1,9 +1,10 @@
 //! A batch of one address, from its load to its acknowledgement: one table of states and events.
 //!
 //! ```text
-//! load ─► send what was left ─► turn: classify, invoke ─► commit ─► send ─┬─► finish ─► done
-//!                                 ▲                                       │
-//!                                 └────────────── more ◄──────────────────┘
+//! load ─► (lease) ─► send what was left ─► turn: classify, invoke ─► commit ─► send ─┬─► clear ─► done
+//!  ▲                                        ▲                         │               │
+//!  └───────────────── refused ◄─────────────┼─────────────────────────┘               │
+//!                                           └──────────────── more ◄──────────────────┘
 //! ```
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -14,21 +15,26 @@ use crate::{
     id::EnvelopeId,
     protocol::classify::Delivered,
     protocol::failure::Backoff,
-    record::Record,
+    record::{Lease, Owner, Record},
     rules::Rules,
     safeguard::Safeguard,
-    time::{Moment, Timestamp},
+    time::Moment,
 };
 
 use super::{
     alone::Suspicion,
-    event::{At, Event, Halt, Loaded, Lost, Notice, Outcome, Step},
-    state::{Hand, Rest, State, Then},
+    event::{At, Event, Halt, Leased, Leasing, Loaded, Lost, Notice, Outcome, Step},
+    state::{Hand, Rest, State},
 };
+
+/// How often a batch that others came before begins anew, in its own invocation.
+const MAX_REFUSALS: u32 = 2;
 
 /// How a batch uses its time.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    /// How long a handler runs before its run asks others to wait.
+    pub lease_after: Duration,
     /// How much longer than the invocation's deadline a lease lasts: clocks differ.
     pub lease_margin: Duration,
     /// What is kept of the time before the deadline for commit and sends.
@@ -43,7 +49,7 @@ pub struct Pace {
 ///
 /// [`on`](Self::on) takes what happened, [`step`](Self::step) says what to do now. What is durable, and what may be acknowledged, is in the
 /// outcomes of [`Step::Done`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Batch {
     pub(super) function: Arc<FunctionSpec>,
     pub(super) rules: Arc<Rules>,
@@ -51,8 +57,8 @@ pub struct Batch {
     pub(super) address: Address,
     pub(super) deliveries: Arc<[Delivered]>,
     pub(super) deadline: Moment,
-    /// Until when its leases are: the deadline and a margin, by the wall clock of when the batch began. Others read it.
-    pub(super) lease_until: Timestamp,
+    /// Its lease, if it takes one: to the deadline and a margin, by the wall clock of when the batch began. Others read it.
+    pub(super) lease: Lease,
     /// When the batch began.
     pub(super) started: Moment,
     /// When the event at hand happened.
@@ -65,15 +71,19 @@ pub struct Batch {
     pub(super) applied: usize,
     /// A handler of this batch ran.
     pub(super) invoked: bool,
-    /// The epoch under which a lease of ours may stand.
-    pub(super) leased: Option<u64>,
-    /// The record at hand was a cached one: its lease is not held, and epoch and version alone guard the commit.
+    /// Its lease may stand in the record.
+    pub(super) leased: bool,
+    /// The record at hand was a cached one.
     pub(super) warm: bool,
+    /// How often somebody else wrote the record since it was loaded.
+    pub(super) refusals: u32,
     /// Whether envelopes of this turn are in the spilled segments, as far as that was asked. The next commit may spill more.
     pub(super) looked_up: HashMap<EnvelopeId, bool>,
     /// Duplicates were told by the spilled segments, not by the record in hand.
     pub(super) hearsay: bool,
     pub(super) suspicion: Suspicion,
+    /// All is committed and sent but for clearing the outbox, which was refused.
+    pub(super) closing: Option<Rest>,
     /// Only without [`Safeguard::FailRest`]: failed ones that later ones overtook.
     pub(super) overtaken: Vec<(usize, Duration)>,
     pub(super) notices: Vec<Notice>,
@@ -91,7 +101,9 @@ pub struct Illegal {
 }
 
 impl Batch {
-    /// A batch that begins at `at` and has to be over at `deadline`. `lost` is of the run of the same deliveries that was given up before.
+    /// A batch that begins at `at` and has to be over at `deadline`; its run is `owner`. `lost` is of the run of the same deliveries that was
+    /// given up before.
+    #[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
     #[must_use]
     pub fn new(
         function: Arc<FunctionSpec>,
@@ -99,9 +111,11 @@ impl Batch {
         pace: Pace,
         (address, deliveries): (Address, Arc<[Delivered]>),
         deadline: Moment,
+        owner: Owner,
         lost: Option<Lost>,
         at: At,
     ) -> Self {
+        let until = at.now.plus(deadline.since(at.moment)).plus(pace.lease_margin);
         Self {
             function,
             rules,
@@ -109,19 +123,21 @@ impl Batch {
             address,
             deliveries,
             deadline,
-            lease_until: at.now.plus(deadline.since(at.moment)).plus(pace.lease_margin),
+            // What the run that was given up has is this one's.
+            lease: Lease { owner: lost.map_or(owner, |lost| lost.owner), until },
             started: at.moment,
             at,
             next: 0,
             acknowledged: 0,
             applied: 0,
             invoked: false,
-            // A lease of the run that was given up: that will not free it.
-            leased: lost.and_then(|lost| lost.leased),
+            leased: lost.is_some(),
             warm: false,
+            refusals: 0,
             looked_up: HashMap::new(),
             hearsay: false,
             suspicion: Suspicion::new(lost),
+            closing: None,
             overtaken: Vec::new(),
             notices: Vec::new(),
             kept: None,
@@ -137,15 +153,16 @@ impl Batch {
         self.at = at;
         let illegal = Illegal { state: self.state.name(), event: event.name() };
         self.state = match (std::mem::replace(&mut self.state, State::Between), event) {
-            (State::New, Event::Begin) => self.begin(),
-            (State::Freeing(_, then), Event::Freed) => self.freed(then),
+            (State::New, Event::Begin) => State::Loading,
             (State::Loading, Event::Loaded(loaded)) => self.loaded(loaded),
+            (State::Leasing(hand), Event::Leased(leased)) => self.leased(hand, leased),
             (State::LookingUp(work, question), Event::Found(found)) => self.found(work, &question, &found),
             (State::EnteringAlone(work, suspect), Event::Entered) => self.entered_alone(work, suspect),
             (State::EnteringAlone(work, _), Event::NoTime) => self.stopped(work, Duration::ZERO),
             (State::Entering(work), Event::Entered) => self.entered(work),
             (State::Entering(work), Event::NoTime) => self.not_entered(work),
-            (State::Invoking(work), Event::Handled(handled)) => self.handled(work, handled),
+            (State::Invoking(work), Event::Handled(handled, leased)) => self.handled(work, handled, leased),
+            (State::Rereading(hand, rest), Event::Loaded(loaded)) => self.reread(*hand, rest, loaded),
             (State::Committing(planned), Event::Committed(committed)) => self.written(planned, committed),
             (State::Barrier(planned, committed), Event::Durable) => self.noted(planned, committed),
             (State::ClearingFirst(sending), Event::Finished(_)) => State::Sending(sending),
@@ -153,13 +170,19 @@ impl Batch {
             (State::KeepingProgress(_, halt), Event::Committed(committed)) => self.kept_progress(committed, halt),
             (State::Finishing(record, rest), Event::Finished(cleared)) => self.finished(record, rest, cleared),
             (State::Finishing(_, rest), Event::Failed(_)) => self.not_finished(rest),
-            (State::TakingBack(taking), Event::Committed(committed)) => self.took_back(taking, committed),
+            (State::FindingNote(taking), Event::Loaded(loaded)) => self.found_note(taking, loaded),
+            (State::TakingBack(taking, _), Event::Committed(committed)) => self.took_back(taking, committed),
             (State::TakenBack(taking), Event::Durable) => self.is_taken_back(taking),
-            (State::TakingBack(taking) | State::TakenBack(taking), Event::Failed(kind)) => self.not_taken_back(taking, kind),
-            (State::Pausing(taking, _), Event::Woken) => self.take_back_again(taking),
+            (State::FindingNote(taking) | State::TakingBack(taking, _) | State::TakenBack(taking), Event::Failed(kind)) => {
+                self.not_taken_back(taking, kind)
+            }
+            (State::Pausing(taking, _), Event::Woken) => State::FindingNote(taking),
+            (State::Freeing(pause, halt), Event::Freed) => self.ended(pause, halt),
             (
                 State::Loading
+                | State::Leasing(_)
                 | State::LookingUp(..)
+                | State::Rereading(..)
                 | State::Committing(_)
                 | State::Barrier(..)
                 | State::ClearingFirst(_)
@@ -177,28 +200,34 @@ impl Batch {
         match &mut self.state {
             // Begun by the driver, which has nothing to do for it.
             State::New | State::Between => Step::Done(&[]),
-            State::Freeing(epoch, _) => Step::Free { epoch: *epoch },
-            State::Loading => Step::Load { until: self.lease_until },
+            State::Loading => Step::Load { fresh: self.refusals > 0, within: None },
+            State::Rereading(..) => Step::Load { fresh: true, within: None },
+            State::Leasing(hand) => Step::Lease(leasing(&hand.record, self.lease)),
             State::LookingUp(_, question) => Step::LookUp { ids: &question.ids, since: question.since },
             State::EnteringAlone(..) => Step::Enter(super::How::Alone),
             State::Entering(_) => Step::Enter(super::How::Beside),
             State::Invoking(work) => {
                 let delivered = &self.deliveries[work.upto];
-                let lost = Lost::new(delivered.envelope.id, work.open.index, self.leased);
-                Step::Invoke { context: work.turn.context(), message: &delivered.envelope.messages[work.open.index], lost }
+                let lost = Lost::new(delivered.envelope.id, work.open.index, self.lease.owner);
+                let after = self.at.moment.plus(self.pace.lease_after);
+                let lease = (!self.leased).then(|| (after, leasing(work.turn.record(), self.lease)));
+                let message = &delivered.envelope.messages[work.open.index];
+                Step::Invoke { context: work.turn.context(), message, lost, lease }
             }
             State::Committing(planned) => Step::Commit { commit: &planned.commit, within: None },
             State::Barrier(..) => Step::Barrier { within: None },
-            State::ClearingFirst(sending) => Step::Finish { expect: sending.hand.record.held() },
+            State::ClearingFirst(sending) => Step::Finish { expect: sending.hand.record.version },
             State::Sending(sending) => {
                 let denied_since = sending.hand.record.denied_since;
                 Step::Send { outbox: &sending.outbox, denied_since, until: sending.until }
             }
             State::KeepingProgress(commit, _) => Step::Commit { commit, within: None },
-            State::Finishing(record, _) => Step::Finish { expect: record.held() },
-            State::TakingBack(taking) => Step::Commit { commit: &taking.commit, within },
+            State::Finishing(record, _) => Step::Finish { expect: record.version },
+            State::FindingNote(_) => Step::Load { fresh: true, within },
+            State::TakingBack(_, commit) => Step::Commit { commit, within },
             State::TakenBack(_) => Step::Barrier { within },
             State::Pausing(_, until) => Step::Pause { until: (*until).min(deadline) },
+            State::Freeing(..) => Step::Free(self.lease.owner),
             State::Done(outcomes) => Step::Done(outcomes),
         }
     }
@@ -211,6 +240,12 @@ impl Batch {
     /// A record that the cache is to keep, if there is one.
     pub fn take_kept(&mut self) -> Option<Box<Record>> {
         self.kept.take()
+    }
+
+    /// Whether it has not begun: it waits for [`Event::Begin`].
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        matches!(self.state, State::New)
     }
 
     /// How many deliveries it has.
@@ -232,63 +267,82 @@ impl Batch {
         self.deadline.minus(self.pace.reserve)
     }
 
-    fn begin(&mut self) -> State {
-        match self.lease_to_free() {
-            Some(epoch) => State::Freeing(epoch, Then::Load),
-            None => State::Loading,
-        }
-    }
-
-    fn freed(&mut self, then: Then) -> State {
-        match then {
-            Then::Load => {
-                self.suspicion.forget();
-                State::Loading
-            }
-            Then::End(pause, halt) => self.ended(pause, halt),
-        }
-    }
-
     fn loaded(&mut self, loaded: Loaded) -> State {
         let (record, warm) = match loaded {
             Loaded::Cached(record) => (*record, true),
-            Loaded::Held(record) => {
-                self.leased = Some(record.epoch);
-                (*record, false)
-            }
-            Loaded::Busy => return self.halt(Halt::Busy),
+            Loaded::Read(record) => (record.map_or_else(|| Record::new(self.at.now), |record| *record), false),
         };
         self.warm = warm;
-        self.leftover(Hand { record, unfinished: !warm })
-    }
-
-    /// The lease that is to be freed after a failure: it lets the next try in, here or elsewhere, before it runs out.
-    fn lease_to_free(&mut self) -> Option<u64> {
-        self.leased.take().filter(|_| self.on_guard(Safeguard::FreeLease))
-    }
-
-    /// The batch ends, or begins anew.
-    pub(super) fn halt(&mut self, halt: Halt) -> State {
-        if halt == Halt::Fenced && self.warm {
-            // The cached record was stale: load it and try again. A commit of this run may have taken the lease.
-            return match self.lease_to_free() {
-                Some(epoch) => State::Freeing(epoch, Then::Load),
-                None => self.freed(Then::Load),
-            };
+        if record.is_leased_to_another(self.lease.owner, self.at.now) {
+            return self.halt(Halt::Busy);
         }
+        let is_ours = record.lease.is_some_and(|lease| lease.owner == self.lease.owner);
+        let hand = Hand { record, unfinished: is_ours };
+        match self.must_lease() && !is_ours {
+            true => {
+                self.leased = true;
+                State::Leasing(Box::new(hand))
+            }
+            false => self.leftover(hand),
+        }
+    }
+
+    /// Whether the run takes a lease before anything else: others came between, and would again; or its function wants to be alone.
+    fn must_lease(&self) -> bool {
+        self.refusals > 0 || self.function.exclusive
+    }
+
+    fn leased(&mut self, mut hand: Box<Hand>, leased: Leased) -> State {
+        match leased {
+            Leased::Taken => {
+                let Leasing { makes, lease, .. } = leasing(&hand.record, self.lease);
+                (hand.record.version, hand.record.lease, hand.unfinished) = (makes, Some(lease), true);
+                self.leftover(*hand)
+            }
+            Leased::Refused => self.refused(),
+        }
+    }
+
+    /// Somebody else wrote the record: it is loaded, drained, classified and worked anew, twice at most.
+    pub(super) fn refused(&mut self) -> State {
+        self.notices.push(Notice::Refused { cached: self.warm });
+        self.suspicion.forget();
+        self.refusals += 1;
+        match self.refusals <= MAX_REFUSALS && !self.out_of_time() {
+            true => State::Loading,
+            false => self.halt(Halt::Fenced),
+        }
+    }
+
+    /// The record as it is after the segments were asked: who put the duplicates there may not have got to its end.
+    fn reread(&mut self, hand: Hand, rest: Rest, loaded: Loaded) -> State {
+        match &loaded {
+            Loaded::Read(Some(record)) if record.version == hand.record.version => self.finish(hand, rest),
+            _ => {
+                self.refusals += 1;
+                match self.refusals <= MAX_REFUSALS {
+                    true => self.loaded(loaded),
+                    false => self.halt(Halt::Fenced),
+                }
+            }
+        }
+    }
+
+    /// The batch ends.
+    pub(super) fn halt(&mut self, halt: Halt) -> State {
         let pause = self.pause_after(halt);
         self.notices.push(Notice::Halted(halt));
         match halt {
             Halt::Port => self.take_back_note(pause),
-            Halt::Fenced | Halt::Busy | Halt::Unsent => self.ended(pause, halt),
+            Halt::Fenced | Halt::Busy | Halt::Unsent => self.let_others_in(pause, halt),
         }
     }
 
-    /// After a failure of the backend, once the note of a run is taken back.
-    pub(super) fn let_others_in(&mut self, pause: Duration) -> State {
-        match self.lease_to_free() {
-            Some(epoch) => State::Freeing(epoch, Then::End(pause, Halt::Port)),
-            None => self.ended(pause, Halt::Port),
+    /// Frees the lease, if there is one: it lets the next try in, here or elsewhere, before it runs out.
+    pub(super) fn let_others_in(&mut self, pause: Duration, halt: Halt) -> State {
+        match std::mem::take(&mut self.leased) {
+            true => State::Freeing(pause, halt),
+            false => self.ended(pause, halt),
         }
     }
 
@@ -338,15 +392,41 @@ impl Batch {
     }
 }
 
+/// What tells two batches of one address apart, without what holds for all: an exploration knows states by it.
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let deliveries = self.deliveries.iter();
+        let deliveries: Vec<_> =
+            deliveries.map(|one| (one.envelope.id, one.seq.seq, one.enqueued_at.0, one.receive_count)).collect();
+        let looked_up: std::collections::BTreeMap<_, _> = self.looked_up.iter().map(|(id, found)| (id.0, found)).collect();
+        f.debug_struct("Batch")
+            .field("state", &self.state)
+            .field("deliveries", &deliveries)
+            .field("times", &(self.started, self.at.moment, self.deadline, self.lease))
+            .field("upto", &(self.next, self.acknowledged, self.applied, &self.overtaken))
+            .field("run", &(self.invoked, self.leased, self.warm, self.refusals, self.hearsay, looked_up))
+            .field("suspicion", &self.suspicion)
+            .field("closing", &self.closing)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The lease of a run on this record.
+fn leasing(record: &Record, lease: Lease) -> Leasing {
+    Leasing { expect: record.version, makes: record.next_version(), born: record.born, lease }
+}
+
 impl Event {
     const fn name(&self) -> &'static str {
         match self {
             Self::Begin => "begin",
             Self::Loaded(_) => "loaded",
+            Self::Leased(_) => "leased",
             Self::Found(_) => "found",
             Self::Entered => "entered",
             Self::NoTime => "no time",
-            Self::Handled(_) => "handled",
+            Self::Handled(..) => "handled",
             Self::Committed(_) => "committed",
             Self::Durable => "durable",
             Self::Sent(_) => "sent",

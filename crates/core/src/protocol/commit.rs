@@ -2,7 +2,7 @@
 
 use crate::{
     effects::Effect,
-    protocol::turn::{Commit, LeaseAfter, Turn},
+    protocol::turn::{Commit, Turn},
     record::Record,
     safeguard::Safeguard,
     time::Timestamp,
@@ -27,21 +27,21 @@ impl Batch {
     fn turn_after_leftover(&mut self, mut hand: Hand) -> State {
         // What a finished outbox waited for is not what the next one waits for.
         hand.record.denied_since = Timestamp::ZERO;
-        self.begin_turn(hand)
+        match self.closing.take() {
+            Some(rest) => self.finish(hand, rest),
+            None => self.begin_turn(hand),
+        }
     }
 
     /// The turn is to be written.
     pub(super) fn commit(&mut self, turn: Turn, unfinished: bool, rest: Rest) -> State {
-        let lease = match rest.more {
-            true => LeaseAfter::Held(self.lease_until),
-            false => LeaseAfter::UntilSent(self.lease_until),
-        };
-        let mut commit = turn.commit(self.at.now, lease);
-        if commit.record.lease_until != Timestamp::ZERO {
-            self.leased = Some(commit.record.epoch);
-        }
+        let mut commit = turn.commit(self.at.now);
         let letters = self.letters_outside_of(&mut commit);
-        self.suspicion.before_noting(&commit.record);
+        let (noted, goes_on) = (self.suspicion.stands(&commit.record), rest.more || !commit.record.outbox.is_empty());
+        if (self.leased || noted) && goes_on {
+            (self.leased, commit.record.lease) = (true, Some(self.lease));
+        }
+        self.suspicion.before_noting(&commit);
         State::Committing(Box::new(Planned { commit, unfinished, rest, letters }))
     }
 
@@ -59,9 +59,10 @@ impl Batch {
     /// The store answered.
     pub(super) fn written(&mut self, planned: Box<Planned>, committed: Committed) -> State {
         if committed == Committed::Fenced {
-            return self.fenced(planned.commit.record);
+            return self.fenced(planned.commit);
         }
-        self.notices.push(Notice::Committed);
+        self.notices.push(Notice::Committed { cached: std::mem::take(&mut self.warm) });
+        self.leased = planned.commit.record.lease.is_some();
         // What the commit before this one sent stands in the record no more.
         self.acknowledged = self.next;
         match self.needs_barrier(&planned.commit.record) {
@@ -70,12 +71,11 @@ impl Batch {
         }
     }
 
-    fn fenced(&mut self, mut record: Record) -> State {
+    fn fenced(&mut self, commit: Commit) -> State {
         if self.on_guard(Safeguard::DropStaleCache) {
-            return self.halt(Halt::Fenced);
+            return self.refused();
         }
-        record.version -= 1;
-        self.kept = Some(Box::new(record));
+        self.kept = Some(Box::new(Record { version: commit.expect, ..commit.record }));
         self.halt(Halt::Busy)
     }
 
@@ -88,11 +88,10 @@ impl Batch {
             Committed::Settled => {
                 self.count_sent(hand.record.outbox.iter());
                 hand.record.outbox.clear();
-                hand.record.lease_until = Timestamp::ZERO;
-                hand.unfinished = false;
+                (hand.record.lease, hand.unfinished, self.leased) = (None, false, false);
             }
             Committed::Stored | Committed::Fenced => {
-                hand.unfinished = hand.record.lease_until != Timestamp::ZERO || !hand.record.outbox.is_empty();
+                hand.unfinished = hand.record.lease.is_some() || !hand.record.outbox.is_empty();
                 let outbox = std::mem::take(&mut hand.record.outbox);
                 if !outbox.is_empty() {
                     return self.send(hand, outbox, Why::Own(rest, letters));
@@ -155,17 +154,17 @@ impl Batch {
     /// Stores the rest of an outbox in place of the whole, and frees the lease. Else an outbox that one invocation has no time to send
     /// would be begun again by each, for ever.
     fn keep_progress(&self, record: Record, halt: Halt) -> State {
-        let expect = record.held();
-        let record = Record { version: record.version + 1, lease_until: Timestamp::ZERO, ..record };
+        let (expect, version) = (record.version, record.next_version());
+        let record = Record { version, lease: None, ..record };
         let commit = Commit { address: self.address.clone(), expect, record, changed: Vec::new(), segment: None };
         State::KeepingProgress(Box::new(commit), halt)
     }
 
     pub(super) fn kept_progress(&mut self, committed: Committed, halt: Halt) -> State {
         match committed {
-            Committed::Fenced => self.halt(Halt::Fenced),
+            Committed::Fenced => self.refused(),
             Committed::Stored | Committed::Settled => {
-                self.leased = None;
+                self.leased = false;
                 self.halt(halt)
             }
         }
@@ -182,14 +181,23 @@ impl Batch {
     pub(super) fn finish(&mut self, hand: Hand, rest: Rest) -> State {
         match hand.unfinished {
             true => State::Finishing(Box::new(hand.record), rest),
-            false => self.finished(Box::new(hand.record), rest, true),
+            false => self.done_with(Box::new(hand.record), rest, true),
         }
     }
 
     pub(super) fn finished(&mut self, mut record: Box<Record>, rest: Rest, cleared: bool) -> State {
-        // Else overtaken after everything was committed and sent: nothing is left to do here.
+        if !cleared && self.on_guard(Safeguard::AckCleared) {
+            // Whoever wrote meanwhile may have taken a lease only, and died: the outbox, which is sent, may still stand.
+            self.closing = Some(rest);
+            return self.refused();
+        }
+        (record.version, record.lease) = (record.next_version(), None);
+        self.done_with(record, rest, cleared)
+    }
+
+    fn done_with(&mut self, record: Box<Record>, rest: Rest, cleared: bool) -> State {
+        self.leased = false;
         if cleared {
-            record.lease_until = Timestamp::ZERO;
             self.kept = Some(record);
         }
         self.over(rest)

@@ -7,7 +7,7 @@ use crate::{
     error::FunctionError,
     id::EnvelopeId,
     protocol::turn::{Commit, Context, Unreadable},
-    record::{Held, Record},
+    record::{Lease, Owner, Record},
     time::{Moment, Timestamp},
     typed_value::TypedValue,
 };
@@ -26,11 +26,15 @@ pub struct At {
 /// What to do next. Each is answered by one event, but for the last.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Take the record from the cache, or else acquire its lease until then. [`Event::Loaded`] or [`Event::Failed`].
+    /// Take the record from the cache, or read it. [`Event::Loaded`] or [`Event::Failed`].
     Load {
-        /// The end of the lease.
-        until: Timestamp,
+        /// Not from the cache.
+        fresh: bool,
+        /// Give up by then: the read has failed then.
+        within: Option<Moment>,
     },
+    /// Take the record's lease. [`Event::Leased`] or [`Event::Failed`].
+    Lease(Leasing),
     /// Look for ids in the spilled segments. [`Event::Found`] or [`Event::Failed`].
     LookUp {
         /// Whether these are there.
@@ -48,6 +52,8 @@ pub enum Step<'a> {
         message: &'a TypedValue,
         /// What whoever gives the run up meanwhile has to pass on.
         lost: Lost,
+        /// The lease to take if the handler still runs at this moment: a second run would be a waste.
+        lease: Option<(Moment, Leasing)>,
     },
     /// Write. [`Event::Committed`] or [`Event::Failed`].
     Commit {
@@ -72,14 +78,11 @@ pub enum Step<'a> {
     },
     /// Clear the outbox and free the lease. [`Event::Finished`] or [`Event::Failed`].
     Finish {
-        /// What must be found.
-        expect: Held,
+        /// The version that must be found. The next one is the record's then.
+        expect: u64,
     },
-    /// Free the lease. [`Event::Freed`], also after a failure.
-    Free {
-        /// The lease's epoch.
-        epoch: u64,
-    },
+    /// Free the lease, if it is this run's. [`Event::Freed`], also after a failure.
+    Free(Owner),
     /// Wait. [`Event::Woken`].
     Pause {
         /// Until then.
@@ -102,8 +105,10 @@ pub enum Event {
     Entered,
     /// There was no time left to wait.
     NoTime,
-    /// The handler came out like this.
-    Handled(Handled),
+    /// What became of the lease.
+    Leased(Leased),
+    /// The handler came out like this, and if its lease was asked for meanwhile, that so; `None` if the backend failed.
+    Handled(Handled, Option<Option<Leased>>),
     /// The store answered a commit.
     Committed(Committed),
     /// All that was written is durable.
@@ -123,12 +128,32 @@ pub enum Event {
 /// Where a record came from.
 #[derive(Debug)]
 pub enum Loaded {
-    /// Of this process's last commit: its lease is not held, and somebody may have written since.
+    /// Of this process's last commit: somebody may have written since.
     Cached(Box<Record>),
-    /// Loaded, with its lease.
-    Held(Box<Record>),
-    /// The lease is another's.
-    Busy,
+    /// Read; `None` if there is none.
+    Read(Option<Box<Record>>),
+}
+
+/// A lease that is to be taken, on condition of the record's version. Where there is no record it makes an empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leasing {
+    /// The version that must be found; zero if there must be no record. One that this very lease made before counts as found.
+    pub expect: u64,
+    /// The version that it makes.
+    pub makes: u64,
+    /// Of a record that it makes.
+    pub born: Timestamp,
+    /// The lease.
+    pub lease: Lease,
+}
+
+/// What a store made of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leased {
+    /// It is taken, and the record has the version that it makes.
+    Taken,
+    /// Somebody else wrote: nothing was written.
+    Refused,
 }
 
 /// How a handler came out.
@@ -165,7 +190,7 @@ pub enum Committed {
     /// The record is written with an empty outbox and a free lease, and in the same atomic step everything in the outbox was
     /// handed to its queue, timer, egress or dead-letter store. Only backends whose store and queues share a transaction do this.
     Settled,
-    /// Epoch or version were not as expected: nothing was written.
+    /// The version was not as expected: nothing was written.
     Fenced,
 }
 
@@ -207,15 +232,15 @@ pub enum How {
 pub struct Lost {
     pub(super) envelope: EnvelopeId,
     pub(super) message: usize,
-    /// The epoch of a lease that the run may have left.
-    pub(super) leased: Option<u64>,
+    /// The run, which may have left a lease.
+    pub(super) owner: Owner,
 }
 
 impl Lost {
-    /// This message's handler held its thread; the run had a lease of this epoch, if any.
+    /// This message's handler held the thread of this run, whose lease the next one may take over.
     #[must_use]
-    pub const fn new(envelope: EnvelopeId, message: usize, leased: Option<u64>) -> Self {
-        Self { envelope, message, leased }
+    pub const fn new(envelope: EnvelopeId, message: usize, owner: Owner) -> Self {
+        Self { envelope, message, owner }
     }
 }
 
@@ -265,8 +290,16 @@ pub enum Notice {
     },
     /// So many messages were given up without a dead letter, as their function's policy says.
     Dropped(usize),
+    /// A commit was refused, since somebody else wrote: of a cached record, or of one that was read.
+    Refused {
+        /// The record was a cached one.
+        cached: bool,
+    },
     /// A commit took effect.
-    Committed,
+    Committed {
+        /// On a record that was a cached one.
+        cached: bool,
+    },
     /// So many messages were applied by it.
     Applied(usize),
     /// What an outbox held is sent.
@@ -289,7 +322,7 @@ pub enum Notice {
 /// Why a batch ends before all of it is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
-    /// Another environment took the address over: nothing of the last commit happened.
+    /// Others wrote the record again and again: nothing of the last commit happened.
     Fenced,
     /// The backend failed.
     Port,

@@ -9,11 +9,13 @@
 //! | what becomes of a failure, of a refused record? | `failure.rs`, `refusal.rs` |
 //! | what may a handler do, what does a commit hold? | `turn/` |
 //! | who is suspected of killing processes? | `alone.rs` |
+//! | when may a cached record be used? | `cache.rs` |
 //! | what is written, sent, cleared? | `commit.rs` |
 //! | what may be sent now, what does a failure hold back? | `in_order.rs` |
 
 mod alone;
 mod batch;
+mod cache;
 pub(crate) mod classify;
 mod commit;
 mod event;
@@ -28,5 +30,8 @@ pub(crate) mod turn;
 mod turns;
 
 pub use batch::{Batch, Illegal, Pace};
-pub use event::{At, Committed, Event, Halt, Handled, How, Loaded, Lost, Notice, Outcome, PortErrorKind, Progress, Step};
+pub use cache::HitRate;
+pub use event::{
+    At, Committed, Event, Halt, Handled, How, Leased, Leasing, Loaded, Lost, Notice, Outcome, PortErrorKind, Progress, Step,
+};
 pub use in_order::{InOrder, behind_failures};

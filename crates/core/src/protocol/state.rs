@@ -22,10 +22,10 @@ pub(super) enum State {
     New,
     /// A transition is under way, or was refused.
     Between,
-    /// A lease is freed.
-    Freeing(u64, Then),
     /// The record is loaded.
     Loading,
+    /// Its lease is taken.
+    Leasing(Box<Hand>),
     /// The segments are asked for ids.
     LookingUp(Box<Work>, Question),
     /// A suspect waits until no other handler runs, to be announced then.
@@ -34,6 +34,8 @@ pub(super) enum State {
     Entering(Box<Work>),
     /// A handler runs.
     Invoking(Box<Work>),
+    /// Duplicates are known from segments alone: the record is read again before they are acknowledged.
+    Rereading(Box<Hand>, Rest),
     /// A turn is committed.
     Committing(Box<Planned>),
     /// What it wrote of a suspect becomes durable.
@@ -46,23 +48,18 @@ pub(super) enum State {
     KeepingProgress(Box<Commit>, Halt),
     /// The outbox is cleared and the lease freed.
     Finishing(Box<Record>, Rest),
-    /// What is noted of a run is taken back.
-    TakingBack(Box<TakeBack>),
+    /// The note of a run is looked for.
+    FindingNote(TakeBack),
+    /// It is taken back.
+    TakingBack(TakeBack, Box<Commit>),
     /// That becomes durable.
-    TakenBack(Box<TakeBack>),
+    TakenBack(TakeBack),
     /// Before it is tried again.
-    Pausing(Box<TakeBack>, Moment),
+    Pausing(TakeBack, Moment),
+    /// The batch is over but for its lease; what is left of it comes again after this pause.
+    Freeing(Duration, Halt),
     /// The end.
     Done(Vec<Outcome>),
-}
-
-/// What comes after a lease is freed.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Then {
-    /// The record is loaded.
-    Load,
-    /// The batch is over; what is left comes again after this pause.
-    End(Duration, Halt),
 }
 
 /// A record in hand.
@@ -167,21 +164,24 @@ impl State {
         match self {
             Self::New => "new",
             Self::Between => "between two states",
-            Self::Freeing(..) => "freeing a lease",
             Self::Loading => "loading",
+            Self::Leasing(_) => "taking a lease",
             Self::LookingUp(..) => "looking up",
             Self::EnteringAlone(..) => "entering alone",
             Self::Entering(_) => "entering",
             Self::Invoking(_) => "invoking",
+            Self::Rereading(..) => "reading again",
             Self::Committing(_) => "committing",
             Self::Barrier(..) => "at the barrier",
             Self::ClearingFirst(_) => "clearing first",
             Self::Sending(_) => "sending",
             Self::KeepingProgress(..) => "keeping progress",
             Self::Finishing(..) => "finishing",
-            Self::TakingBack(_) => "taking a note back",
+            Self::FindingNote(_) => "looking for a note",
+            Self::TakingBack(..) => "taking a note back",
             Self::TakenBack(_) => "at the barrier behind a note that was taken back",
             Self::Pausing(..) => "pausing",
+            Self::Freeing(..) => "freeing a lease",
             Self::Done(_) => "done",
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 
 use super::{
     batch::Batch,
-    event::{Halt, Handled, Notice},
+    event::{Handled, Leased, Notice},
     state::{Ended, Hand, Open, Question, Rest, State, Work},
 };
 
@@ -212,8 +212,18 @@ impl Batch {
         Flow::Wait(State::Invoking(work))
     }
 
-    /// The handler came out.
-    pub(super) fn handled(&mut self, mut work: Box<Work>, handled: Handled) -> State {
+    /// The handler came out, and perhaps took a lease meanwhile.
+    pub(super) fn handled(&mut self, mut work: Box<Work>, handled: Handled, leased: Option<Option<Leased>>) -> State {
+        match leased {
+            None => {}
+            Some(Some(Leased::Taken)) => {
+                work.turn.leased(self.lease);
+                (self.leased, work.unfinished) = (true, true);
+            }
+            Some(Some(Leased::Refused)) => return self.refused(),
+            // It may stand all the same.
+            Some(None) => self.leased = true,
+        }
         let deliveries = self.deliveries.clone();
         let delivered = &deliveries[work.upto];
         let (kind, error) = match handled {
@@ -331,11 +341,12 @@ impl Batch {
         if turn.is_dirty() {
             return self.commit(turn, unfinished, rest);
         }
-        if self.warm && self.hearsay && self.on_guard(Safeguard::Hearsay) {
-            // Someone else took these, and may have died before it sent what they caused: only a load can tell.
-            return self.halt(Halt::Fenced);
+        let hand = Hand { record: turn.into_record(), unfinished };
+        if self.hearsay && self.on_guard(Safeguard::Hearsay) {
+            // Someone else took these, and may have died before it sent what they caused: only a later look can tell.
+            return State::Rereading(Box::new(hand), rest);
         }
-        self.finish(Hand { record: turn.into_record(), unfinished }, rest)
+        self.finish(hand, rest)
     }
 
     /// Gives all of an envelope up.

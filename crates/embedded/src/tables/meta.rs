@@ -17,7 +17,7 @@ pub(crate) const LIFE: &[u8] = b"life";
 pub(crate) const COUNTS: &[u8] = b"counts";
 
 /// The format of the folder that this version writes: a new one is needed when an older version would misread it.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const VERSION: u8 = 1;
 

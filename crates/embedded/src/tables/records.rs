@@ -1,27 +1,29 @@
-//! Table `records`: one row per address. Key: the function's name, a zero byte, the id. Value: 1, epoch (8 bytes), version (8),
-//! lease_until (8), the start in which the lease was taken (8), the rest of the record as protobuf
-//! ([`statefun_core::stored`]).
+//! Table `records`: one row per address. Key: the function's name, a zero byte, the id. Value: 2, version (8 bytes), end of the lease (8),
+//! its owner (8), the start in which the row was written (8), the rest of the record as protobuf ([`statefun_core::stored`]). Without a lease
+//! its end and owner are zero.
 //!
-//! What the conditions look at stands at a fixed place, so that taking a lease or checking a commit decodes nothing.
+//! Form 1 had an epoch before the version, and a lease that had no owner: it is read without its lease.
+//!
+//! What the conditions look at stands at a fixed place, so that checking a commit decodes nothing.
 
 use bytes::Bytes;
 use statefun_core::{
-    Address, Held, Record, Timestamp, TypeName,
+    Address, Lease, Owner, Record, Timestamp, TypeName,
     stored::{self, Parts},
 };
 
 use super::{Unreadable, address, address_bytes, number, time, versioned};
 use crate::batch::Key;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 1 + 4 * 8;
 
-/// What the conditions of acquire, commit and finish look at.
+/// What the conditions of lease, commit and finish look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
-    pub(crate) held: Held,
-    pub(crate) lease_until: Timestamp,
-    /// The start of the store in which the lease was taken: leases end with the process that held them.
+    pub(crate) version: u64,
+    pub(crate) lease: Option<Lease>,
+    /// The start of the store in which it was written: leases end with the process that held them.
     pub(crate) start: u64,
 }
 
@@ -47,8 +49,7 @@ pub(crate) fn instances(function: &TypeName, id: Option<&str>) -> (Key, Key) {
 
 /// The row of a record. Without `outbox` it is left out, and the lease is free.
 pub(crate) fn encode(owner: &Address, record: &Record, start: u64, outbox: bool) -> (Bytes, Head) {
-    let lease_until = if outbox { record.lease_until } else { Timestamp::ZERO };
-    let head = Head { held: record.held(), lease_until, start };
+    let head = Head { version: record.version, lease: record.lease.filter(|_| outbox), start };
     let mut bytes = Vec::with_capacity(256);
     bytes.resize(HEAD_BYTES, 0);
     head.write(&mut bytes);
@@ -59,20 +60,28 @@ pub(crate) fn encode(owner: &Address, record: &Record, start: u64, outbox: bool)
 pub(crate) fn decode(owner: &Address, value: &Bytes) -> Result<Record, Unreadable> {
     let head = Head::read(value)?;
     let record = stored::decode_record(owner, value.slice(HEAD_BYTES..))?;
-    Ok(Record { epoch: head.held.epoch, version: head.held.version, lease_until: head.lease_until, ..record })
+    Ok(Record { version: head.version, lease: head.lease, ..record })
 }
 
 impl Head {
     pub(crate) fn read(value: &[u8]) -> Result<Self, Unreadable> {
-        let (epoch, rest) = number(versioned(value, VERSION)?)?;
-        let (version, rest) = number(rest)?;
-        let (lease_until, rest) = time(rest)?;
+        if let Some((1, rest)) = value.split_first() {
+            let (_epoch, rest) = number(rest)?;
+            let (version, rest) = number(rest)?;
+            let (_lease, rest) = time(rest)?;
+            return Ok(Self { version, lease: None, start: number(rest)?.0 });
+        }
+        let (version, rest) = number(versioned(value, VERSION)?)?;
+        let (until, rest) = time(rest)?;
+        let (owner, rest) = number(rest)?;
         let (start, _) = number(rest)?;
-        Ok(Self { held: Held { epoch, version }, lease_until, start })
+        let lease = (until > Timestamp::ZERO).then_some(Lease { owner: Owner(owner), until });
+        Ok(Self { version, lease, start })
     }
 
     fn write(self, into: &mut [u8]) {
-        let numbers = [self.held.epoch, self.held.version, self.lease_until.0, self.start];
+        let (until, owner) = self.lease.map_or((0, 0), |lease| (lease.until.0, lease.owner.0));
+        let numbers = [self.version, until, owner, self.start];
         if let Some((version, rest)) = into.split_first_mut() {
             *version = VERSION;
             for (place, number) in rest.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
@@ -82,10 +91,10 @@ impl Head {
     }
 
     /// The same row with another head.
-    pub(crate) fn replace(self, value: &[u8]) -> Bytes {
+    pub(crate) fn replace(self, value: &[u8]) -> Result<Bytes, Unreadable> {
         let mut bytes = value.to_vec();
-        self.write(&mut bytes);
-        bytes.into()
+        self.write(bytes.get_mut(..HEAD_BYTES).ok_or(Unreadable::Form("a record"))?);
+        Ok(bytes.into())
     }
 }
 
@@ -105,9 +114,12 @@ mod tests {
     #[test]
     fn golden_files() {
         let record = record(5);
-        let value = golden("record-v1-denied", &encode(&owner(), &record, 9, true).0);
+        let value = golden("record-v2", &encode(&owner(), &record, 9, true).0);
         assert_eq!(decode(&owner(), &value.clone().into()).unwrap(), record);
         assert_eq!(Head::read(&value).unwrap().start, 9);
+        // Leases had no owners.
+        let record = Record { lease: None, ..record };
+        assert_eq!(decode(&owner(), &read_golden("record-v1-denied").into()).unwrap(), record);
         let denied_since = Timestamp::ZERO;
         let before = decode(&owner(), &read_golden("record-v1-trials").into()).unwrap();
         assert_eq!(before, Record { denied_since, ..record.clone() });
@@ -123,7 +135,7 @@ mod tests {
     fn without_an_outbox_the_lease_is_free() {
         let record = record(3);
         let settled = decode(&owner(), &encode(&owner(), &record, 1, false).0).unwrap();
-        assert_eq!(settled, Record { outbox: Vec::new(), lease_until: Timestamp::ZERO, ..record });
+        assert_eq!(settled, Record { outbox: Vec::new(), lease: None, ..record });
     }
 
     #[test]
@@ -143,14 +155,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(size in 0_u8..9, start: u64, epoch: u64, lease: u64) {
+        fn round_trip(size in 0_u8..9, start: u64, version: u64, until: u64, run: u64) {
             let record = record(size);
             let (value, head) = encode(&owner(), &record, start, true);
             prop_assert_eq!(Head::read(&value).unwrap(), head);
             prop_assert_eq!(decode(&owner(), &value).unwrap(), record.clone());
-            let head = Head { held: Held { epoch, ..head.held }, lease_until: Timestamp(lease), ..head };
-            let changed = head.replace(&value);
-            prop_assert_eq!(decode(&owner(), &changed).unwrap(), Record { epoch, lease_until: Timestamp(lease), ..record });
+            let lease = (until > 0).then_some(Lease { owner: Owner(run), until: Timestamp(until) });
+            let head = Head { version, lease, ..head };
+            let changed = head.replace(&value).unwrap();
+            prop_assert_eq!(decode(&owner(), &changed).unwrap(), Record { version, lease, ..record });
         }
 
         #[test]

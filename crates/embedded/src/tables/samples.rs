@@ -91,8 +91,7 @@ pub(crate) fn record(size: u8) -> Record {
     let note = |number: u8| if number == 1 { Note::None } else { Note::Alone };
     Record {
         born: Timestamp(1_700_000_000_000),
-        epoch: 7,
-        lease_until: Timestamp(u64::from(size) * 1_000),
+        lease: (size > 0).then_some(Lease { owner: Owner(7), until: Timestamp(u64::from(size) * 1_000) }),
         version: u64::from(size),
         last_seq: (size > 0).then(|| LastSeq { queue: u64::MAX - 1, seq: u128::MAX / u128::from(size) }),
         moved_at: Timestamp(8),

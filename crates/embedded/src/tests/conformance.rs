@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use statefun_engine::{
     conformance::{Backend, check},
-    ports::{Acquired, Committed, DeadLetters, DueTimers, Egress, EnvelopeQueue, InstanceStore, PortError, QueueConsumer},
+    ports::{
+        Committed, DeadLetters, DueTimers, Egress, EnvelopeQueue, Found, InstanceStore, Leased, Leasing, PortError, QueueConsumer,
+    },
 };
 
 use super::*;
@@ -85,17 +87,20 @@ struct WithoutBarrier(Embedded);
 
 #[async_trait]
 impl InstanceStore for WithoutBarrier {
-    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
-        self.0.acquire(address, now, until).await
+    async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        self.0.load(addresses).await
+    }
+    async fn lease(&self, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
+        self.0.lease(address, leasing).await
     }
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
         self.0.commit(commit).await
     }
-    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+    async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         self.0.finish(address, expect).await
     }
-    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
-        self.0.release(address, epoch).await
+    async fn free(&self, address: &Address, owner: Owner) -> Result<(), PortError> {
+        self.0.free(address, owner).await
     }
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {
         self.0.spilled(address, ids, since).await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortErrorKind};
+use statefun_engine::ports::{Committed, InstanceStore, PortErrorKind};
 
 use super::*;
 
@@ -58,11 +58,12 @@ async fn a_commit_is_there_whole_or_not_at_all() {
         let store = fixture.open();
         let workers: Vec<_> = (0..4)
             .map(|worker| {
-                let (store, now) = (store.clone(), fixture.hand.now());
+                let store = store.clone();
                 tokio::spawn(async move {
                     let (own, inbox) = (address(worker), address(format!("inbox-{worker}")));
                     // A worker may come when the store is closed already.
-                    let Ok(Acquired::Held(mut record)) = store.acquire(&own, now, now).await else { return };
+                    let Some(Ok(found)) = store.load(&[&own]).await.pop() else { return };
+                    let mut record = found.unwrap_or_default();
                     for _ in 0..50 {
                         let next = u32::try_from(record.version).unwrap();
                         let commit = commit(&own, &record, vec![Effect::Send(envelope(&inbox, next))]);
@@ -115,9 +116,8 @@ async fn what_undoes_itself_never_reaches_the_disk() {
 #[tokio::test]
 async fn what_was_written_before_a_barrier_outlives_a_power_cut() {
     let fixture = Fixture::with(Options { linger: Duration::from_secs(3_600), ..Options::default() });
-    let (store, to, now) = (fixture.open(), address("a"), fixture.hand.now());
-    let Acquired::Held(record) = store.acquire(&to, now, now).await.unwrap() else { panic!("busy") };
-    let mut noted = commit(&to, &record, Vec::new());
+    let (store, to) = (fixture.open(), address("a"));
+    let mut noted = commit(&to, &Record::default(), Vec::new());
     noted.record.trials = vec![Trial { id: EnvelopeId([1; 16]), failures: 2, note: Note::Alone }];
     store.commit(&noted).await.unwrap();
     store.barrier().await.unwrap();
@@ -170,8 +170,8 @@ async fn a_failing_disk_stops_everything() {
     assert_eq!(error.kind, PortErrorKind::Refused);
     assert!(error.source.to_string().contains("write to the state folder failed"), "{}", error.source);
     store.durable(op).await.unwrap();
-    let now = fixture.hand.now();
-    assert!(store.acquire(&address("a"), now, now).await.is_err());
+    assert!(store.load(&[&address("a")]).await[0].is_err());
+    assert!(store.commit(&commit(&address("a"), &Record::default(), Vec::new())).await.is_err());
     assert!(store.ready().await.is_err());
     assert!(store.ingest(Vec::new(), None, false).await.is_err());
     let (idle, egress) = waiter.await.unwrap();
@@ -189,8 +189,6 @@ async fn after_closing_every_clone_refuses() {
     store.close().await.unwrap();
     clone.durable(op).await.unwrap();
     assert!(clone.ready().await.unwrap_err().source.to_string().contains("closed"));
-    let now = fixture.hand.now();
     let again = fixture.open();
-    let Acquired::Held(record) = again.acquire(&address("a"), now, now).await.unwrap() else { panic!("busy") };
-    assert_eq!(again.commit(&commit(&address("a"), &record, Vec::new())).await.unwrap(), Committed::Settled);
+    assert_eq!(again.commit(&commit(&address("a"), &Record::default(), Vec::new())).await.unwrap(), Committed::Settled);
 }

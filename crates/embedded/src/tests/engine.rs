@@ -3,10 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
-use statefun_engine::{
-    Config, Engine, Functions, Invoke, Outcome, Ports,
-    ports::{Acquired, InstanceStore},
-};
+use statefun_engine::{Config, Engine, Functions, Invoke, Outcome, Ports, ports::InstanceStore};
 use tokio::sync::{Barrier, Semaphore};
 
 use super::*;
@@ -98,11 +95,7 @@ impl World {
     /// the note.
     async fn suspect(&self, number: u32) -> Address {
         let suspect = address("suspect");
-        let base = match self.store.acquire(&suspect, self.hand.now(), self.hand.now()).await.unwrap() {
-            Acquired::Held(record) => *record,
-            Acquired::Busy => panic!("busy"),
-        };
-        let mut noted = commit(&suspect, &base, Vec::new());
+        let mut noted = commit(&suspect, &Record::new(self.hand.now()), Vec::new());
         noted.record.trials = vec![Trial { id: one(&suspect, number).id, failures: 0, note: Note::Watched }];
         self.store.commit(&noted).await.unwrap();
         suspect

@@ -1,42 +1,43 @@
-use statefun_engine::ports::{Acquired, Committed, InstanceStore};
+use statefun_core::{Lease, Owner};
+use statefun_engine::ports::{Committed, InstanceStore, Leased, Leasing};
 
 use super::*;
 
-async fn acquire(store: &Embedded, address: &Address, hand: &Hand) -> Record {
-    match store.acquire(address, hand.now(), hand.now().plus(Duration::from_secs(60))).await.unwrap() {
-        Acquired::Held(record) => *record,
-        Acquired::Busy => panic!("busy"),
-    }
+async fn load(store: &Embedded, address: &Address) -> Option<Record> {
+    store.load(&[address]).await.pop().unwrap().unwrap().map(|record| *record)
+}
+
+fn new(hand: &Hand) -> Record {
+    Record::new(hand.now())
 }
 
 #[tokio::test]
-async fn leases_exclude_until_they_run_out_or_their_process_ends() {
+async fn a_lease_ends_with_the_process_that_took_it() {
     let fixture = Fixture::new();
     let (store, hand) = (fixture.open(), &fixture.hand);
     let address = address(1);
-    let record = acquire(&store, &address, hand).await;
-    assert_eq!((record.epoch, record.version, record.born), (1, 0, hand.now()));
-    let again = store.acquire(&address, hand.now(), hand.now()).await.unwrap();
-    assert_eq!(again, Acquired::Busy);
-    hand.advance(Duration::from_secs(60));
-    assert_eq!(acquire(&store, &address, hand).await.epoch, 2);
+    let lease = Lease { owner: Owner(5), until: hand.now().plus(Duration::from_secs(60)) };
+    let leasing = Leasing { expect: 0, makes: 7, born: hand.now(), lease };
+    assert_eq!(store.lease(&address, &leasing).await.unwrap(), Leased::Taken);
+    let leased = load(&store, &address).await.unwrap();
+    assert_eq!((leased.version, leased.lease), (7, Some(lease)));
     store.close().await.unwrap();
     let store = fixture.open();
-    assert_eq!(acquire(&store, &address, hand).await.epoch, 3, "nobody else can hold it");
+    assert_eq!(load(&store, &address).await.unwrap(), Record { lease: None, ..leased });
 }
 
 #[tokio::test]
-async fn a_commit_is_conditional_on_epoch_and_version() {
+async fn a_commit_is_conditional_on_the_version() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let address = address(1);
-    let record = acquire(&store, &address, &fixture.hand).await;
-    let first = commit(&address, &record, Vec::new());
+    assert_eq!(load(&store, &address).await, None);
+    let first = commit(&address, &new(&fixture.hand), Vec::new());
     assert_eq!(store.commit(&first).await.unwrap(), Committed::Settled);
     assert_eq!(store.commit(&first).await.unwrap(), Committed::Fenced);
-    let next = acquire(&store, &address, &fixture.hand).await;
-    assert_eq!((next.epoch, next.version), (2, 1));
-    let stale = Record { epoch: 1, ..next.clone() };
+    let next = load(&store, &address).await.unwrap();
+    assert_eq!(next.version, fixture.hand.now().0);
+    let stale = Record { version: next.version - 1, ..next.clone() };
     assert_eq!(store.commit(&commit(&address, &stale, Vec::new())).await.unwrap(), Committed::Fenced);
     let unknown = commit(&super::address("unknown"), &next, Vec::new());
     assert_eq!(store.commit(&unknown).await.unwrap(), Committed::Fenced);
@@ -52,15 +53,15 @@ async fn a_settled_commit_hands_everything_over() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let address = address(1);
-    let record = acquire(&store, &address, &fixture.hand).await;
+    let record = new(&fixture.hand);
     let effects = samples::record(5).outbox;
     let sample = samples::record(5);
     let full = Record { state: sample.state.clone(), outbox: effects, ..record.clone() };
     let mut commit = commit(&address, &record, Vec::new());
-    commit.record = Record { version: 1, ..full };
+    commit.record = Record { version: record.next_version(), ..full };
     assert_eq!(store.commit(&commit).await.unwrap(), Committed::Settled);
     let stored = store.record(&address).unwrap().unwrap();
-    assert_eq!(stored, Record { outbox: Vec::new(), lease_until: Timestamp::ZERO, ..commit.record });
+    assert_eq!(stored, Record { outbox: Vec::new(), ..commit.record });
     let waiting = store.waiting();
     assert_eq!((waiting.messages, waiting.egress, store.letter_count()), (1, 1, 1));
     assert_eq!(store.next_due().unwrap(), Some(Timestamp(1)));
@@ -73,7 +74,7 @@ async fn a_commit_cancels_timers() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let address = address(1);
-    let record = acquire(&store, &address, &fixture.hand).await;
+    let record = new(&fixture.hand);
     let timer = Timer { due: Timestamp(5), envelope: envelope(&address, 1) };
     let schedule = commit(&address, &record, vec![Effect::Schedule(timer.clone())]);
     store.commit(&schedule).await.unwrap();
@@ -89,16 +90,16 @@ async fn without_settling_the_outbox_is_stored() {
     let fixture = Fixture::with(Options { settle: false, ..Options::default() });
     let store = fixture.open();
     let address = address(1);
-    let record = acquire(&store, &address, &fixture.hand).await;
+    let record = new(&fixture.hand);
     let commit = commit(&address, &record, vec![Effect::Send(envelope(&address, 1))]);
     assert_eq!(store.commit(&commit).await.unwrap(), Committed::Stored);
     assert_eq!(store.waiting().messages, 0);
-    assert_eq!(store.record(&address).unwrap().unwrap(), commit.record, "the lease stays too");
-    assert!(!store.finish(&address, record.held()).await.unwrap());
-    assert!(store.finish(&address, commit.record.held()).await.unwrap());
-    let finished = Record { outbox: Vec::new(), lease_until: Timestamp::ZERO, ..commit.record };
+    assert_eq!(store.record(&address).unwrap().unwrap(), commit.record);
+    assert!(!store.finish(&address, record.version).await.unwrap());
+    assert!(store.finish(&address, commit.record.version).await.unwrap());
+    let finished = Record { version: commit.record.version + 1, outbox: Vec::new(), ..commit.record };
     assert_eq!(store.record(&address).unwrap().unwrap(), finished);
-    assert!(!store.finish(&super::address("unknown"), record.held()).await.unwrap());
+    assert!(!store.finish(&super::address("unknown"), record.version).await.unwrap());
 }
 
 #[tokio::test]
@@ -106,7 +107,7 @@ async fn spilled_ids_are_found_from_a_moment_on_until_they_are_swept() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let address = address(1);
-    let mut record = acquire(&store, &address, &fixture.hand).await;
+    let mut record = new(&fixture.hand);
     let id = |number: u8| EnvelopeId([number; 16]);
     for number in 0..3 {
         let newest = Timestamp(100 + u64::from(number));
@@ -136,8 +137,9 @@ async fn instances_are_listed_in_the_order_of_their_ids() {
     let fixture = Fixture::new();
     let store = fixture.open();
     for number in 0..600 {
-        acquire(&store, &address(format!("{number:03}")), &fixture.hand).await;
-        acquire(&store, &Address::parse(&format!("example/greeter2/{number}")).unwrap(), &fixture.hand).await;
+        for address in [address(format!("{number:03}")), Address::parse(&format!("example/greeter2/{number}")).unwrap()] {
+            store.commit(&commit(&address, &new(&fixture.hand), Vec::new())).await.unwrap();
+        }
         if number == 300 {
             store.durable(store.last_op()).await.unwrap();
         }

@@ -137,8 +137,8 @@ fn run_one(store: &Embedded, max: usize) -> Option<(Address, Vec<u32>)> {
     Some((address, received.iter().map(|delivered| number(&delivered.envelope)).collect()))
 }
 
-/// A commit on a record that was acquired, with these effects.
+/// A commit on this record, with these effects.
 fn commit(address: &Address, record: &Record, effects: Vec<Effect>) -> Commit {
-    let next = Record { version: record.version + 1, outbox: effects, ..record.clone() };
-    Commit { address: address.clone(), expect: record.held(), record: next, changed: Vec::new(), segment: None }
+    let next = Record { version: record.next_version(), outbox: effects, ..record.clone() };
+    Commit { address: address.clone(), expect: record.version, record: next, changed: Vec::new(), segment: None }
 }

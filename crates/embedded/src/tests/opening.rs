@@ -26,7 +26,7 @@ fn a_new_folder_with_parents() {
     let dir = fixture.path().join("a/b");
     drop(Embedded::open(&dir, Options::default(), fixture.hand.clock()).unwrap());
     let marker = fs::read_to_string(dir.join("statefun.json")).unwrap();
-    assert!(marker.contains("\"format\": 1"), "{marker}");
+    assert!(marker.contains("\"format\": 2"), "{marker}");
     Embedded::open(&dir, Options::default(), fixture.hand.clock()).unwrap();
 }
 
@@ -115,9 +115,20 @@ fn what_a_crash_left_while_it_was_made_is_no_obstacle() {
 fn a_newer_format() {
     let fixture = Fixture::new();
     drop(fixture.open());
-    fs::write(fixture.path().join("statefun.json"), "{\"what\":\"state\",\"format\":2,\"more\":true}").unwrap();
+    fs::write(fixture.path().join("statefun.json"), "{\"what\":\"state\",\"format\":3,\"more\":true}").unwrap();
     let error = open(&fixture).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+}
+
+/// The version that made it does not open it any more: it would not understand what is written from now on.
+#[test]
+fn an_older_format_becomes_this_one() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    fs::write(fixture.path().join("statefun.json"), "{\"what\":\"state\",\"format\":1}").unwrap();
+    drop(fixture.open());
+    let marker = fs::read_to_string(fixture.path().join("statefun.json")).unwrap();
+    assert!(marker.contains("\"format\": 2"), "{marker}");
 }
 
 #[test]

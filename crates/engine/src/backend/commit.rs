@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use statefun_core::{Held, Safeguard, Safeguards};
+use statefun_core::{Safeguard, Safeguards};
 
 use crate::ports::{Clock, Committed, PortError, PortErrorKind};
 
@@ -12,13 +12,18 @@ const TRIES: u32 = 3;
 /// The pause after the first try. It doubles after each further one.
 const PAUSE: Duration = Duration::from_millis(40);
 
+/// A random number that a commit leaves in its record: no other commit has it. What is stored before its commit, or apart from the record,
+/// has it in its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag(pub u64);
+
 /// What one try of a commit came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tried {
     /// The commit is written.
     Written,
-    /// Epoch or version were not as expected, and this try wrote nothing. Holds what was found instead, if the store said so.
-    Conflict(Option<Held>),
+    /// The version was not as expected, and this try wrote nothing. Holds the tag of the commit that was found instead, if the store said so.
+    Conflict(Option<Tag>),
 }
 
 /// One commit as a store writes it, for stores that cannot tell a repeated write from the first one.
@@ -32,19 +37,18 @@ pub trait ConditionalWrite: Send + Sync {
     /// Durable when it returns. It must have no further effect when it is repeated.
     async fn put_first(&self) -> Result<(), PortError>;
 
-    /// Tries once to write everything else, in one atomic step, if the record's epoch and version are what the commit expects.
-    /// The implementation must not repeat a request that carries no `token`: the caller would not learn of the first one.
+    /// Tries once to write everything else, in one atomic step, if the record's version is what the commit expects.
+    /// The implementation must not repeat a request that carries no token: the caller would not learn of the first one.
     ///
     /// Durable when it returns [`Tried::Written`]. After [`PortErrorKind::Unavailable`] it may have taken effect; after the other
     /// kinds of error it has not.
-    async fn try_commit(&self, token: &str) -> Result<Tried, PortError>;
+    async fn try_commit(&self) -> Result<Tried, PortError>;
 }
 
-/// Writes a commit that leaves `makes` as the record's epoch and version. Tries three times at most, with short pauses.
+/// Writes a commit, with its tag. Tries three times at most, with short pauses.
 ///
 /// A lost reply makes the next try's condition fail *because* the commit took effect. So a failed condition is a success if an
-/// earlier try may have taken effect and what was found is what this commit makes: only the holder of an epoch makes its versions,
-/// each of them once. `token` names the commit. It has to be new for each commit, and is the same for all of its tries.
+/// earlier try may have taken effect and the tag that was found is this commit's own.
 ///
 /// Durable when it returns [`Committed::Stored`]. After [`Committed::Fenced`] nothing but the segment of earlier entries is stored.
 ///
@@ -53,20 +57,19 @@ pub trait ConditionalWrite: Send + Sync {
 /// failed with. After an error the commit may have taken effect.
 pub async fn commit_with_retries(
     write: &dyn ConditionalWrite,
-    makes: Held,
-    token: &str,
+    tag: Tag,
     clock: &dyn Clock,
     safeguards: Safeguards,
 ) -> Result<Committed, PortError> {
     write.put_first().await?;
     let committed = |tried, unsure| match tried {
         Tried::Written => Committed::Stored,
-        Tried::Conflict(found) if unsure && (found == Some(makes) || !safeguards.on(Safeguard::OwnCommit)) => Committed::Stored,
+        Tried::Conflict(found) if unsure && (found == Some(tag) || !safeguards.on(Safeguard::OwnCommit)) => Committed::Stored,
         Tried::Conflict(_) => Committed::Fenced,
     };
     let (mut unsure, mut pause) = (false, PAUSE);
     for _ in 1..TRIES {
-        match write.try_commit(token).await {
+        match write.try_commit().await {
             Ok(tried) => return Ok(committed(tried, unsure)),
             Err(error) if error.kind == PortErrorKind::Refused => return Err(error),
             Err(error) => unsure |= error.kind == PortErrorKind::Unavailable,
@@ -74,7 +77,7 @@ pub async fn commit_with_retries(
         clock.sleep_until(clock.moment().plus(pause)).await;
         pause *= 2;
     }
-    write.try_commit(token).await.map(|tried| committed(tried, unsure))
+    write.try_commit().await.map(|tried| committed(tried, unsure))
 }
 
 #[cfg(test)]
@@ -89,30 +92,28 @@ mod tests {
 
     use PortErrorKind::{Refused, Throttled, Unavailable};
 
-    /// What the commits of these tests make.
-    const OURS: Held = Held { epoch: 3, version: 8 };
-    /// A record that another holder of the lease made.
-    const OTHERS: [Held; 3] = [Held { epoch: 4, version: 8 }, Held { epoch: 3, version: 9 }, Held { epoch: 3, version: 7 }];
+    const OURS: Tag = Tag(3);
+    const OTHER: Tag = Tag(4);
 
     type Answer = Result<Tried, PortErrorKind>;
 
     const WRITTEN: Answer = Ok(Tried::Written);
 
-    fn found(held: Held) -> Answer {
-        Ok(Tried::Conflict(Some(held)))
+    fn found(tag: Tag) -> Answer {
+        Ok(Tried::Conflict(Some(tag)))
     }
 
-    /// Gives its answers in turn, and notes the tokens.
+    /// Gives its answers in turn, and counts the tries.
     struct Scripted {
         first: Result<(), PortErrorKind>,
         answers: Mutex<VecDeque<Answer>>,
-        tokens: Mutex<Vec<String>>,
+        tries: Mutex<u32>,
     }
 
     impl Scripted {
         fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
             let answers = Mutex::new(answers.into_iter().collect());
-            Self { first: Ok(()), answers, tokens: Mutex::default() }
+            Self { first: Ok(()), answers, tries: Mutex::default() }
         }
     }
 
@@ -126,8 +127,8 @@ mod tests {
             self.first.map_err(failure)
         }
 
-        async fn try_commit(&self, token: &str) -> Result<Tried, PortError> {
-            self.tokens.lock().unwrap().push(token.to_owned());
+        async fn try_commit(&self) -> Result<Tried, PortError> {
+            *self.tries.lock().unwrap() += 1;
             self.answers.lock().unwrap().pop_front().unwrap().map_err(failure)
         }
     }
@@ -154,7 +155,7 @@ mod tests {
     /// How the commit ends, and how many milliseconds it paused.
     fn run(write: &Scripted, safeguards: Safeguards) -> (Result<Committed, PortErrorKind>, u64) {
         let clock = Virtual::default();
-        let result = commit_with_retries(write, OURS, "token", &clock, safeguards).now_or_never().unwrap();
+        let result = commit_with_retries(write, OURS, &clock, safeguards).now_or_never().unwrap();
         (result.map_err(|error| error.kind), clock.moment().since(Moment::default()).as_millis() as u64)
     }
 
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_conflict_with_another_record_is_a_fence() {
-        for other in OTHERS.map(found).into_iter().chain([Ok(Tried::Conflict(None))]) {
+        for other in [found(OTHER), Ok(Tried::Conflict(None))] {
             assert_eq!(committed([other]), Ok(Committed::Fenced));
             assert_eq!(committed([Err(Unavailable), other]), Ok(Committed::Fenced), "{other:?}");
         }
@@ -202,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn tries_have_one_token_and_growing_pauses() {
+    fn pauses_grow() {
         let write = Scripted::new([Err(Unavailable), Err(Throttled), Err(Unavailable)]);
         assert_eq!(run(&write, Safeguards::default()), (Err(Unavailable), 40 + 80), "nobody waits after the last");
-        assert_eq!(*write.tokens.lock().unwrap(), ["token"; 3]);
+        assert_eq!(*write.tries.lock().unwrap(), 3);
         assert_eq!(run(&Scripted::new([WRITTEN]), Safeguards::default()).1, 0);
     }
 
@@ -214,7 +215,7 @@ mod tests {
         for kind in [Unavailable, Throttled, Refused] {
             let write = Scripted { first: Err(kind), ..Scripted::new([WRITTEN]) };
             assert_eq!(run(&write, Safeguards::default()), (Err(kind), 0));
-            assert!(write.tokens.lock().unwrap().is_empty());
+            assert_eq!(*write.tries.lock().unwrap(), 0);
         }
     }
 
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn without_its_safeguard_another_commit_passes_for_its_own() {
         let off = Safeguards::without(Safeguard::OwnCommit);
-        assert_eq!(run(&Scripted::new([Err(Unavailable), found(OTHERS[0])]), off).0, Ok(Committed::Stored));
-        assert_eq!(run(&Scripted::new([Err(Throttled), found(OTHERS[0])]), off).0, Ok(Committed::Fenced));
+        assert_eq!(run(&Scripted::new([Err(Unavailable), found(OTHER)]), off).0, Ok(Committed::Stored));
+        assert_eq!(run(&Scripted::new([Err(Throttled), found(OTHER)]), off).0, Ok(Committed::Fenced));
     }
 }

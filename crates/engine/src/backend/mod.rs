@@ -1,11 +1,11 @@
 //! What adapters share: the parts of the protocol that a backend has to do by itself, behind the [`ports`](crate::ports).
 //!
 //! A store that cannot tell a repeated write from the first one repeats its commits with [`commit_with_retries`]. Timers that are
-//! kept as rows are cancelled with [`cancel`] and fire with [`fire`], or with [`read_unless_cancelled`] where many fire together.
+//! kept as rows are cancelled with [`cancel`] and fire with [`fire`].
 //! Each piece makes its calls through a small port of its own, so that a simulation can run the code that ships.
 
 mod commit;
 mod timers;
 
-pub use commit::{ConditionalWrite, Tried, commit_with_retries};
-pub use timers::{TimerRows, cancel, fire, read_unless_cancelled};
+pub use commit::{ConditionalWrite, Tag, Tried, commit_with_retries};
+pub use timers::{Fired, TimerRows, cancel, fire};

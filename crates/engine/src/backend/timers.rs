@@ -4,9 +4,16 @@
 //! with that. So a cancelled timer leaves a *tombstone*, and whoever fires a row looks for it first.
 
 use async_trait::async_trait;
-use statefun_core::{EnvelopeId, Safeguard, Safeguards, Timer, Timestamp};
+use futures_util::{StreamExt, stream};
+use statefun_core::{EnvelopeId, Safeguard, Safeguards, Timer, Timestamp, protocol::InOrder};
 
 use crate::ports::{EnvelopeQueue, PortError};
+
+/// Calls to the store at a time.
+const CALLS_AT_ONCE: usize = 32;
+
+/// The timer's id, and when it is due.
+type Key = (EnvelopeId, Timestamp);
 
 /// Rows of timers, and tombstones, of a store. Writing and finding rows is left to the adapter.
 #[async_trait]
@@ -41,12 +48,56 @@ pub async fn cancel<R: TimerRows>(rows: &R, timer: EnvelopeId, due: Timestamp, s
     rows.delete(timer, due).await
 }
 
-/// The timer of a row that is due: send its envelope, then delete the row. `None` if it was cancelled or is gone: then there is
-/// nothing to send, and the row is only to be deleted.
+/// What firing timers came to.
+#[derive(Debug, Default)]
+pub struct Fired {
+    /// Timers whose envelopes are in their queues.
+    pub fired: usize,
+    /// What failed first. The rows that it concerns are left for a later try.
+    pub error: Option<PortError>,
+}
+
+impl Fired {
+    fn note<T>(&mut self, result: Result<T, PortError>) -> Option<T> {
+        result.map_err(|error| self.error = self.error.take().or(Some(error))).ok()
+    }
+}
+
+/// Fires the timers of rows, those that are due at `now`, with calls that they share: reads each unless it is cancelled, sends the envelopes,
+/// each address's in the order of the rows, then deletes the rows. A cancelled one is only deleted. What fails holds up only what is behind
+/// it for the same address.
 ///
-/// # Errors
-/// What the store fails with. Then leave the row for a later try.
-pub async fn read_unless_cancelled<R: TimerRows>(rows: &R, row: R::Row) -> Result<Option<Timer>, PortError> {
+/// When it returns, the envelopes of the timers that fired are in their queues. A row that was not deleted fires again, with the same envelope
+/// id.
+pub async fn fire<R: TimerRows>(
+    rows: &R,
+    queue: &dyn EnvelopeQueue,
+    due: Vec<R::Row>,
+    now: Timestamp,
+    safeguards: Safeguards,
+) -> Fired {
+    let mut fired = Fired::default();
+    let is_due = |row: &R::Row| R::key(row).1 <= now || !safeguards.on(Safeguard::TimerDue);
+    let reads = due.into_iter().filter(is_due).map(|row| async move { (R::key(&row), read_unless_cancelled(rows, row).await) });
+    let (mut gone, mut timers) = (Vec::new(), Vec::new());
+    for (key, timer) in stream::iter(reads).buffered(CALLS_AT_ONCE).collect::<Vec<_>>().await {
+        match fired.note(timer) {
+            Some(Some(timer)) => timers.push((key, timer)),
+            Some(None) => gone.push(key),
+            None => {}
+        }
+    }
+    if !safeguards.on(Safeguard::TimerDeleteLast) {
+        delete(rows, timers.iter().map(|(key, _)| *key), &mut fired).await;
+    }
+    let sent = send(queue, &timers, &mut fired).await;
+    fired.fired = sent.len();
+    delete(rows, gone.into_iter().chain(sent), &mut fired).await;
+    fired
+}
+
+/// The timer of a row that is due. `None` if it was cancelled or is gone: then there is nothing to send.
+async fn read_unless_cancelled<R: TimerRows>(rows: &R, row: R::Row) -> Result<Option<Timer>, PortError> {
     let (timer, _) = R::key(&row);
     if rows.is_buried(timer).await? {
         return Ok(None);
@@ -54,35 +105,27 @@ pub async fn read_unless_cancelled<R: TimerRows>(rows: &R, row: R::Row) -> Resul
     rows.read(row).await
 }
 
-/// Fires the timer of a row, if it is due at `now`: sends its envelope, then deletes the row. A cancelled one is only deleted.
-///
-/// When it returns, the envelope is in its queue and the deletion is durable.
-///
-/// # Errors
-/// What store or queue fail with. A row that was not deleted fires again, with the same envelope id.
-pub async fn fire<R: TimerRows>(
-    rows: &R,
-    queue: &dyn EnvelopeQueue,
-    row: R::Row,
-    now: Timestamp,
-    safeguards: Safeguards,
-) -> Result<(), PortError> {
-    let (id, due) = R::key(&row);
-    if due > now && safeguards.on(Safeguard::TimerDue) {
-        return Ok(());
+/// Sends the envelopes, one of an address at a time; returns the keys of those that were accepted.
+async fn send(queue: &dyn EnvelopeQueue, timers: &[(Key, Timer)], fired: &mut Fired) -> Vec<Key> {
+    let mut sent = Vec::new();
+    let mut order = InOrder::of_groups(timers.iter().map(|(_, timer)| Some(&timer.envelope.to)));
+    loop {
+        let now = order.choose(timers.len());
+        if now.is_empty() {
+            return sent;
+        }
+        let call: Vec<_> = now.iter().map(|place| &timers[*place].1.envelope).collect();
+        let results = queue.send(&call).await;
+        order.called(now.iter().zip(&results).map(|(place, result)| (*place, result.is_ok())));
+        sent.extend(now.into_iter().zip(results).filter_map(|(place, result)| fired.note(result).map(|()| timers[place].0)));
     }
-    let timer = read_unless_cancelled(rows, row).await?;
-    let delete_last = safeguards.on(Safeguard::TimerDeleteLast);
-    if !delete_last {
-        rows.delete(id, due).await?;
+}
+
+async fn delete<R: TimerRows>(rows: &R, keys: impl Iterator<Item = Key>, fired: &mut Fired) {
+    let deletes = stream::iter(keys.collect::<Vec<_>>()).map(|(timer, due)| rows.delete(timer, due));
+    for deleted in deletes.buffer_unordered(CALLS_AT_ONCE).collect::<Vec<_>>().await {
+        fired.note(deleted);
     }
-    if let Some(timer) = &timer {
-        queue.send(&[&timer.envelope]).await.into_iter().collect::<Result<(), _>>()?;
-    }
-    if delete_last {
-        rows.delete(id, due).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -129,8 +172,9 @@ mod tests {
             cancel(self, ID, DUE, safeguards).now_or_never().unwrap()
         }
 
-        fn fire(&self, safeguards: Safeguards) -> Result<(), PortError> {
-            fire(self, self, (ID, DUE), DUE, safeguards).now_or_never().unwrap()
+        fn fire(&self, safeguards: Safeguards) -> Result<usize, PortError> {
+            let Fired { fired, error } = fire(self, self, vec![(ID, DUE)], DUE, safeguards).now_or_never().unwrap();
+            error.map_or(Ok(fired), Err)
         }
     }
 
@@ -182,10 +226,12 @@ mod tests {
     #[test]
     fn a_timer_is_sent_before_its_row_is_deleted() {
         let fake = Fake::with_row();
-        fake.fire(Safeguards::default()).unwrap();
+        assert_eq!(fake.fire(Safeguards::default()).unwrap(), 1);
         assert_eq!(fake.calls(), ["is buried", "read", "send", "delete"]);
-        fake.fire(Safeguards::default()).unwrap();
+        assert_eq!(fake.fire(Safeguards::default()).unwrap(), 0);
         assert_eq!(fake.calls(), ["is buried", "read", "delete"], "its row is gone");
+        let early = fire(&fake, &fake, vec![(ID, DUE)], Timestamp(DUE.0 - 1), Safeguards::default()).now_or_never().unwrap();
+        assert_eq!((early.fired, fake.calls().len()), (0, 0), "it is not due");
     }
 
     #[test]

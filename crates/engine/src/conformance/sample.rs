@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use statefun_core::{
-    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, Held, LastSeq, Ledger, LiveToken, Note, Partial,
-    Reason, Record, Segment, Spilled, StoredValue, Taken, Timer, Timestamp, Trial, TypeName, TypedValue,
+    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, LastSeq, Ledger, LiveToken, Note, Partial, Reason,
+    Record, Segment, Spilled, StoredValue, Taken, Timer, Timestamp, Trial, TypeName, TypedValue,
 };
 
 pub(super) const TYPE: TypeName = TypeName::from_static("conformance/value");
@@ -65,8 +65,8 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         ("text".into(), stored(TypedValue::present(TYPE, "{\"a\":1}"))),
     ]);
     let record = Record {
-        version: base.version + 1,
-        lease_until: Timestamp::ZERO,
+        version: base.next_version(),
+        lease: None,
         last_seq: Some(LastSeq { queue: u64::MAX, seq: u128::MAX - 7 }),
         ledger: Ledger {
             inline: vec![Taken::new(id(1), now), Taken::new(id(2).keyed(), now)],
@@ -98,7 +98,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         expires: far(now),
         fresh: true,
     };
-    Commit { address: address.clone(), expect: base.held(), record, changed, segment: Some(segment) }
+    Commit { address: address.clone(), expect: base.version, record, changed, segment: Some(segment) }
 }
 
 /// An id that left its record, and counts for long.
@@ -110,6 +110,3 @@ pub(super) fn spilled(id: EnvelopeId, now: Timestamp) -> Spilled {
 fn far(now: Timestamp) -> Timestamp {
     now.plus(std::time::Duration::from_secs(100 * 365 * 86_400))
 }
-
-/// What no record has.
-pub(super) const NEVER: Held = Held { epoch: u64::MAX, version: u64::MAX };

@@ -14,4 +14,4 @@ pub use clock::{Clock, Moment};
 pub use error::{PortError, PortErrorKind};
 pub use outlets::{DeadLetters, DueTimers, Egress, Timers};
 pub use queue::{Delivery, EnvelopeQueue, QueueConsumer, Receipt};
-pub use store::{Acquired, Committed, InstanceStore};
+pub use store::{Committed, Found, InstanceStore, Leased, Leasing};

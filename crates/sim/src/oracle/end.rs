@@ -28,7 +28,7 @@ impl Judge<'_> {
                 left(format!("{address}: a trial is left"));
             }
             let touched = self.world.stored.touched.get(address).copied().unwrap_or_default();
-            if touched > QUIET && record.lease_until.0 > 0 {
+            if touched > QUIET && record.lease.is_some() {
                 left(format!("{address}: a lease is left"));
             }
             // The commit that accepts a message forgets them.

@@ -1,4 +1,5 @@
-//! An instance store that measures what each of its writes is billed: the larger of the item before and after, in whole KB.
+//! An instance store that measures what its calls are billed: a write by the larger of the item before and after, in whole KB; a strongly
+//! consistent read by the item, in units of 4 KB.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,18 +9,19 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
 use statefun_aws::{Calls, Clients, store::DynamoStore};
-use statefun_core::{Address, Commit, EnvelopeId, Held, Timestamp};
-use statefun_engine::ports::{Acquired, Committed, InstanceStore, PortError};
+use statefun_core::{Address, Commit, EnvelopeId, Owner, Timestamp};
+use statefun_engine::ports::{Committed, Found, InstanceStore, Leased, Leasing, PortError};
 
 use crate::problem::Problem;
 
 type Item = HashMap<String, AttributeValue>;
 
-/// Write units and writes.
+/// Write units, writes, and read units.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Written {
     pub(super) units: f64,
     pub(super) items: u64,
+    pub(super) reads: f64,
 }
 
 pub(super) struct Metered {
@@ -85,20 +87,33 @@ impl Metered {
 
 #[async_trait]
 impl InstanceStore for Metered {
-    async fn acquire(&self, address: &Address, now: Timestamp, until: Timestamp) -> Result<Acquired, PortError> {
-        self.measure(address, self.store.acquire(address, now, until)).await
+    async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        let found = self.store.load(addresses).await;
+        for address in addresses {
+            // What is not there is billed, too.
+            let units = match self.items(address).await.get("r") {
+                Some(item) => size(item).div_ceil(4_096).max(1),
+                None => 1,
+            };
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).reads += units as f64;
+        }
+        found
+    }
+
+    async fn lease(&self, address: &Address, leasing: &Leasing) -> Result<Leased, PortError> {
+        self.measure(address, self.store.lease(address, leasing)).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed, PortError> {
         self.measure(&commit.address, self.store.commit(commit)).await
     }
 
-    async fn finish(&self, address: &Address, expect: Held) -> Result<bool, PortError> {
+    async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         self.measure(address, self.store.finish(address, expect)).await
     }
 
-    async fn release(&self, address: &Address, epoch: u64) -> Result<(), PortError> {
-        self.measure(address, self.store.release(address, epoch)).await
+    async fn free(&self, address: &Address, owner: Owner) -> Result<(), PortError> {
+        self.measure(address, self.store.free(address, owner)).await
     }
 
     async fn spilled(&self, address: &Address, ids: &[EnvelopeId], since: Timestamp) -> Result<Vec<EnvelopeId>, PortError> {

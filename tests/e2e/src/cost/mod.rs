@@ -76,7 +76,7 @@ const CASES: &[Case] = &[
         shape: Shape { addresses: 10, messages: 1, sends: false, payload: SMALL },
         batches: 5,
         cold: true,
-        why: "acquiring loads the record with the write that takes the lease; the commit frees it",
+        why: "a read, which the ten share a call for, and the commit",
     },
     Case {
         name: "cold, 1 address, 1 message",
@@ -97,14 +97,14 @@ const CASES: &[Case] = &[
         shape: Shape { addresses: 10, messages: 1, sends: true, payload: SMALL },
         batches: 5,
         cold: true,
-        why: "acquire, commit with the outbox, finish after it was sent",
+        why: "read, commit with the outbox, finish after it was sent",
     },
     Case {
         name: "chain, cold, 1 at a time",
         shape: Shape { addresses: 1, messages: 1, sends: true, payload: SMALL },
         batches: 5,
         cold: true,
-        why: "three writes, and nothing is shared",
+        why: "a read and two writes, and nothing is shared",
     },
 ];
 

@@ -11,7 +11,7 @@ use statefun_aws::{
 };
 use statefun_core::{Address, Delivered, Envelope};
 use statefun_engine::{
-    Config, Engine, Outcome, Ports,
+    CacheUse, Config, Engine, Outcome, Ports,
     ports::{Clock, Delivery, EnvelopeQueue, QueueConsumer},
 };
 
@@ -132,6 +132,7 @@ impl Workload {
             if metered {
                 spent.written.units += written.units;
                 spent.written.items += written.items;
+                spent.written.reads += written.reads;
                 continue;
             }
             spent.messages += (self.shape.addresses * self.shape.messages * self.shape.at_once()) as u64;
@@ -153,7 +154,11 @@ impl Workload {
             true => Ports { store: self.store.clone(), ..self.backend.ports() },
             false => self.backend.ports(),
         };
-        Ok(Engine::new(app.functions, ports, Config { rules: app.rules.into(), ..Config::default() }))
+        Ok(Engine::new(
+            app.functions,
+            ports,
+            Config { rules: app.rules.into(), first_run: fastrand::u64(..), cache: CacheUse::Always, ..Config::default() },
+        ))
     }
 
     /// Batches: sent as the router does, received, run and deleted as an event source mapping does. (SQS would deliver the messages

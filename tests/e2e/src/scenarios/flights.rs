@@ -86,6 +86,7 @@ pub(super) async fn faulty(setting: &Setting, account: &str) -> Result<String> {
     }
     // A run in which nothing went wrong shows nothing.
     for needed in [
+        "dynamodb.BatchGetItem Throttle",
         "dynamodb.UpdateItem Conflict",
         "dynamodb.UpdateItem Fail",
         "dynamodb.UpdateItem LoseAnswer",
@@ -113,6 +114,8 @@ fn rules(account: &str) -> Vec<Rule> {
     const SENDS: &[&str] = &["SendMessage", "SendMessageBatch"];
     let rule = |service, actions, fault, probability| Rule { account: account.to_owned(), service, actions, fault, probability };
     vec![
+        rule("dynamodb", &["BatchGetItem"], Fault::Throttle, 0.04),
+        rule("dynamodb", &["BatchGetItem"], Fault::LoseAnswer, 0.04),
         rule("dynamodb", WRITES, Fault::Throttle, 0.04),
         rule("dynamodb", WRITES, Fault::Conflict, 0.02),
         rule("dynamodb", WRITES, Fault::Fail, 0.02),

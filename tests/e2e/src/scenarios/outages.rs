@@ -12,7 +12,7 @@ use crate::{
     world::{Setting, World, now},
 };
 
-const STORE: &[&str] = &["UpdateItem", "GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems"];
+const STORE: &[&str] = &["UpdateItem", "BatchGetItem", "GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems"];
 
 /// One after the other the functions have no permission for the table, the queues, the stream, and find them missing: their
 /// messages wait. Once that is mended, each takes effect once, and in order.

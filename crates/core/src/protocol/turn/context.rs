@@ -31,7 +31,7 @@ use super::layer::{Layer, Parcel, Staged};
 /// State came with the message, so reading it needs no `await`. Everything a handler does here takes effect together, exactly
 /// once, when the runtime commits it after the handler returned `Ok`; a handler that fails leaves no trace. A handler may run
 /// more than once for a message: what it does *outside* of this context may happen more than once.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context {
     pub(super) function: Arc<FunctionSpec>,
     pub(super) rules: Arc<Rules>,
@@ -44,6 +44,20 @@ pub struct Context {
     pub(super) timers: usize,
     /// The first state value that this message asked for in vain.
     pub(super) unreadable: OnceLock<Unreadable>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { address, record, turn, envelope, message, current, timers, unreadable, .. } = self;
+        f.debug_struct("Context")
+            .field("address", address)
+            .field("record", record)
+            .field("layers", &(turn, envelope, message))
+            .field("current", &(current.envelope.id, current.index, current.attempt, current.now))
+            .field("timers", timers)
+            .field("unreadable", unreadable)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A stored value that could not be read.
@@ -101,6 +115,14 @@ impl Context {
     #[must_use]
     pub fn address(&self) -> Address {
         self.address.clone()
+    }
+
+    /// A number that rises with every write of this instance's record. Within a run of a function that is
+    /// [`exclusive`](crate::FunctionSpec::exclusive), no other run has the same or a lower one afterwards: give it to a system that refuses what
+    /// comes with a lower number than it has seen. Other functions' runs may share one.
+    #[must_use]
+    pub fn fencing_token(&self) -> u64 {
+        self.record.version
     }
 
     /// The instance that sent the message; absent for a message from an ingress.
@@ -227,7 +249,7 @@ impl Context {
         }
         let parcel = self.parcel(to, value, delay)?;
         let due = self.current.now.plus(delay);
-        let version = self.record.version + 1;
+        let version = self.record.next_version();
         let timer = EnvelopeId::of_commit(IdKind::Timer, &self.address, self.record.born, version, self.timers);
         self.stage(Staged::Schedule { timer, due, parcel })?;
         self.timers += 1;

@@ -20,7 +20,7 @@ use crate::{
     id::{EnvelopeId, IdKind},
     limits::{EFFECT_BYTES, MAX_REASON_BYTES},
     protocol::ledger::Segment,
-    record::{Held, LastSeq, Note, Partial, Record, Trial},
+    record::{LastSeq, Lease, Note, Partial, Record, Trial},
     rules::Rules,
     safeguard::Safeguard,
     stored::record_bytes,
@@ -48,23 +48,14 @@ pub struct Turn {
 pub struct Commit {
     /// Whose record.
     pub address: Address,
-    /// Epoch and version that must be found.
-    pub expect: Held,
+    /// The version that must be found; zero if there must be no record.
+    pub expect: u64,
     /// The record after the commit.
     pub record: Record,
     /// Names of state values that were set or removed.
     pub changed: Vec<Arc<str>>,
     /// Ledger entries that leave the record, stored in the same transaction.
     pub segment: Option<Segment>,
-}
-
-/// What a commit makes of the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseAfter {
-    /// Held until then if there is an outbox to send, else free.
-    UntilSent(Timestamp),
-    /// Held until then: more work follows.
-    Held(Timestamp),
 }
 
 impl Turn {
@@ -148,7 +139,7 @@ impl Turn {
     /// Gives messages of the open envelope up: a copy goes to the dead letters with this commit. Returns the letter's id.
     pub fn park(&mut self, messages: Range<usize>, reason: Reason, error: &str, attempts: u32, now: Timestamp) -> EnvelopeId {
         let Context { address, record, current, .. } = &self.context;
-        let id = EnvelopeId::of_commit(IdKind::DeadLetter, address, record.born, record.version + 1, self.letters);
+        let id = EnvelopeId::of_commit(IdKind::DeadLetter, address, record.born, record.next_version(), self.letters);
         self.letters += 1;
         let envelope = Envelope { messages: current.envelope.messages[messages].to_vec(), ..(*current.envelope).clone() };
         // What the simulation has to notice.
@@ -241,13 +232,19 @@ impl Turn {
         !self.closed.is_empty() || self.left.is_some() || !self.trials.is_empty()
     }
 
-    /// The commit: everything closed so far, or left, or noted.
+    /// The run took a lease meanwhile.
+    pub fn leased(&mut self, lease: Lease) {
+        let record = &mut self.context.record;
+        (record.version, record.lease) = (record.next_version(), Some(lease));
+    }
+
+    /// The commit: everything closed so far, or left, or noted. It frees the lease.
     #[must_use]
-    pub fn commit(self, now: Timestamp, lease: LeaseAfter) -> Commit {
+    pub fn commit(self, now: Timestamp) -> Commit {
         let Self { context, closed, last_seq, left, trials, .. } = self;
         let Context { rules, address, mut record, turn: Layer { state, tokens, effects, invoked, .. }, .. } = context;
-        let expect = record.held();
-        record.version += 1;
+        let expect = record.version;
+        (record.version, record.lease) = (record.next_version(), None);
         let changed: Vec<_> = state.keys().cloned().collect();
         for (name, change) in state {
             match change {
@@ -284,11 +281,6 @@ impl Turn {
         let keyed = record.ledger.has_keys() || closed.iter().any(|id| id.is_keyed());
         let room = protocol.ledger.room(record_bytes(&address, &record), closed.len(), keyed);
         let segment = record.ledger.accept(closed, now, room, protocol.kept());
-        record.lease_until = match lease {
-            LeaseAfter::Held(until) => until,
-            LeaseAfter::UntilSent(until) if !record.outbox.is_empty() => until,
-            LeaseAfter::UntilSent(_) => Timestamp::ZERO,
-        };
         Commit { address, expect, record, changed, segment }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    ContextError, Effect, LiveToken, StoredValue, TypeName, TypedValue, Value, ValueSpec,
+    ContextError, Effect, LiveToken, Owner, StoredValue, TypeName, TypedValue, Value, ValueSpec,
     limits::*,
     rules::{Budget, Targets},
 };
@@ -50,7 +50,7 @@ fn turn_on(record: Record) -> Turn {
 }
 
 fn turn() -> Turn {
-    turn_on(Record { epoch: 7, version: 3, ..Record::default() })
+    turn_on(Record { version: 3, ..Record::default() })
 }
 
 const SEQ: LastSeq = LastSeq { queue: 1, seq: 5 };
@@ -59,16 +59,15 @@ const SEQ: LastSeq = LastSeq { queue: 1, seq: 5 };
 fn commit(mut turn: Turn) -> Commit {
     turn.keep();
     turn.close(SEQ);
-    turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp(9_000)))
+    turn.commit(Timestamp(1_000))
 }
 
 #[test]
-fn a_commit_names_what_it_must_find_and_frees_the_lease() {
+fn a_commit_names_what_it_must_find() {
     let mut turn = turn();
     turn.context().set(&COUNT, 4).unwrap();
     let commit = commit(turn);
-    assert_eq!(commit.expect, Held { epoch: 7, version: 3 });
-    assert_eq!((commit.record.version, commit.record.lease_until), (4, Timestamp::ZERO));
+    assert_eq!((commit.expect, commit.record.version, commit.record.lease), (3, 4, None));
     assert_eq!(commit.record.last_seq, Some(SEQ));
     assert!(commit.record.ledger.holds(EnvelopeId([1; 16]), Timestamp::ZERO));
     assert_eq!(commit.record.state["count"].value.get::<i64>().unwrap(), Some(4));
@@ -76,10 +75,19 @@ fn a_commit_names_what_it_must_find_and_frees_the_lease() {
 }
 
 #[test]
-fn with_something_to_send_the_lease_is_kept() {
+fn versions_begin_at_the_milliseconds_of_the_birth() {
+    let first = commit(turn_on(Record::new(Timestamp(1_700_000_000_000))));
+    assert_eq!((first.expect, first.record.version), (0, 1_700_000_000_000));
+    let second = commit(turn_on(first.record));
+    assert_eq!((second.expect, second.record.version), (1_700_000_000_000, 1_700_000_000_001));
+}
+
+#[test]
+fn a_lease_that_was_taken_meanwhile_raises_what_the_commit_must_find() {
     let mut turn = turn();
-    turn.context().send((FUNCTION, "x"), &1_i64).unwrap();
-    assert_eq!(commit(turn).record.lease_until, Timestamp(9_000));
+    turn.leased(Lease { owner: Owner(1), until: Timestamp(9_000) });
+    let commit = commit(turn);
+    assert_eq!((commit.expect, commit.record.version, commit.record.lease), (4, 5, None));
 }
 
 #[test]
@@ -95,7 +103,7 @@ fn a_failed_message_leaves_no_trace_and_the_others_of_its_envelope_do() {
     turn.undo();
     turn.park(1..2, Reason::Terminal, "no", 1, Timestamp(1_001));
     turn.close(SEQ);
-    let record = turn.commit(Timestamp(1_001), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
+    let record = turn.commit(Timestamp(1_001)).record;
     assert_eq!(record.state["count"].value.get::<i64>().unwrap(), Some(1));
     let [Effect::DeadLetter(letter)] = &record.outbox[..] else { panic!("{:?}", record.outbox) };
     assert_eq!(letter.envelope.messages, [TypedValue::of(&2_i64).unwrap()]);
@@ -108,7 +116,7 @@ fn an_abandoned_envelope_leaves_only_the_note_of_its_failure() {
     turn.keep();
     turn.abandon(Trial { id: EnvelopeId([1; 16]), failures: 1, note: Note::None });
     assert!(turn.is_dirty());
-    let record = turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
+    let record = turn.commit(Timestamp(1_000)).record;
     assert!(record.state.is_empty() && record.ledger.inline.is_empty() && record.last_seq.is_none());
     assert_eq!(record.trial_of(EnvelopeId([1; 16])).failures, 1);
     assert_eq!(commit(turn_on(record)).record.trials, [], "once it succeeds the note is gone");
@@ -119,7 +127,7 @@ fn an_envelope_left_half_done_goes_on_where_it_was_left() {
     let mut turn = turn();
     turn.keep();
     turn.leave(1);
-    let record = turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
+    let record = turn.commit(Timestamp(1_000)).record;
     assert_eq!(record.done_of(EnvelopeId([1; 16])), 1);
     assert!(!record.ledger.holds(EnvelopeId([1; 16]), Timestamp::ZERO));
     let done = commit(turn_on(record)).record;
@@ -154,7 +162,7 @@ fn turn_on_older_text(read: bool) -> Turn {
     let value = TypedValue::of(&"41".to_owned()).unwrap();
     let state = [("count".into(), StoredValue { value, written_at: Timestamp(1) })].into();
     let first = envelope(1, 0);
-    let record = Record { epoch: 7, version: 3, state, ..Record::default() };
+    let record = Record { version: 3, state, ..Record::default() };
     let mut turn = Turn::new(Arc::new(spec), Arc::new(rules()), first.to.clone(), record, &first);
     turn.open(&first, 1);
     turn.begin(0, Timestamp(1_000));
@@ -228,7 +236,7 @@ fn values_expire_after_they_were_written() {
     assert!(turn.context().get(&BRIEF).unwrap().is_none());
     turn.keep();
     turn.close(SEQ);
-    let commit = turn.commit(Timestamp(1_100), LeaseAfter::UntilSent(Timestamp::ZERO));
+    let commit = turn.commit(Timestamp(1_100));
     assert!(commit.record.state.is_empty(), "what expired is not stored again");
     assert!(commit.changed.contains(&Arc::from("brief")));
 }
@@ -244,7 +252,7 @@ fn every_invocation_puts_off_what_expires_after_invocation() {
         let visible = turn.context().get(&IDLE).unwrap().is_some();
         turn.keep();
         turn.close(SEQ);
-        (visible, turn.commit(Timestamp(now), LeaseAfter::UntilSent(Timestamp::ZERO)).record)
+        (visible, turn.commit(Timestamp(now)).record)
     };
     let (visible, later) = at(&record, 1_090);
     assert!(visible);
@@ -402,7 +410,7 @@ fn an_envelope_left_in_the_middle_is_not_blamed_and_stays_suspected() {
         let mut turn = turn_on(record);
         turn.keep();
         turn.leave(1);
-        let record = turn.commit(Timestamp(1_000), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
+        let record = turn.commit(Timestamp(1_000)).record;
         assert_eq!(record.trials, [Trial { id, failures: 2, note: kept }]);
     }
 }
@@ -414,6 +422,6 @@ fn a_move_to_another_queue_is_noted() {
     let mut turn = turn_on(first);
     turn.keep();
     turn.close(LastSeq { queue: 2, seq: 1 });
-    let moved = turn.commit(Timestamp(900), LeaseAfter::UntilSent(Timestamp::ZERO)).record;
+    let moved = turn.commit(Timestamp(900)).record;
     assert_eq!(moved.moved_at, Timestamp(1_000), "the latest of what the former queue brought");
 }
