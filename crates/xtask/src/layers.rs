@@ -6,6 +6,7 @@ use crate::run::metadata;
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("statefun-core", &[], &[]),
     ("statefun-engine", &["statefun-core"], &[]),
+    ("statefun-explore", &["statefun-core"], &[]),
     ("statefun-sim", &["statefun-core", "statefun-engine"], &[]),
     ("statefun-embedded", &["statefun-core", "statefun-engine"], &[]),
     ("statefun-module", &["statefun-core"], &[]),

@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Everything that has to pass: format, lints, layers, licences, tests, documentation, simulation, mutations, kills
+    /// Everything that has to pass: format, lints, layers, licences, tests, documentation, exploration, simulation, mutations, kills
     Test,
     /// Simulate seeds, or replay one with its trace
     Sim {
@@ -46,6 +46,18 @@ enum Verb {
         /// Within this many seeds
         #[arg(long, default_value_t = 200)]
         seeds: u64,
+    },
+    /// Explore every order of steps and faults in a small world, with the machine that ships: nothing may be left unexplored
+    Explore {
+        /// Faults that strike at most
+        #[arg(long, default_value_t = 2)]
+        faults: u8,
+        /// The search is given up after so long, and has failed then
+        #[arg(long, default_value_t = 15)]
+        minutes: u64,
+        /// Switch each safeguard off in turn, and say which the search notices
+        #[arg(long)]
+        mutations: bool,
     },
     /// Kill a loaded process again and again, from outside and by a message of its own, and count what it did
     Kill {
@@ -119,6 +131,7 @@ fn main() -> ExitCode {
             sim(&["seeds", &from.to_string(), &seeds.to_string()]).args(&world.as_deref().into_iter().collect::<Vec<_>>()).run()
         }
         Verb::Mutations { seeds } => mutations(seeds).run(),
+        Verb::Explore { faults, minutes, mutations } => explore(faults, minutes * 60, mutations).run(),
         Verb::Kill { times, seed } => tests::kill(times, seed),
         Verb::Fuzz { minutes, only, seed } => fuzz(minutes, &only, seed).run(),
         Verb::Bench { json, only } => bench(json, only).run(),
@@ -140,6 +153,12 @@ fn main() -> ExitCode {
 
 fn sim(args: &[&str]) -> Step {
     quiet_cargo(&["run", "--release", "--package", "statefun-sim", "--"]).args(args)
+}
+
+fn explore(faults: u8, seconds: u64, mutations: bool) -> Step {
+    let mut args = vec!["run", "--release", "--package", "statefun-explore"];
+    args.extend(if mutations { &["--features", "mutations", "--", "mutations"][..] } else { &["--"] });
+    quiet_cargo(&args).args(&[&faults.to_string(), &seconds.to_string()])
 }
 
 fn mutations(seeds: u64) -> Step {

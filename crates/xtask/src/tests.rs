@@ -1,7 +1,7 @@
 //! The test command: one part after the other, the quick ones first.
 
 use crate::{
-    e2e, layers, licences, mutations,
+    e2e, explore, layers, licences, mutations,
     run::{Parts, cargo, quiet_cargo},
     sam, sim,
 };
@@ -12,6 +12,8 @@ pub(crate) const LAMBDA: &str = "flights/lambda";
 const SEEDS: &str = "400";
 /// Seeds within which a missing safeguard must be noticed.
 const MUTATION_SEEDS: u64 = 200;
+/// Faults of the exploration; `cargo xtask explore` does two.
+const FAULTS: u8 = 1;
 /// Kills of the test command; `cargo xtask kill` does more.
 const KILLS: u32 = 15;
 
@@ -44,6 +46,7 @@ fn run_all(parts: &mut Parts) -> Result<(), String> {
     parts.run("conformance of the simulated ports", || {
         quiet_cargo(&["test", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
     })?;
+    parts.run("exploration", || explore(FAULTS, 120, false).run())?;
     parts.run("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
     parts.run("mutations", || mutations(MUTATION_SEEDS).run())?;
     parts.run("kills", || kill(KILLS, None))?;
