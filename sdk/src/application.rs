@@ -90,8 +90,9 @@ impl Function {
         self
     }
 
-    /// Each run takes a lease of its instance before it calls the handler, and [`Context::fencing_token`] numbers the runs: for handlers with
-    /// effects of their own on systems that refuse an older number. It costs a write more per run.
+    /// Each run takes a lease of its instance before it calls the handler, and
+    /// [`Context::fencing_token`](crate::Context::fencing_token) numbers the runs: for handlers with effects of their own on systems that
+    /// refuse an older number. It costs a write more per run.
     ///
     /// State and messages need none of this: only one of two runs at a time can commit. A run that meets another's lease comes again later. A
     /// lease is a courtesy: an environment that was frozen may go on after its end, and only the number tells.
