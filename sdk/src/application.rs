@@ -274,4 +274,14 @@ mod tests {
         assert_eq!(problems.len(), 5);
         assert!(Application::new().build().unwrap_err().to_string().contains("no function"));
     }
+
+    #[test]
+    fn a_function_is_exclusive_only_where_that_is_declared() {
+        let app = Application::new().function(Function::new("a/b", ignore).exclusive()).function(Function::new("a/c", ignore));
+        let built = app.build().unwrap();
+        let mut declared: Vec<_> =
+            built.functions.iter().map(|function| (function.spec.name.to_string(), function.spec.exclusive)).collect();
+        declared.sort();
+        assert_eq!(declared, [("a/b".to_owned(), true), ("a/c".to_owned(), false)]);
+    }
 }

@@ -195,7 +195,9 @@ fn an_exclusive_function_is_leased_before_it_is_called() {
     assert_eq!(steps(&mut batch, [Event::Begin, Event::Loaded(Loaded::Read(None))]), ["load", "lease"]);
     let Step::Lease(Leasing { expect: 0, makes, born, .. }) = batch.step() else { panic!() };
     assert_eq!((makes, born), (at(1).now.0, at(1).now), "it makes the record");
-    assert_eq!(steps(&mut batch, [Event::Leased(Leased::Taken)]), ["enter"]);
+    assert_eq!(steps(&mut batch, [Event::Leased(Leased::Taken), Event::Entered]), ["enter", "invoke"]);
+    let Step::Invoke { context, .. } = batch.step() else { panic!() };
+    assert_eq!(context.fencing_token(), at(1).now.0, "the version that the lease made");
 }
 
 /// An exploration found this with two faults: the other took a lease, raised the version by it, and died.

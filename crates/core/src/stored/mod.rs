@@ -20,8 +20,8 @@ use crate::{
     type_name::{InvalidTypeName, TypeName},
 };
 
-/// Bytes of a state value from which on it has items of its own in DynamoDB. Every write of a record pays for all that is inline (cold:
-/// three writes); a value of its own costs a read per load (a twentieth of a write, per byte) and a transaction when it changes.
+/// Bytes of a state value from which on it has items of its own in DynamoDB. Every write of a record pays for all that is inline (two
+/// per commit that sends); a value of its own costs a read per load (a twentieth of a write, per byte) and a transaction when it changes.
 pub const BIG_VALUE_BYTES: usize = 8 * 1_024;
 
 /// Something stored that cannot be read. Backends check for damage, so another version or a bug wrote it.

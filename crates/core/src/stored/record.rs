@@ -1,4 +1,4 @@
-//! The protobuf form of a record, without what conditions look at: epoch, version and lease are the backend's to place.
+//! The protobuf form of a record, without what conditions look at: version and lease are the backend's to place.
 
 use std::sync::Arc;
 
@@ -122,7 +122,7 @@ struct TrialForm {
     note: u32,
 }
 
-/// Appends the record of `owner`, without epoch, version and lease.
+/// Appends the record of `owner`, without version and lease.
 pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut Vec<u8>) {
     let outbox = if parts.outbox { &record.outbox[..] } else { &[] };
     let state = if parts.state { Some(&record.state) } else { None };
