@@ -231,7 +231,7 @@ impl TestContext {
         let tokens_before = std::mem::take(&mut self.record.tokens);
         let mut record = turn.commit(self.now).record;
         let mut effects = Effects::default();
-        for effect in std::mem::take(&mut record.outbox) {
+        for effect in std::mem::take(&mut record.outbox.entries) {
             match effect {
                 Effect::Send(envelope) => {
                     effects.sent.extend(envelope.messages.into_iter().map(|value| (envelope.to.clone(), value)));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use statefun_core::{Timestamp, TypeName};
+use statefun_core::{Protocol, Timestamp, TypeName, protocol::Marks};
 use statefun_engine::{
     Ports,
     ports::{Clock, Moment},
@@ -21,6 +21,7 @@ use crate::{
     egress::{AwsEgress, Outlet},
     queues::{FunctionQueues, SqsQueues, SqsVisibility},
     store::DynamoStore,
+    sweep::SweptMinutes,
     timers::DynamoTimers,
 };
 
@@ -37,6 +38,8 @@ pub struct Options {
     pub queues: FunctionQueues,
     /// Where egresses go.
     pub egress: BTreeMap<TypeName, Outlet>,
+    /// Whether outboxes have marks: the functions' queues must have no redrive policy then.
+    pub marks: Option<Marks>,
 }
 
 /// The adapters over one deployment. Nothing is sent before they are used.
@@ -56,6 +59,8 @@ pub struct Backend {
     pub egress: Arc<AwsEgress>,
     /// What was given up.
     pub dead_letters: Arc<DeadLetterQueue>,
+    pub(crate) protocol: Protocol,
+    pub(crate) swept: Arc<SweptMinutes>,
 }
 
 impl Backend {
@@ -76,6 +81,8 @@ impl Backend {
             egress: Arc::new(AwsEgress::new(clients.clone(), options.egress)),
             dead_letters: Arc::new(DeadLetterQueue::new(&clients, batcher, options.dead_letters)),
             clients,
+            protocol: Protocol { marks: options.marks, ..Protocol::default() },
+            swept: Arc::default(),
         }
     }
 

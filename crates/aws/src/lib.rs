@@ -7,6 +7,7 @@
 //! | [`EnvelopeQueue`](statefun_engine::ports::EnvelopeQueue) | [`queues`]: FIFO queues, sharded by the address's hash |
 //! | [`Timers`](statefun_engine::ports::Timers) | [`timers`]: rows, wake-ups by a delayed queue, a sweep |
 //! | [`Egress`](statefun_engine::ports::Egress) | [`egress`] |
+//! | outboxes that stand | [`Backend::sweep_outboxes`] |
 //! | [`DeadLetters`](statefun_engine::ports::DeadLetters) | [`dead_letters`] |
 
 mod backend;
@@ -22,9 +23,11 @@ pub mod queues;
 #[cfg(test)]
 mod script;
 pub mod store;
+mod sweep;
 pub mod timers;
 
 pub use backend::{Backend, Options, SystemClock};
 pub use calls::{Calls, Count};
 pub use clients::Clients;
 pub use group::{group_id, queue_hash, shard_of};
+pub use sweep::Outboxes;

@@ -32,7 +32,7 @@ pub struct Envelope {
     pub hops: u32,
     /// W3C `traceparent`, passed on from cause to effect.
     pub trace: Option<String>,
-    /// At least one message, in the order sent.
+    /// The messages, in the order sent. Without one it is a [`nudge`](Self::nudge).
     pub messages: Vec<TypedValue>,
 }
 
@@ -62,12 +62,26 @@ pub enum MalformedEnvelope {
     /// A value's base64 cannot be read.
     #[error("a value's base64 cannot be read: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// No messages, or a value given twice.
+    /// No messages, messages in a nudge, or a value given twice.
     #[error("the envelope has {0}")]
     Content(&'static str),
 }
 
 impl Envelope {
+    /// A nudge: an envelope without messages. It makes a run look at what stands of its address, send or prove that, and clear it. It is never
+    /// classified, nor noted in a record.
+    #[must_use]
+    pub fn nudge(to: Address, at: Timestamp) -> Self {
+        let id = EnvelopeId::of_nudge(&to, at);
+        Self { id, to, from: None, sent_at: at, keyed: false, hops: 0, trace: None, messages: Vec::new() }
+    }
+
+    /// Whether it is a nudge.
+    #[must_use]
+    pub const fn is_nudge(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// The wire form: JSON in which text payloads can be read and others are base64.
     #[must_use]
     pub fn to_wire(&self) -> String {
@@ -80,6 +94,7 @@ impl Envelope {
             keyed: self.keyed,
             hops: self.hops,
             trace: self.trace.clone(),
+            nudge: self.is_nudge(),
             messages: self.messages.iter().map(WireValue::from).collect(),
         };
         // Strings, numbers and lists of them: serde_json cannot fail on these.
@@ -98,8 +113,8 @@ impl Envelope {
         if wire.v != WIRE_VERSION {
             return Err(MalformedEnvelope::Version(wire.v));
         }
-        if wire.messages.is_empty() {
-            return Err(MalformedEnvelope::Content("no messages"));
+        if wire.messages.is_empty() != wire.nudge {
+            return Err(MalformedEnvelope::Content(if wire.nudge { "messages, and is a nudge" } else { "no messages" }));
         }
         Ok(Self {
             id: EnvelopeId::from_hex(&wire.id).ok_or(MalformedEnvelope::Id)?,
@@ -128,6 +143,8 @@ struct Wire {
     hops: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    nudge: bool,
     messages: Vec<WireValue>,
 }
 
@@ -267,6 +284,21 @@ mod tests {
         #[test]
         fn never_panics_on_noise(noise in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Envelope::from_wire(&noise);
+        }
+    }
+    #[test]
+    fn a_nudge_says_that_it_is_one_and_nothing_else_has_no_messages() {
+        let to = Address::parse("a/b/c").unwrap();
+        let nudge = Envelope::nudge(to.clone(), Timestamp(5));
+        assert!(nudge.is_nudge() && nudge.to_wire().contains("\"nudge\":true"));
+        assert_eq!(Envelope::from_wire(nudge.to_wire().as_bytes()).unwrap(), nudge);
+        assert_ne!(nudge.id, Envelope::nudge(to, Timestamp(6)).id, "or its queue would take it for a copy");
+        for (wire, problem) in [
+            (nudge.to_wire().replace(",\"nudge\":true", ""), "no messages"),
+            (nudge.to_wire().replace("[]", "[{\"type\":\"a/b\"}]"), "is a nudge"),
+        ] {
+            let error = Envelope::from_wire(wire.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
         }
     }
 }

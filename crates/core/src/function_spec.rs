@@ -12,8 +12,8 @@ pub enum OnFailure {
         /// Tries before it is parked, 1 to [`MAX_ATTEMPTS`](crate::limits::MAX_ATTEMPTS).
         max_attempts: u32,
     },
-    /// It is tried until it succeeds; later messages of its address wait. Terminal errors are retried too. On AWS the queue itself
-    /// gives it up in the end, after `maxReceiveCount` tries (days, with the pauses between them) or its retention of 14 days.
+    /// It is tried until it succeeds; later messages of its address wait. Terminal errors are retried too. On AWS
+    /// it is lost after the 14 days that a queue keeps a message.
     RetryForever,
     /// After `max_attempts` it is dropped and counted.
     Drop {

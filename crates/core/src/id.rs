@@ -76,6 +76,12 @@ impl EnvelopeId {
         Self::hash("accepted", &[&key.0, &expires.0.to_be_bytes()])
     }
 
+    /// The id of a nudge to an address at a moment: new each time, or the queue would take it for a copy.
+    #[must_use]
+    pub fn of_nudge(to: &Address, at: Timestamp) -> Self {
+        Self::hash("nudge", &[to.function().as_str().as_bytes(), to.id().as_bytes(), &at.0.to_be_bytes()])
+    }
+
     /// This id, marked as that of an envelope that is [`keyed`](crate::Envelope::keyed): the ledger is asked for every one of these, so
     /// a store may keep them where one is found without reading all. A hint: what is marked wrongly is found all the same.
     #[must_use]

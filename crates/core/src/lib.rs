@@ -46,7 +46,7 @@ pub use protocol::failure::{Backoff, Failure, Next};
 pub use protocol::ledger::{Ledger, LedgerShape, Segment, Spilled, Taken};
 pub use protocol::refusal::{Answer, Refusals, Refused, is_undeliverable};
 pub use protocol::turn::{Commit, Context, Holds, MessageInfo, Turn, Unreadable};
-pub use record::{LastSeq, Lease, LiveToken, Note, Owner, Partial, Record, StoredValue, Trial};
+pub use record::{LastSeq, Lease, LiveToken, Mark, Note, Outbox, Owner, Partial, Record, StoredValue, Trial};
 pub use rules::{Budget, Egresses, Rules, Targets};
 pub use safeguard::{Safeguard, Safeguards};
 pub use shown::{BuiltInForm, ShownEnvelope, ShownValue, plain_text};

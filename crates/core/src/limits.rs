@@ -75,8 +75,11 @@ pub const MAX_REFUSALS: u32 = 5;
 /// mistake of a deployment is found and corrected within that time, or it is not noticed at all.
 pub const UNDELIVERABLE_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Tries of a message before it is given up. SQS itself gives it up after `maxReceiveCount` receives (400 at least in
-/// `template.yaml`), which has to be more than twice as many: `docs/protocol.md`.
+/// Bytes of an outbox that may stand after it was sent, until the next commit takes it along. It counts in what that commit is billed for
+/// (the larger of old and new); and a bigger one may have items of its own, which only clearing deletes.
+pub const MAX_MARKED_BYTES: usize = 64 * 1_024;
+
+/// Tries of a message before it is given up: with pauses of up to 5 minutes, half a day.
 pub const MAX_ATTEMPTS: u32 = 150;
 
 /// Receives from which on an envelope may be suspected of killing its process, however few tries its function allows: a first

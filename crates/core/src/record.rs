@@ -36,9 +36,52 @@ pub struct Record {
     /// Envelopes that failed or are suspected, the latest last. An address that moves between queues may have one of each.
     pub trials: Vec<Trial>,
     /// What the last commit sends, until it is known to be sent.
-    pub outbox: Vec<Effect>,
-    /// When something of this outbox first met a missing queue or permission; zero if nothing did.
+    pub outbox: Outbox,
+}
+
+/// What a commit sends. It is written and removed as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outbox {
+    /// What is still to be sent, in order.
+    pub entries: Vec<Effect>,
+    /// When its commit was made; zero if an older version made it, or if there is none.
+    pub made_at: Timestamp,
+    /// What proves later that all of it was sent. Without a mark it stands until it is cleared.
+    pub mark: Option<Mark>,
+    /// When something of it first met a missing queue or permission; zero if nothing did.
     pub denied_since: Timestamp,
+}
+
+/// What a later delivery has to be, to prove that an outbox was sent: see [`Protocol::proves`](crate::Protocol::proves).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The queue that delivered to the run, by the hash of its name.
+    pub queue: u64,
+    /// The highest sequence number of any delivery with which the run had dealt, those left half done included.
+    pub above: u128,
+    /// From then on it proves nothing.
+    pub until: Timestamp,
+}
+
+impl Outbox {
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many entries are to be sent.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+impl From<Vec<Effect>> for Outbox {
+    /// Of these entries, without a mark.
+    fn from(entries: Vec<Effect>) -> Self {
+        Self { entries, ..Self::default() }
+    }
 }
 
 /// A state value and when it was written.

@@ -57,7 +57,7 @@ pub enum Safeguard {
     /// A cancelled timer leaves a tombstone, and a row that is written again does not fire.
     Tombstone,
     /// A sequence number that was enqueued later than the mark above it proves the mark wrong.
-    WrongMark,
+    WrongLastSeq,
     /// What was sent before an address moved to another queue is never taken for a first copy.
     MovedAt,
     /// Duplicates known from segments alone are acknowledged only after the record was read again.
@@ -90,11 +90,25 @@ pub enum Safeguard {
     Cancel,
     /// A timer fires only when it is due.
     TimerDue,
+    /// What proves an outbox sent lies beyond all that its run had dealt with.
+    ProofAbove,
+    /// It is of the queue that delivered to that run.
+    ProofQueue,
+    /// It comes before the mark ends.
+    ProofInTime,
+    /// A mark ends before what was delivered to its run expires.
+    MarkExpires,
+    /// A mark is above all that its run dealt with, in all of its commits, and above what is left half done.
+    MarkCovers,
+    /// A nudge is sent to what nothing else comes to.
+    Sweep,
+    /// The run of a nudge reads, and clears what stands.
+    NudgeClears,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 50] = [
         Self::Fence,
         Self::LastSeq,
         Self::InlineLedger,
@@ -121,7 +135,7 @@ impl Safeguard {
         Self::HopLimit,
         Self::OwnCommit,
         Self::Tombstone,
-        Self::WrongMark,
+        Self::WrongLastSeq,
         Self::MovedAt,
         Self::Hearsay,
         Self::KeyHorizon,
@@ -138,6 +152,13 @@ impl Safeguard {
         Self::Barrier,
         Self::Cancel,
         Self::TimerDue,
+        Self::ProofAbove,
+        Self::ProofQueue,
+        Self::ProofInTime,
+        Self::MarkExpires,
+        Self::MarkCovers,
+        Self::Sweep,
+        Self::NudgeClears,
     ];
 }
 

@@ -60,7 +60,7 @@ async fn worker_commits(store: Embedded, worker: u64, until: Instant, durable: b
         if store.commit(&commit).await? != Committed::Settled {
             return Err("fenced".into());
         }
-        record = Record { outbox: Vec::new(), ..commit.record };
+        record = Record { outbox: Outbox::default(), ..commit.record };
         done += 1;
         if durable {
             store.durable(store.last_op()).await?;
@@ -77,7 +77,7 @@ fn next(address: &Address, mut record: Record, number: u64) -> Result<Commit, Fa
     record.state.insert("seen".into(), StoredValue { value, written_at: Timestamp(1) });
     let id = EnvelopeId::of_commit(IdKind::Sent, address, record.born, record.version, 0);
     let segment = record.ledger.accept(vec![id], Timestamp(number), LedgerShape::default().most, Duration::from_secs(86_400));
-    record.outbox = vec![Effect::Send(envelope(id, &format!("to-{}", number % 1_000), Some(address))?)];
+    record.outbox.entries = vec![Effect::Send(envelope(id, &format!("to-{}", number % 1_000), Some(address))?)];
     Ok(Commit { address: address.clone(), expect, record, changed: Vec::new(), segment })
 }
 

@@ -98,7 +98,7 @@ fn apply(shared: &Shared, commit: &Commit) -> Result<Committed, PortError> {
         let expiry = Expiring::Segment(key.clone()).key(segment.expires);
         (key, segments::encode(segment), expiry)
     });
-    let effects = if settle { &commit.record.outbox[..] } else { &[] };
+    let effects = if settle { &commit.record.outbox.entries[..] } else { &[] };
     let now = shared.now();
     let effects: Vec<_> = effects.iter().map(|effect| Prepared::effect(effect, now, shared.life.crashes)).collect();
     let (mut guard, found) = with_head(shared, "commit", &key)?;

@@ -41,7 +41,7 @@ impl Default for Options {
             lane_envelopes: 128,
             lane_bytes: 64 * 1_024 * 1_024,
             dedup_window: Duration::from_secs(300),
-            retention: Duration::from_secs(15 * 86_400),
+            retention: Duration::from_secs(21 * 86_400),
         }
     }
 }

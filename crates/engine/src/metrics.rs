@@ -42,10 +42,11 @@ counters! {
     busy => "statefun_busy_total", "Batches that found the lease held elsewhere";
     fenced => "statefun_fenced_total", "Writes that were refused since somebody else wrote before";
     port_errors => "statefun_port_errors_total", "Calls to the backend that failed";
-    wrong_marks => "statefun_wrong_marks_total", "Sequence numbers that a queue made anew, or a forged event, had left in a record";
+    wrong_last_seq => "statefun_wrong_last_seq_total", "Sequence numbers that a queue made anew, or a forged event, had left in a record";
     read => "statefun_reads_total", "Records read: batches whose record was not at hand";
     cached => "statefun_cached_total", "Commits on a record that was at hand";
     stale => "statefun_stale_total", "Commits that were refused since the record at hand was not the stored one";
+    proven => "statefun_proven_total", "Outboxes that a later delivery proved to be sent";
     leases => "statefun_leases_total", "Leases taken";
 }
 

@@ -13,8 +13,8 @@ pub(crate) fn notice(counters: &FunctionCounters, address: &Address, notice: Not
     let (function, add) = (address.function(), FunctionCounters::add);
     match notice {
         Notice::Duplicate => add(&counters.duplicates, 1),
-        Notice::WrongMark => {
-            add(&counters.wrong_marks, 1);
+        Notice::WrongLastSeq => {
+            add(&counters.wrong_last_seq, 1);
             tracing::warn!(
                 %function,
                 "a queue counts from lower numbers than before: was it deleted and made anew, or was the function invoked by hand? \
@@ -56,6 +56,7 @@ pub(crate) fn notice(counters: &FunctionCounters, address: &Address, notice: Not
             add(&counters.egress, records);
             add(&counters.parked, parked);
         }
+        Notice::Proven => add(&counters.proven, 1),
         Notice::NotTaken(records) => add(&counters.refused, records),
         Notice::Halted(halt) => halted(counters, address, halt),
         Notice::NoteStays => {}

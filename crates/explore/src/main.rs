@@ -1,5 +1,6 @@
-//! `statefun-explore FAULTS SECONDS`: explores all worlds with at most so many faults, and fails if anything is wrong or left over.
-//! `statefun-explore mutations FAULTS SECONDS` (feature `mutations`): says which safeguards' absence it notices.
+//! `statefun-explore FAULTS SECONDS [marks]`: explores all worlds with at most so many faults, and fails if anything is wrong or left over.
+//! With `marks` later deliveries prove outboxes.
+//! `statefun-explore mutations FAULTS SECONDS [marks]` (feature `mutations`): says which safeguards' absence it notices.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -10,10 +11,14 @@ use statefun_explore::{Limits, Report, explore};
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let limits = |faults: &str, seconds: &str| {
-        Some(Limits { faults: faults.parse().ok()?, time: Duration::from_secs(seconds.parse().ok()?) })
+    let (words, marks) = match &words[..] {
+        [words @ .., "marks"] => (words, true),
+        words => (words, false),
     };
-    let done = match words[..] {
+    let limits = |faults: &str, seconds: &str| {
+        Some(Limits { faults: faults.parse().ok()?, time: Duration::from_secs(seconds.parse().ok()?), marks })
+    };
+    let done = match *words {
         #[cfg(feature = "mutations")]
         ["mutations", faults, seconds] => limits(faults, seconds).map(mutations),
         [faults, seconds] => limits(faults, seconds).map(|limits| told(&explore(Default::default(), limits, progress))),
@@ -23,7 +28,9 @@ fn main() -> ExitCode {
         Some(true) => ExitCode::SUCCESS,
         Some(false) => ExitCode::FAILURE,
         None => {
-            eprintln!("usage: statefun-explore FAULTS SECONDS | mutations FAULTS SECONDS (with --features mutations)");
+            eprintln!(
+                "usage: statefun-explore FAULTS SECONDS [marks] | mutations FAULTS SECONDS [marks] (with --features mutations)"
+            );
             ExitCode::from(2)
         }
     }

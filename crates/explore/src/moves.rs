@@ -24,9 +24,12 @@ pub(crate) fn moves(setting: &Setting, world: &World) -> (Vec<Move>, bool) {
         match &world.environments[environment].run {
             None => {
                 for address in (0..ADDRESSES).filter(|address| may_be_received(world, *address)) {
-                    let mut next = world.clone();
-                    next.receive(setting, environment, address);
-                    add(format!("env {environment} receives address {address}"), next);
+                    let most = world.queues[address].len();
+                    for count in setting.received().filter(|count| *count <= most.max(*setting.received().start())) {
+                        let mut next = world.clone();
+                        next.receive(setting, environment, address, count);
+                        add(format!("env {environment} receives {count} of address {address}"), next);
+                    }
                 }
             }
             Some(_) => {

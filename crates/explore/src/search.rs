@@ -25,6 +25,8 @@ pub struct Limits {
     pub faults: u8,
     /// A search that takes longer is given up, and is not exhausted.
     pub time: Duration,
+    /// Outboxes are proven by later deliveries, instead of being cleared.
+    pub marks: bool,
 }
 
 /// What is wrong, and how it came about.
@@ -92,7 +94,7 @@ struct Waiting {
 /// Explores all worlds, on all cores; `progress` is told how many were reached, now and then.
 #[must_use]
 pub fn explore(safeguards: Safeguards, limits: Limits, progress: impl Fn(usize) + Sync) -> Report {
-    let setting = Setting::new(safeguards);
+    let setting = Setting::new(safeguards, limits.marks);
     let first = setting.first(limits.faults);
     let seen = Seen::new();
     seen.insert(hash(&first));

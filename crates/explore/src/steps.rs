@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use statefun_core::{
-    Commit, Context, Effect, Owner, Record, TypedValue,
+    Commit, Context, Effect, Outbox, Owner, Record, TypedValue,
     protocol::{Committed, Event, Handled, Leased, Leasing, Loaded, Outcome, PortErrorKind, Progress, Step},
 };
 
@@ -211,6 +211,7 @@ pub(crate) fn commit(setting: &Setting, world: &mut World, commit: &Commit) -> C
     if let Some(segment) = &commit.segment {
         world.segments[address].extend(segment.ids.iter().map(|spilled| (spilled.id, segment.newest)));
     }
+    world.goes(address, &commit.record.outbox);
     world.records[address] = Some(Record { version: commit.record.version.max(found), ..commit.record.clone() });
     Committed::Stored
 }
@@ -226,9 +227,12 @@ pub(crate) fn lease(world: &mut World, address: usize, leasing: &Leasing) -> Lea
 }
 
 pub(crate) fn finish(world: &mut World, address: usize, expect: u64) -> bool {
+    if world.records[address].as_ref().is_some_and(|record| record.version == expect) {
+        world.goes(address, &Outbox::default());
+    }
     match world.records[address].take() {
         Some(record) if record.version == expect => {
-            world.records[address] = Some(Record { version: expect + 1, lease: None, outbox: Vec::new(), ..record });
+            world.records[address] = Some(Record { version: expect + 1, lease: None, outbox: Outbox::default(), ..record });
             true
         }
         other => {

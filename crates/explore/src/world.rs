@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use statefun_core::{
-    Address, Budget, Commit, Delivered, Envelope, EnvelopeId, FunctionSpec, LastSeq, LedgerShape, Moment, OnFailure, Owner,
-    Protocol, Record, Rules, Safeguard, Safeguards, Timestamp, TypeName, TypedValue, ValueSpec,
-    protocol::{At, Batch, Leasing, Pace},
+    Address, Budget, Commit, Delivered, Effect, Envelope, EnvelopeId, FunctionSpec, LastSeq, LedgerShape, Moment, OnFailure,
+    Outbox, Owner, Protocol, Record, Rules, Safeguard, Safeguards, Timestamp, TypeName, TypedValue, ValueSpec,
+    protocol::{At, Batch, Leasing, Marks, Pace},
 };
 
 pub(crate) const SEEN: ValueSpec<String> = ValueSpec::new("seen");
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) late: Vec<Late>,
     /// A run took an event that does not answer its step.
     pub(crate) broken: bool,
+    /// An outbox left its record, and not all of it was sent.
+    unsent: bool,
 }
 
 /// A message in a queue.
@@ -94,7 +96,7 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    pub(crate) fn new(safeguards: Safeguards) -> Self {
+    pub(crate) fn new(safeguards: Safeguards, marks: bool) -> Self {
         let addresses = [FIRST, SECOND].map(|name| Address::new(name, "x").unwrap_or_else(|error| unreachable!("{error}")));
         let function = |name| {
             let mut spec = FunctionSpec { on_failure: OnFailure::DeadLetter { max_attempts: 3 }, ..FunctionSpec::new(name) };
@@ -104,6 +106,7 @@ impl Setting {
         let protocol = Protocol {
             // Ids leave the record at once, so that segments are asked all the time.
             ledger: LedgerShape { unit: 16, least: 0, most: 1 },
+            marks: marks.then(|| Marks::of_retention(Duration::from_secs(14 * 86_400))),
             safeguards,
             ..Protocol::default()
         };
@@ -136,6 +139,7 @@ impl Setting {
             environments: Default::default(),
             late: Vec::new(),
             broken: false,
+            unsent: false,
         };
         for (number, to) in INGRESS {
             world.enqueue(self, &self.ingress(number, to));
@@ -155,6 +159,11 @@ impl Setting {
             trace: None,
             messages: vec![TypedValue::of(&number.to_string()).unwrap_or_else(|error| unreachable!("{error}"))],
         }
+    }
+
+    /// How many messages a delivery may have: as many as wait, or, where a later one may prove something, one after the other.
+    pub(crate) fn received(&self) -> std::ops::RangeInclusive<usize> {
+        if self.rules.protocol.marks.is_some() { 1..=2 } else { 2..=2 }
     }
 
     pub(crate) fn fences(&self) -> bool {
@@ -207,10 +216,10 @@ impl World {
     }
 
     /// An environment receives the first messages of an address.
-    pub(crate) fn receive(&mut self, setting: &Setting, environment: usize, address: usize) {
+    pub(crate) fn receive(&mut self, setting: &Setting, environment: usize, address: usize, count: usize) {
         let (owner, at) = (self.free_owner(), self.at());
         let mut delivered = Vec::new();
-        for waiting in self.queues[address].iter_mut().take(2) {
+        for waiting in self.queues[address].iter_mut().take(count) {
             waiting.receives = (waiting.receives + 1).min(MOST_RECEIVES);
             waiting.receipt = Some(owner);
             delivered.push(Delivered {
@@ -220,7 +229,7 @@ impl World {
                 receive_count: waiting.receives,
             });
         }
-        let deliveries = self.queues[address].iter().take(2).map(|waiting| waiting.seq).collect();
+        let deliveries = self.queues[address].iter().take(count).map(|waiting| waiting.seq).collect();
         let batch = Batch::new(
             setting.functions[address].clone(),
             setting.rules.clone(),
@@ -234,6 +243,16 @@ impl World {
         self.environments[environment].run = Some(Box::new(Run { batch, address, owner, deliveries }));
     }
 
+    /// The outbox of an address is replaced by another one, or cleared.
+    pub(crate) fn goes(&mut self, address: usize, stays: &Outbox) {
+        let Some(record) = &self.records[address] else { return };
+        self.unsent |= record.outbox.entries.iter().any(|entry| self.is_unsent(entry) && !stays.entries.contains(entry));
+    }
+
+    fn is_unsent(&self, effect: &Effect) -> bool {
+        matches!(effect, Effect::Send(envelope) if !self.taken.contains_key(&envelope.id))
+    }
+
     /// Messages in the order in which an address applied them.
     pub(crate) fn seen(&self, address: usize) -> String {
         let stored = self.records[address].as_ref().and_then(|record| record.state.get("seen"));
@@ -244,6 +263,9 @@ impl World {
     pub(crate) fn problem(&self) -> Option<String> {
         if self.broken {
             return Some("the machine refuses an answer to its own step".to_owned());
+        }
+        if self.unsent {
+            return Some("an outbox is gone, and not all of it was sent".to_owned());
         }
         for address in 0..ADDRESSES {
             let seen = self.seen(address);
@@ -265,7 +287,14 @@ impl World {
         if first.len() != 2 || second.len() != 3 {
             return Some(format!("something is lost: the first saw {first}, the second {second}"));
         }
-        let left = self.records.iter().flatten().any(|record| !record.outbox.is_empty());
-        left.then(|| "an outbox stands, and nothing comes".to_owned())
+        for outbox in self.records.iter().flatten().map(|record| &record.outbox).filter(|outbox| !outbox.is_empty()) {
+            if outbox.mark.is_none() {
+                return Some("an outbox stands, and nothing comes".to_owned());
+            }
+            if outbox.entries.iter().any(|entry| self.is_unsent(entry)) {
+                return Some("an outbox stands that was never sent, and nothing comes".to_owned());
+            }
+        }
+        None
     }
 }

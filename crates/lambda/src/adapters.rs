@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use statefun_aws::{
-    Backend,
+    Backend, Outboxes,
     dead_letters::{DeadLetterQueue, Deleted, Listed, Receivers, Replayed, Selection},
     queues::{Failed, SqsVisibility},
     timers::Swept,
 };
 use statefun_core::{Address, DeadLetter, Record, stored::MalformedRecord};
-use statefun_engine::ports::{DeadLetters, Moment, PortError};
+use statefun_engine::{
+    backend::Nudged,
+    ports::{DeadLetters, Moment, PortError},
+};
 use statefun_router::MalformedSink;
 
 use crate::ports::{Letterbox, Operations, Visibility};
@@ -51,6 +54,14 @@ impl Operations for Backend {
 
     async fn sweep(&self, deadline: Moment) -> Result<Swept, PortError> {
         self.timers.sweep(deadline).await
+    }
+
+    async fn sweep_outboxes(&self, deadline: Moment) -> Nudged {
+        self.sweep_outboxes(deadline).await
+    }
+
+    async fn outboxes(&self, from: u32, deadline: Moment) -> Result<Outboxes, PortError> {
+        self.outboxes(from, deadline).await
     }
 
     async fn list(&self, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError> {

@@ -41,6 +41,12 @@ pub(crate) enum Command {
         #[serde(default)]
         malformed: bool,
     },
+    /// Counts outboxes that stand.
+    ListOutboxes {
+        /// The part of the table to begin with.
+        #[serde(default)]
+        from: u32,
+    },
     /// Shows an instance.
     State {
         /// Its address, `namespace/name/id`.

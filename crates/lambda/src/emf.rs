@@ -4,6 +4,7 @@
 //! | metric | dimension | value |
 //! |---|---|---|
 //! | the engine's counters | `function`: the type | the increase since the line before |
+//! | [`OVERDUE`] | `lambda` | outboxes that stand although they were nudged for days, in the part of the table that was swept |
 //! | [`FAILING_AGE`] | `lambda`: the Lambda's name | age in seconds of the oldest message of a batch that has to come again |
 
 use std::{
@@ -19,8 +20,9 @@ use statefun_engine::metrics::Metrics;
 /// The metrics' namespace.
 const NAMESPACE: &str = "StateFun";
 
-/// What `template.yaml` has an alarm on.
+/// What `template.yaml` has alarms on.
 const FAILING_AGE: &str = "statefun_failing_age_seconds";
+const OVERDUE: &str = "statefun_overdue_outboxes";
 
 /// Knows what was told already.
 #[derive(Debug, Default)]
@@ -47,6 +49,16 @@ impl Emf {
         let (Some(lambda), Some(oldest)) = (&self.lambda, sent.into_iter().min()) else { return String::new() };
         let values = Map::from_iter([(FAILING_AGE.to_owned(), now.since(oldest).as_secs().into())]);
         line("lambda", lambda, values, "Seconds", now)
+    }
+
+    /// Reports outboxes that stand although they were nudged.
+    pub(crate) fn overdue(&self, outboxes: usize, now: Timestamp) {
+        self.write(&self.overdue_line(outboxes, now));
+    }
+
+    fn overdue_line(&self, outboxes: usize, now: Timestamp) -> String {
+        let Some(lambda) = self.lambda.as_ref().filter(|_| outboxes > 0) else { return String::new() };
+        line("lambda", lambda, Map::from_iter([(OVERDUE.to_owned(), outboxes.into())]), "Count", now)
     }
 
     /// Writes what rose since the last time, one line per function.
@@ -138,11 +150,20 @@ mod tests {
         assert_eq!(Emf::new(None).failing_line([Timestamp(1)], Timestamp(2)), "", "not on Lambda");
     }
 
+    #[test]
+    fn overdue_outboxes_are_told_where_there_are_some() {
+        let emf = Emf::new(Some("stack-Router-1".to_owned()));
+        assert_eq!(emf.overdue_line(0, Timestamp(1)), "");
+        assert!(emf.overdue_line(2, Timestamp(1)).contains("\"statefun_overdue_outboxes\":2"));
+    }
+
     /// An alarm on a metric that nobody writes would never ring.
     #[test]
     fn the_template_watches_what_is_told() {
         let template = include_str!("../../../template.yaml");
-        let watched = format!("Namespace: {NAMESPACE}, MetricName: {FAILING_AGE}, Dimensions: [{{Name: lambda,");
-        assert!(template.contains(&watched), "no alarm of template.yaml says `{watched}`");
+        for metric in [FAILING_AGE, OVERDUE] {
+            let watched = format!("Namespace: {NAMESPACE}, MetricName: {metric}, Dimensions: [{{Name: lambda,");
+            assert!(template.contains(&watched), "no alarm of template.yaml says `{watched}`");
+        }
     }
 }

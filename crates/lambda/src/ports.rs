@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use statefun_aws::{
+    Outboxes,
     dead_letters::{Deleted, Listed, Replayed, Selection},
     queues::Failed,
     timers::Swept,
 };
 use statefun_core::{Address, DeadLetter, Record, stored::MalformedRecord};
-use statefun_engine::ports::{Moment, PortError};
+use statefun_engine::{
+    backend::Nudged,
+    ports::{Moment, PortError},
+};
 
 /// Where goes what can never become an envelope, or came in a way that keeps no order.
 #[async_trait]
@@ -36,6 +40,12 @@ pub(crate) trait Operations: Send + Sync {
 
     /// Fires what is overdue, and arms what falls due before the next sweep.
     async fn sweep(&self, deadline: Moment) -> Result<Swept, PortError>;
+
+    /// Nudges those whose outboxes stand, in a part of the table.
+    async fn sweep_outboxes(&self, deadline: Moment) -> Nudged;
+
+    /// Outboxes that stand, from a part of the table on, as far as there is time.
+    async fn outboxes(&self, from: u32, deadline: Moment) -> Result<Outboxes, PortError>;
 
     /// Up to `max` dead letters, as many as there is time for.
     async fn list(&self, max: usize, payloads: bool, deadline: Moment) -> Result<Listed, PortError>;

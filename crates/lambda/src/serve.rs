@@ -14,7 +14,7 @@ use statefun_aws::{
     egress::{Outlet, Sink},
     queues::FunctionQueues,
 };
-use statefun_core::{Egresses, Rules, Targets, Timestamp, TypeName, chain};
+use statefun_core::{Egresses, Protocol, Rules, Targets, Timestamp, TypeName, chain};
 use statefun_engine::{
     Config, Engine, Functions,
     ports::{Clock, Moment},
@@ -51,7 +51,8 @@ pub enum ServeError {
 pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), ServeError> {
     let settings = settings()?;
     check_queues(&functions, &settings.module)?;
-    let rules = Rules { targets: targets(&settings.module), egresses: egresses(&settings.module), ..rules };
+    let protocol = Protocol { marks: settings.marks, ..rules.protocol };
+    let rules = Rules { targets: targets(&settings.module), egresses: egresses(&settings.module), protocol, ..rules };
     let backend = start(settings).await.0;
     let engine = Engine::new(
         functions,
@@ -111,9 +112,9 @@ fn emf() -> Emf {
 
 /// Starts the log, and makes the clients. Nothing is sent.
 async fn start(settings: Settings) -> (Backend, Module) {
-    let Settings { table, dead_letters, timers, module, log } = settings;
+    let Settings { table, dead_letters, timers, marks, module, log } = settings;
     log::start(log);
-    let options = Options { table, dead_letters, timers, queues: queues(&module), egress: outlets(&module) };
+    let options = Options { table, dead_letters, timers, queues: queues(&module), egress: outlets(&module), marks };
     (Backend::new(Clients::from_env().await, options), module)
 }
 

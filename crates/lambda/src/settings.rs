@@ -1,8 +1,8 @@
 //! What the environment says: settings and the module file, with everything that is wrong with them at once.
 
-use std::{env, fmt, fs, path::PathBuf};
+use std::{env, fmt, fs, path::PathBuf, time::Duration};
 
-use statefun_core::paragraphs;
+use statefun_core::{paragraphs, protocol::Marks};
 use statefun_module::Module;
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +15,7 @@ use crate::log;
 /// | `STATEFUN_TABLE` | the DynamoDB table of instances, ledgers and timers |
 /// | `STATEFUN_DEAD_LETTERS` | the URL of the dead letters' FIFO queue |
 /// | `STATEFUN_TIMERS` | the URL of the standard queue that wakes timers |
+/// | `STATEFUN_QUEUE_RETENTION` | for how many seconds the functions' queues keep messages. With it later deliveries prove that outboxes were sent; without it each is cleared by a write |
 /// | `STATEFUN_MODULE` | the module file; `$LAMBDA_TASK_ROOT/module.yaml` without it |
 /// | `RUST_LOG` | what is logged; `info` without it |
 ///
@@ -27,6 +28,8 @@ pub struct Settings {
     pub dead_letters: String,
     /// The URL of the timers' queue.
     pub timers: String,
+    /// How long marks of outboxes are good for; without it there are none.
+    pub marks: Option<Marks>,
     /// What the module file declares.
     pub module: Module,
     pub(crate) log: EnvFilter,
@@ -72,12 +75,27 @@ impl Settings {
                 "STATEFUN_TIMERS=`{timers}` is a FIFO queue, which cannot delay single messages: take a standard one"
             ));
         }
+        let marks = marks(get).map_err(|problem| problems.push(problem));
         let log = log::filter(get("RUST_LOG").as_deref()).map_err(|problem| problems.push(problem));
         let module = module(get).map_err(|more| problems.extend(more));
-        match (module, log) {
-            (Ok(module), Ok(log)) if problems.is_empty() => Ok(Self { table, dead_letters, timers, module, log }),
+        match (module, marks, log) {
+            (Ok(module), Ok(marks), Ok(log)) if problems.is_empty() => {
+                Ok(Self { table, dead_letters, timers, marks, module, log })
+            }
             _ => Err(InvalidSettings { problems }),
         }
+    }
+}
+
+/// SQS keeps messages for a minute to 14 days.
+fn marks(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Marks>, String> {
+    const NAME: &str = "STATEFUN_QUEUE_RETENTION";
+    let Some(text) = get(NAME).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    match text.trim().parse() {
+        Ok(seconds @ 60..=1_209_600) => Ok(Some(Marks::of_retention(Duration::from_secs(seconds)))),
+        _ => Err(format!(
+            "{NAME}=`{text}` is not a number of seconds from 60 to 1209600: set it to the MessageRetentionPeriod of the functions' queues"
+        )),
     }
 }
 
@@ -142,7 +160,12 @@ spec:
     #[test]
     fn all_mistakes_are_told_together() {
         let module = MODULE.replace("io.statefun.lambda.v1/functions", "io.statefun.lambda.v1/function");
-        let variables = [("STATEFUN_TIMERS", "timers.fifo"), ("STATEFUN_TABLE", " "), ("RUST_LOG", "a=b=c")];
+        let variables = [
+            ("STATEFUN_TIMERS", "timers.fifo"),
+            ("STATEFUN_TABLE", " "),
+            ("STATEFUN_QUEUE_RETENTION", "14 days"),
+            ("RUST_LOG", "a=b=c"),
+        ];
         let bad = settings("bad", module, &variables).unwrap_err();
         let report = bad.to_string();
         assert!(report.contains("\n\nerror: the environment variable `GREETER_QUEUE` is not set\n -->"), "{report}");
@@ -151,6 +174,7 @@ spec:
             ("STATEFUN_TABLE is missing", 1),
             ("STATEFUN_DEAD_LETTERS is", 1),
             ("is a FIFO queue", 1),
+            ("STATEFUN_QUEUE_RETENTION=`14 days` is not", 1),
             ("RUST_LOG", 1),
             ("module.yaml:1:", 1),
         ] {
@@ -158,6 +182,14 @@ spec:
         }
         let InvalidSettings { problems } = settings("unset", MODULE, &ALL[..3]).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains("GREETER_QUEUE"), "{problems:?}");
+    }
+
+    #[test]
+    fn outboxes_have_marks_where_the_retention_is_known() {
+        let marks = |seconds| marks(&|_| Some(String::from(seconds)));
+        assert_eq!(marks("1209600"), Ok(Some(Marks::of_retention(Duration::from_secs(14 * 86_400)))));
+        assert_eq!(marks(" "), Ok(None));
+        assert!(marks("59").is_err() && marks("1209601").is_err() && marks("-1").is_err());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use statefun_aws::{SystemClock, queues::Failed};
 use statefun_core::{
-    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Owner, Record, RefusedRecord, Timer, Timestamp, TypedValue,
-    stored::MalformedRecord,
+    Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Outbox, Owner, Record, RefusedRecord, Timer, Timestamp,
+    TypedValue, stored::MalformedRecord,
 };
 use statefun_engine::{
     Ports,
@@ -131,7 +131,7 @@ impl InstanceStore for Memory {
     async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         let mut records = self.records.lock().unwrap();
         let Some(record) = records.get_mut(address).filter(|record| record.version == expect) else { return Ok(false) };
-        record.outbox.clear();
+        record.outbox = Outbox::default();
         (record.version, record.lease) = (expect + 1, None);
         Ok(true)
     }

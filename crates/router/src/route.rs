@@ -42,7 +42,7 @@ pub trait Router: Send + Sync {
     fn route(&self, record: &IngressRecord) -> Result<Vec<Routed>, RouteError>;
 
     /// The producer's own name for the record, if it has one: another record of the same source and name then has no effect at
-    /// the same address within the retention horizon (15 days).
+    /// the same address within the retention horizon (21 days).
     ///
     /// # Errors
     /// As [`route`](Self::route).

@@ -33,7 +33,7 @@ pub enum Kind {
 #[must_use]
 pub fn conformance(safeguards: Safeguards, kind: Kind) -> Vec<Finding> {
     let executor = Executor::starting(START);
-    let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000));
+    let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000, u64::MAX / 2));
     let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, Watch::Nothing);
     if kind == Kind::Settling {
         world.lock().settles = true;

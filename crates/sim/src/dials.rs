@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use statefun_core::{Budget, LedgerShape, OnFailure, Protocol, Rules, Safeguards};
+use statefun_core::{Budget, LedgerShape, OnFailure, Protocol, Rules, Safeguards, protocol::Marks};
 use statefun_engine::{Backoff, CacheUse, Config};
 
 use crate::{
@@ -19,6 +19,8 @@ pub(crate) const CALM: u64 = START + 12_000 * SECOND;
 pub(crate) const QUIET: u64 = CALM + 4_000 * SECOND;
 /// Long enough for what kills its environment to be given up, by way of the queue's own dead letters if need be.
 pub(crate) const END: u64 = QUIET + 8_000 * SECOND;
+/// What no queue's retention reaches.
+const NEVER: u64 = 14 * 86_400 * SECOND;
 /// How long a Lambda may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const MARGIN: Duration = Duration::from_secs(60);
@@ -52,11 +54,13 @@ pub enum World {
     Reused,
     /// Two queues full of messages that fail and kill, and no other fault: what is counted has to be exact.
     Twins,
+    /// Nothing can be sent for longer than a queue keeps a message, and many instances see few messages.
+    Expiring,
 }
 
 impl World {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Mixed,
         Self::Moving,
         Self::Sparse,
@@ -70,6 +74,7 @@ impl World {
         Self::Forged,
         Self::Reused,
         Self::Twins,
+        Self::Expiring,
     ];
 
     /// The kind of world that a seed has, if nobody asks for another.
@@ -104,6 +109,7 @@ impl World {
             Self::Forged => "forged",
             Self::Reused => "reused",
             Self::Twins => "twins",
+            Self::Expiring => "expiring",
         }
     }
 }
@@ -137,6 +143,8 @@ pub(crate) struct Dials {
     pub(crate) outages: Vec<Outage>,
     pub(crate) visibility: u64,
     pub(crate) max_receive: u32,
+    /// How long a queue keeps a message.
+    pub(crate) retention: u64,
     /// Addresses move between two queues.
     pub(crate) moves: bool,
     /// The store hands an outbox over in the same step as its commit.
@@ -175,6 +183,7 @@ impl Dials {
             outages: Vec::new(),
             visibility: [35, 45, 90][rng.usize(0..3)] * SECOND,
             max_receive,
+            retention: NEVER,
             moves: false,
             settles: rng.u8(0..4) == 0,
             volatile: false,
@@ -192,6 +201,7 @@ impl Dials {
             config: config(rng, horizon, safeguards),
         };
         dials.lean(rng);
+        dials.mark(&mut fastrand::Rng::with_seed(rng.clone().u64(..).rotate_left(7)));
         // Numbers of its own: worlds without it stay as they were.
         let mut own = fastrand::Rng::with_seed(rng.clone().u64(..));
         let often = match world {
@@ -275,6 +285,15 @@ impl Dials {
                 self.protocol().horizon = Duration::from_secs(30_000);
                 self.policies = policies(rng, &[2, 3, 3]);
             }
+            World::Expiring => {
+                self.faults = Faults { freeze: 0, late: 0, ..self.faults };
+                (self.settles, self.max_receive, self.skew) = (false, 1_000, self.skew.min(2));
+                (self.instances, self.retention) = (6, 3_000 * SECOND);
+                self.protocol().horizon = Duration::from_secs(30_000);
+                let from = START + rng.u64(60..1_800) * SECOND;
+                let until = from + rng.u64(2_500..5_000) * SECOND;
+                self.outages = vec![Outage { from, until, service: Service::Sending }];
+            }
             World::Reused => {
                 self.faults = Faults { throttle: 10, lost_reply: 10, ..Faults::NONE };
                 (self.instances, self.keys, self.router) = (9, Keys::Reused, Router::InOrder);
@@ -284,13 +303,45 @@ impl Dials {
         }
     }
 
+    /// Whether outboxes have marks. They hold only where nothing but an acknowledgement takes a message out of its queue, unless it is too old.
+    fn mark(&mut self, rng: &mut fastrand::Rng) {
+        let taken_away = matches!(self.world, World::RemadeLower | World::RemadeHigher | World::Forged);
+        let chosen = rng.bool() || self.world == World::Expiring;
+        if self.redrives() || self.settles || self.volatile || taken_away || !chosen {
+            return;
+        }
+        let retention = Duration::from_millis(self.retention);
+        let marks = match (self.world, rng.bool()) {
+            (World::Expiring, short) => {
+                let longest = Duration::from_secs(if short { 900 } else { 20_000 });
+                Marks { retention, reserve: Duration::from_secs(300), longest, nudge_before: longest / 2 }
+            }
+            (_, true) => {
+                let longest = Duration::from_secs(rng.u64(600..2_000));
+                Marks { longest, nudge_before: longest / 3, ..Marks::of_retention(retention) }
+            }
+            (_, false) => Marks::of_retention(retention),
+        };
+        self.protocol().marks = Some(marks);
+    }
+
+    /// Whether outboxes have marks.
+    pub(crate) fn marks(&self) -> Option<Marks> {
+        self.config.rules.protocol.marks
+    }
+
     fn protocol(&mut self) -> &mut Protocol {
         &mut Arc::make_mut(&mut self.config.rules).protocol
     }
 
     /// Whether a sender's messages may be applied out of order: a redrive, or a move to another queue.
     pub(crate) fn reorders(&self) -> bool {
-        self.redrives() || self.moves
+        self.redrives() || self.moves || self.expires()
+    }
+
+    /// Whether queues remove what is too old.
+    pub(crate) fn expires(&self) -> bool {
+        self.retention != NEVER
     }
 
     /// Whether a queue gives messages up, to be redriven later.

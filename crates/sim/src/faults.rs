@@ -50,6 +50,8 @@ pub(crate) enum Service {
     Table,
     /// Queues, egress and dead letters.
     Queues,
+    /// Of these only what is sent to them.
+    Sending,
     All,
 }
 
@@ -63,7 +65,12 @@ pub(crate) struct Outage {
 
 impl Outage {
     pub(crate) fn strikes(&self, service: Service, now: u64) -> bool {
-        (self.from..self.until).contains(&now) && (self.service == service || self.service == Service::All)
+        let has = match self.service {
+            Service::All => true,
+            Service::Queues => matches!(service, Service::Queues | Service::Sending),
+            Service::Table | Service::Sending => self.service == service,
+        };
+        has && (self.from..self.until).contains(&now)
     }
 
     pub(crate) fn name(&self) -> Struck {
@@ -135,6 +142,10 @@ struck! {
     Cancelled => "timer cancelled",
     RecordRefused => "egress record refused by its receiver",
     RecordDenied => "egress record met a missing permission",
+    Marked => "commit whose outbox stays",
+    Proven => "outbox proven to be sent",
+    Nudged => "nudge",
+    RetentionOver => "message removed by its queue's retention",
     OrderedIngress => "record of an ordered source",
 }
 

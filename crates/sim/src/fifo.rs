@@ -1,6 +1,6 @@
 //! A model of SQS FIFO: groups, deduplication for five minutes, visibility, receive counts, a dead-letter queue with redrive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use statefun_core::{Address, Delivered, Envelope, EnvelopeId, LastSeq, Timestamp};
@@ -31,6 +31,10 @@ pub(crate) struct Fifo {
     dead: Vec<Message>,
     visibility: u64,
     max_receive: u32,
+    /// How long it keeps a message.
+    retention: u64,
+    /// What it kept no longer.
+    removed: BTreeSet<EnvelopeId>,
 }
 
 /// A delivered message and its receipt.
@@ -41,7 +45,7 @@ pub(crate) struct Received {
 }
 
 impl Fifo {
-    pub(crate) fn new(number: u64, visibility: u64, max_receive: u32) -> Self {
+    pub(crate) fn new(number: u64, visibility: u64, max_receive: u32, retention: u64) -> Self {
         Self {
             number,
             groups: BTreeMap::new(),
@@ -51,7 +55,25 @@ impl Fifo {
             dead: Vec::new(),
             visibility,
             max_receive,
+            retention,
+            removed: BTreeSet::new(),
         }
+    }
+
+    /// What it kept no longer.
+    pub(crate) const fn removed(&self) -> &BTreeSet<EnvelopeId> {
+        &self.removed
+    }
+
+    /// Removes what is too old, also what somebody has at the moment. Returns how many.
+    pub(crate) fn expire(&mut self, now: u64) -> usize {
+        let before = self.removed.len();
+        for group in self.groups.values_mut() {
+            let gone = group.extract_if(.., |message| message.enqueued_at + self.retention <= now);
+            self.removed.extend(gone.filter(|message| !message.envelope.is_nudge()).map(|message| message.envelope.id));
+        }
+        self.groups.retain(|_, group| !group.is_empty());
+        self.removed.len() - before
     }
 
     pub(crate) fn send(&mut self, envelope: &Envelope, now: u64) {
@@ -182,7 +204,7 @@ mod tests {
     /// Seed 5402124: its record rightly kept an outbox, for it was not acknowledged.
     #[test]
     fn what_was_given_up_is_not_done() {
-        let (mut queue, mut rng) = (Fifo::new(1, 10, 2), fastrand::Rng::with_seed(1));
+        let (mut queue, mut rng) = (Fifo::new(1, 10, 2, u64::MAX / 2), fastrand::Rng::with_seed(1));
         let to = Address::parse("sim/a/1").unwrap();
         assert!(queue.is_quiet(&to));
         queue.send(&Entry { target: 'A', to: to.clone(), at: 0, key: 0, keyed: false, payloads: Vec::new() }.envelope(), 0);

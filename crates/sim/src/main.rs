@@ -28,10 +28,10 @@ fn main() -> ExitCode {
         (Some("traces"), Some(from), Some(count)) => traces(from, count, world),
         (Some("seed"), Some(seed), None) => replay(seed, world),
         #[cfg(feature = "mutations")]
-        (Some("mutations"), Some(count), None) => mutations::all(count),
+        (Some("mutations"), Some(count), None) => mutations::all(count, args.get(2).map(String::as_str), world),
         _ => {
             println!(
-                "usage: statefun-sim seeds FROM COUNT [WORLD] | seed N [WORLD] | traces FROM COUNT [WORLD] | mutations SEEDS (with --features mutations)"
+                "usage: statefun-sim seeds FROM COUNT [WORLD] | seed N [WORLD] | traces FROM COUNT [WORLD] | mutations SEEDS [SAFEGUARD [WORLD]] (with --features mutations)"
             );
             println!("worlds: {}", World::ALL.map(World::name).join(", "));
             ExitCode::from(2)
@@ -151,11 +151,13 @@ mod mutations {
     use super::*;
     use statefun_core::Safeguard;
 
-    /// Switches each safeguard off; within `count` seeds its absence has to be noticed.
-    pub(super) fn all(count: u64) -> ExitCode {
+    /// Switches each safeguard off, or only this one; within `count` seeds its absence has to be noticed.
+    pub(super) fn all(count: u64, only: Option<&str>, world: Option<World>) -> ExitCode {
         println!("{:<18} {:>10}  what breaks without it", "safeguard", "seed");
-        let unnoticed = Safeguard::ALL.into_iter().filter(|safeguard| !noticed(*safeguard, count)).count();
-        println!("{} safeguards, {unnoticed} whose absence was not noticed within {count} seeds", Safeguard::ALL.len());
+        let wanted = |safeguard: &Safeguard| only.is_none_or(|name| format!("{safeguard:?}") == name);
+        let safeguards: Vec<_> = Safeguard::ALL.into_iter().filter(wanted).collect();
+        let unnoticed = safeguards.iter().filter(|safeguard| !noticed(**safeguard, count, world)).count();
+        println!("{} safeguards, {unnoticed} whose absence was not noticed within {count} seeds", safeguards.len());
         if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
@@ -165,15 +167,16 @@ mod mutations {
             Safeguard::Tombstone => Some(World::Late),
             Safeguard::Hearsay => Some(World::Sparse),
             Safeguard::StateIsNoAttempt => Some(World::Deploying),
+            Safeguard::ProofQueue | Safeguard::MarkCovers => Some(World::Moving),
             _ => None,
         }
     }
 
-    fn noticed(safeguard: Safeguard, count: u64) -> bool {
+    fn noticed(safeguard: Safeguard, count: u64, world: Option<World>) -> bool {
         let name = format!("{safeguard:?}");
         let bad = |report: &Report| !report.problems.is_empty();
         let safeguards = (Safeguards::without(safeguard), Watch::Nothing);
-        let reports = run(0, count, provoking(safeguard), safeguards, bad);
+        let reports = run(0, count, world.or(provoking(safeguard)), safeguards, bad);
         if let Some(report) = reports.iter().find(|report| bad(report)) {
             println!("{name:<18} {:>10}  {}", report.seed, report.problems[0]);
             return true;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use statefun_core::{DeadLetter, EgressRecord, Envelope, EnvelopeId, RefusedRecord, Timer, Timestamp};
 use statefun_engine::{
-    backend::{self, TimerRows},
+    backend::{self, Standing, TimerRows},
     ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, Moment, PortError, PortErrorKind, Timers},
 };
 
@@ -53,9 +53,13 @@ impl EnvelopeQueue for Connection {
         for envelope in envelopes {
             let (queue, owned) = (self.queue, (*envelope).clone());
             let operation = move |world: &mut WorldState, now| {
+                if owned.is_nudge() {
+                    world.struck(Struck::Nudged);
+                }
                 if queue > 0 {
                     world.struck(Struck::MovedSend);
                 }
+                world.stored.unsent.remove(&owned.id);
                 world.stored.queues[queue].send(&owned, now);
             };
             results.push(self.world.call(self.env, "send", &envelope.to, operation).await);
@@ -72,6 +76,7 @@ impl Timers for Connection {
             if world.stored.buried.contains(&owned.envelope.id) {
                 world.struck(Struck::RowAfterTombstone);
             }
+            world.stored.unsent.remove(&owned.envelope.id);
             world.stored.timers.entry((owned.due, owned.envelope.id)).or_insert(owned);
         };
         self.world.call(self.env, "schedule", &timer.envelope.to, operation).await
@@ -126,6 +131,17 @@ impl DueTimers for Connection {
     }
 }
 
+impl Connection {
+    /// Outboxes that stand.
+    pub(crate) async fn standing(&self) -> Result<Vec<Standing>, PortError> {
+        let operation = |world: &mut WorldState, _| {
+            let standing = world.stored.table.iter().filter(|(_, record)| !record.outbox.is_empty());
+            standing.map(|(address, record)| Standing { address: address.clone(), outbox: record.outbox.clone() }).collect()
+        };
+        self.world.call(self.env, "sweep", &"", operation).await
+    }
+}
+
 #[async_trait]
 impl Egress for Connection {
     async fn emit(&self, records: &[&EgressRecord]) -> Vec<Result<(), PortError>> {
@@ -149,6 +165,7 @@ impl Egress for Connection {
                     world.struck(Struck::RecordRefused);
                     return Err(PortErrorKind::Rejected);
                 }
+                world.stored.unsent.remove(&owned.id);
                 world.stored.egress.push(owned);
                 Ok(())
             };
@@ -165,6 +182,7 @@ impl DeadLetters for Connection {
     async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
         let owned = letter.clone();
         let operation = move |world: &mut WorldState, _| {
+            world.stored.unsent.remove(&owned.id);
             world.stored.letters.entry(owned.id).or_insert(owned);
         };
         self.world.call(self.env, "park", &letter.envelope.to, operation).await
@@ -173,6 +191,7 @@ impl DeadLetters for Connection {
     async fn park_refused(&self, refused: &RefusedRecord) -> Result<(), PortError> {
         let owned = refused.clone();
         let operation = move |world: &mut WorldState, _| {
+            world.stored.unsent.remove(&owned.record.id);
             world.stored.refused.entry(owned.record.id).or_insert(owned);
         };
         self.world.call(self.env, "park refused", &refused.record.from, operation).await

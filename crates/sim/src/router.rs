@@ -74,7 +74,7 @@ impl Trial {
             }
             let queue = self.dials.queue_at(now, &mut lock(rng));
             let mut world = self.world.lock();
-            if world.outages.iter().any(|outage| outage.strikes(Service::Queues, now)) {
+            if world.outages.iter().any(|outage| outage.strikes(Service::Sending, now)) {
                 return false;
             }
             world.stored.queues[queue].send(&envelope, now);

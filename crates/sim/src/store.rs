@@ -1,10 +1,14 @@
 //! The simulated table: records, segments, and commits, which the shipped loop repeats.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use async_trait::async_trait;
 use statefun_core::{
-    Address, Commit, Effect, EnvelopeId, Note, Owner, Record, Safeguard, Segment, Taken, Timestamp, stored::BIG_VALUE_BYTES,
+    Address, Commit, Effect, EnvelopeId, Note, Outbox, Owner, Record, Safeguard, Segment, Taken, Timestamp,
+    stored::BIG_VALUE_BYTES,
 };
 use statefun_engine::{
     backend::{ConditionalWrite, Tag, Tried, commit_with_retries},
@@ -81,8 +85,9 @@ impl InstanceStore for Connection {
             if record.version != expect && fence {
                 return false;
             }
-            record.outbox.clear();
+            let stood = std::mem::take(&mut record.outbox);
             (record.version, record.lease) = (record.next_version(), None);
+            world.goes(&owner, &stood, &Outbox::default());
             world.took_effect(env, &owner);
             true
         };
@@ -170,9 +175,21 @@ impl ConditionalWrite for Write<'_> {
     }
 }
 
+/// What the oracle knows an entry of an outbox by. A cancellation has no id of its own.
+fn id_of(effect: &Effect) -> Option<EnvelopeId> {
+    match effect {
+        Effect::Send(envelope) => Some(envelope.id),
+        Effect::Schedule(timer) => Some(timer.envelope.id),
+        Effect::Egress(record) => Some(record.id),
+        Effect::DeadLetter(letter) => Some(letter.id),
+        Effect::Cancel { .. } => None,
+    }
+}
+
 /// The record as the version before this one reads and writes it: one trial, and no times that it does not know.
 fn as_before(record: &mut Record) {
     record.last_at = Timestamp::ZERO;
+    (record.outbox.mark, record.outbox.made_at) = (None, Timestamp::ZERO);
     let noted = record.trials.iter().rposition(|trial| trial.note != Note::None);
     let known = noted.or(record.trials.len().checked_sub(1)).map(|place| record.trials[place]);
     if let Some(mut last) = known {
@@ -222,6 +239,8 @@ impl WorldState {
         if let Some(found) = found.filter(|_| !fence) {
             record.version = record.version.max(found.version);
         }
+        let stood = found.map(|record| record.outbox.clone()).unwrap_or_default();
+        self.goes(&commit.address, &stood, &record.outbox);
         if record.lease.is_some() {
             self.leases.insert(commit.address.clone(), env);
         }
@@ -232,6 +251,17 @@ impl WorldState {
         self.note_commit(env, commit, now);
         self.took_effect(env, &commit.address);
         Tried::Written
+    }
+
+    /// An outbox leaves its record for another one: all of it that does not stay must have been taken by whom it was sent to.
+    fn goes(&mut self, owner: &Address, stood: &Outbox, stays: &Outbox) {
+        let stays: BTreeSet<_> = stays.entries.iter().filter_map(id_of).collect();
+        let known: BTreeSet<_> = stood.entries.iter().filter_map(id_of).collect();
+        self.stored.unsent.extend(stays.difference(&known));
+        let lost = stood.entries.iter().filter_map(id_of).find(|id| self.stored.unsent.contains(id) && !stays.contains(id));
+        if let Some(id) = lost {
+            self.problems.push(format!("{owner}: its outbox is gone, and {id} was never sent"));
+        }
     }
 
     /// A call of this environment changed the record: unless its answer is lost, it knows what lease it has there. (One that is overtaken
@@ -251,7 +281,7 @@ impl WorldState {
             record.lease = None;
             std::mem::take(&mut record.outbox)
         });
-        outbox.into_iter().flatten().for_each(|effect| self.apply(effect, queue, now));
+        outbox.into_iter().flat_map(|outbox| outbox.entries).for_each(|effect| self.apply(effect, queue, now));
         self.struck(Struck::Settled);
         Committed::Settled
     }
@@ -259,6 +289,9 @@ impl WorldState {
     /// What the oracle has to know of a commit.
     fn note_commit(&mut self, env: EnvId, commit: &Commit, now: u64) {
         self.commits += 1;
+        if commit.record.outbox.mark.is_some() {
+            self.struck(Struck::Marked);
+        }
         self.stored.notes.committed(env, &commit.address, &commit.record);
         let overdue = commit.record.lease.is_some_and(|lease| Timestamp(now + self.skew) >= lease.until);
         if self.is_gone(env, now) || overdue {
@@ -269,7 +302,7 @@ impl WorldState {
         if commit.changed.iter().any(is_big) {
             self.struck(Struck::BigValue);
         }
-        for effect in &commit.record.outbox {
+        for effect in &commit.record.outbox.entries {
             match effect {
                 Effect::Schedule(timer) => {
                     let payload = timer.envelope.messages.first().and_then(|message| message.get::<Payload>().ok().flatten());
@@ -288,6 +321,9 @@ impl WorldState {
     }
 
     fn apply(&mut self, effect: Effect, queue: usize, now: u64) {
+        if let Some(id) = id_of(&effect) {
+            self.stored.unsent.remove(&id);
+        }
         match effect {
             Effect::Send(envelope) => self.stored.queues[queue].send(&envelope, now),
             Effect::Schedule(timer) => drop(self.stored.timers.insert((timer.due, timer.envelope.id), timer)),

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use statefun_core::{Address, Delivered, Safeguards};
+use statefun_core::{Address, Delivered, Rules, Safeguards};
 use statefun_engine::{
     Config, Engine, Outcome, Ports, backend,
     ports::{Clock, DueTimers, InstanceStore},
@@ -58,7 +58,8 @@ pub fn trial(seed: u64, world: Option<Kind>, safeguards: Safeguards, watch: Watc
     let mut rng = fastrand::Rng::with_seed(seed);
     let executor = Executor::starting(START);
     let dials = Dials::new(world.unwrap_or_else(|| Kind::of(seed)), &mut rng, safeguards);
-    let queues = [FIRST_QUEUE, FIRST_QUEUE + 1].map(|number| Fifo::new(number, dials.visibility, dials.max_receive));
+    let queues =
+        [FIRST_QUEUE, FIRST_QUEUE + 1].map(|number| Fifo::new(number, dials.visibility, dials.max_receive, dials.retention));
     let world = World::new(executor.clone(), rng.fork(), queues, safeguards, watch);
     {
         let mut state = world.lock();
@@ -99,6 +100,7 @@ pub(crate) struct Trial {
 struct Environment {
     id: EnvId,
     engine: Arc<Engine>,
+    rules: Arc<Rules>,
     connection: Connection,
     variant: Variant,
 }
@@ -116,6 +118,9 @@ impl Trial {
         }
         self.world.executor.spawn(WORLD, self.clone().fire(rng.clone()));
         self.world.executor.spawn(WORLD, self.clone().redrive());
+        if self.dials.marks().is_some() {
+            self.world.executor.spawn(WORLD, self.clone().sweep());
+        }
         if let Some((from, until, _)) = self.dials.removal {
             self.world.executor.spawn(WORLD, self.clone().deploy_at(from));
             self.world.executor.spawn(WORLD, self.clone().deploy_at(until));
@@ -165,6 +170,10 @@ impl Trial {
                 if world.outages.iter().any(|outage| outage.strikes(crate::faults::Service::Queues, now)) {
                     continue;
                 }
+                if self.dials.expires() {
+                    let gone: usize = world.stored.queues.iter_mut().map(|queue| queue.expire(now)).sum();
+                    (0..gone).for_each(|_| world.struck(Struck::RetentionOver));
+                }
                 let (received, died) = world.stored.queues[queue].receive(10, now, &mut lock(&rng));
                 (0..died).for_each(|_| world.struck(Struck::QueueDeath));
                 received
@@ -198,7 +207,11 @@ impl Trial {
                 Outcome::Done if answered => {
                     world.stored.queues[queue].delete(message, now);
                     let quiet = world.stored.queues.iter().all(|queue| queue.is_quiet(to));
-                    let left = world.stored.table.get(to).is_some_and(|record| !record.outbox.is_empty());
+                    let left = world
+                        .stored
+                        .table
+                        .get(to)
+                        .is_some_and(|record| !record.outbox.is_empty() && record.outbox.mark.is_none());
                     if quiet && left && !self.dials.moves && world.open.iter().all(|(_, open)| open != to) {
                         world.problems.push(format!("{to}: all is acknowledged, and its outbox stands"));
                     }
@@ -279,6 +292,19 @@ impl Trial {
         }
     }
 
+    /// Looks after what stands, from whatever environment the schedule happens to start.
+    async fn sweep(self) {
+        while self.world.executor.now() < END {
+            self.world.executor.sleep(240 * SECOND).await;
+            let env = self.new_environment();
+            let rules = env.rules.clone();
+            self.world.executor.spawn(env.id, async move {
+                let standing = env.connection.standing().await.unwrap_or_default();
+                backend::nudge(&env.connection, &standing, &rules.protocol, env.connection.now()).await;
+            });
+        }
+    }
+
     /// A living environment, or a new one in its place.
     fn environment(&self, rng: &SharedRng) -> Environment {
         let (index, retire) = {
@@ -328,14 +354,21 @@ impl Trial {
             clock: port,
         };
         let functions = functions(&self.world, id, &self.calls, &self.dials, variant);
-        let config = Config { first_run: id << 32, ..self.dials.config.clone() };
+        let mut config = Config { first_run: id << 32, ..self.dials.config.clone() };
+        if old {
+            // It knows none.
+            Arc::make_mut(&mut config.rules).protocol.marks = None;
+        }
+        let rules = config.rules.clone();
         let engine = Arc::new(Engine::new(functions, ports, config));
-        Environment { id, engine, connection, variant }
+        Environment { id, engine, rules, connection, variant }
     }
 
     fn report(&self, seed: u64) -> Report {
         let mut world = self.world.lock();
         count_dropped(self, &mut world);
+        let proven: u64 = lock(&self.envs).iter().map(|env| env.engine.metrics().total(|counters| &counters.proven)).sum();
+        (0..proven).for_each(|_| world.struck(Struck::Proven));
         let total = |counter: fn(&statefun_engine::metrics::FunctionCounters) -> &std::sync::atomic::AtomicU64| {
             lock(&self.envs).iter().map(|env| env.engine.metrics().total(counter)).sum()
         };

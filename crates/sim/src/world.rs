@@ -71,6 +71,8 @@ pub(crate) struct Stored {
     pub(crate) notes: Notes,
     /// When each record was last written to.
     pub(crate) touched: BTreeMap<Address, u64>,
+    /// What commits sent that nobody has taken yet.
+    pub(crate) unsent: BTreeSet<EnvelopeId>,
 }
 
 pub(crate) struct WorldState {
@@ -411,7 +413,8 @@ impl WorldState {
 /// Which service a call is on.
 fn service_of(call: &str) -> Service {
     match call {
-        "send" | "emit" | "park" | "answer" | "receive" | "route" => Service::Queues,
+        "send" | "emit" | "park" => Service::Sending,
+        "answer" | "receive" | "route" => Service::Queues,
         _ => Service::Table,
     }
 }

@@ -58,6 +58,9 @@ enum Verb {
         /// Switch each safeguard off in turn, and say which the search notices
         #[arg(long)]
         mutations: bool,
+        /// Outboxes are proven by later deliveries, instead of being cleared
+        #[arg(long)]
+        marks: bool,
     },
     /// Kill a loaded process again and again, from outside and by a message of its own, and count what it did
     Kill {
@@ -131,7 +134,7 @@ fn main() -> ExitCode {
             sim(&["seeds", &from.to_string(), &seeds.to_string()]).args(&world.as_deref().into_iter().collect::<Vec<_>>()).run()
         }
         Verb::Mutations { seeds } => mutations(seeds).run(),
-        Verb::Explore { faults, minutes, mutations } => explore(faults, minutes * 60, mutations).run(),
+        Verb::Explore { faults, minutes, mutations, marks } => explore(faults, minutes * 60, mutations, marks).run(),
         Verb::Kill { times, seed } => tests::kill(times, seed),
         Verb::Fuzz { minutes, only, seed } => fuzz(minutes, &only, seed).run(),
         Verb::Bench { json, only } => bench(json, only).run(),
@@ -155,10 +158,11 @@ fn sim(args: &[&str]) -> Step {
     quiet_cargo(&["run", "--release", "--package", "statefun-sim", "--"]).args(args)
 }
 
-fn explore(faults: u8, seconds: u64, mutations: bool) -> Step {
+fn explore(faults: u8, seconds: u64, mutations: bool, marks: bool) -> Step {
     let mut args = vec!["run", "--release", "--package", "statefun-explore"];
     args.extend(if mutations { &["--features", "mutations", "--", "mutations"][..] } else { &["--"] });
-    quiet_cargo(&args).args(&[&faults.to_string(), &seconds.to_string()])
+    let step = quiet_cargo(&args).args(&[&faults.to_string(), &seconds.to_string()]);
+    if marks { step.args(&["marks"]) } else { step }
 }
 
 fn mutations(seeds: u64) -> Step {

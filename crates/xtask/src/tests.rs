@@ -46,7 +46,8 @@ fn run_all(parts: &mut Parts) -> Result<(), String> {
     parts.run("conformance of the simulated ports", || {
         quiet_cargo(&["test", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
     })?;
-    parts.run("exploration", || explore(FAULTS, 120, false).run())?;
+    parts.run("exploration", || explore(FAULTS, 120, false, false).run())?;
+    parts.run("exploration with marks", || explore(FAULTS, 120, false, true).run())?;
     parts.run("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
     parts.run("mutations", || mutations(MUTATION_SEEDS).run())?;
     parts.run("kills", || kill(KILLS, None))?;

@@ -37,8 +37,6 @@ pub(crate) struct Changes {
     pub(crate) timeout: Option<u32>,
     /// Seconds until the messages of a Lambda that died come again.
     pub(crate) visibility: Option<u32>,
-    /// Receives after which SQS gives a function's message up.
-    pub(crate) max_receives: Option<u32>,
     /// Events that the scenario makes itself: the Lambda's logical id, and the event's.
     pub(crate) without_events: &'static [(&'static str, &'static str)],
     /// Deploy the test's own functions too.
@@ -199,9 +197,6 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
         if let (true, Some(visibility)) = (hides, changes.visibility) {
             resource["Properties"]["VisibilityTimeout"] = visibility.into();
         }
-        if let (Some(receives), Some(redrive)) = (changes.max_receives, resource.pointer_mut("/Properties/RedrivePolicy")) {
-            redrive["maxReceiveCount"] = receives.into();
-        }
         if resource["Type"] == "AWS::Serverless::Function" {
             if let Some(function) = resource.as_object_mut() {
                 function.remove("Metadata");
@@ -258,7 +253,7 @@ mod tests {
         let template = json!({
             "Globals": {"Function": {"Timeout": {"Ref": "FunctionTimeout"}}},
             "Resources": {
-                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180, "RedrivePolicy": {"maxReceiveCount": 1000}}},
+                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 180}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
                 "Topic": {"Type": "AWS::SNS::Topic"},
                 "MaySend": {"Statement": ["a"]},
@@ -275,15 +270,14 @@ mod tests {
                 },
             },
         });
-        let (timeout, visibility, max_receives) = (Some(3), Some(4), Some(2));
-        let changes =
-            Changes { timeout, visibility, max_receives, without_events: &[("FlightsRouter", "A")], own_functions: true };
+        let (timeout, visibility) = (Some(3), Some(4));
+        let changes = Changes { timeout, visibility, without_events: &[("FlightsRouter", "A")], own_functions: true };
         let without = changed(template.clone(), &Changes::default(), "packages").unwrap();
         let changed = changed(template, &changes, "packages").unwrap();
         let expected = json!({
             "Globals": {"Function": {"Timeout": 3, "Environment": {"Variables": {"OWN_QUEUE": {"Ref": "OwnQueue"}}}}},
             "Resources": {
-                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4, "RedrivePolicy": {"maxReceiveCount": 2}}},
+                "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4}},
                 "Egress": {"Type": "AWS::SQS::Queue", "Properties": {}},
                 "Topic": {"Type": "AWS::SNS::Topic"},
                 "MaySend": {"Statement": ["a", "b"]},

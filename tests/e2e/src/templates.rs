@@ -98,10 +98,29 @@ fn the_queues_that_the_module_names_are_set_permitted_and_watched() {
 #[test]
 fn every_queue_is_closed_to_plain_http() {
     let template = read("template.yaml");
-    let (queues, policy) = (queues(&template), resource(&template, "OnlyByTls"));
+    let queues = queues(&template);
+    let policy = ["OnlyByTls", "OnlyByFunctions"].map(|policy| resource(&template, policy)).concat();
     assert!(queues.len() > 10, "the queues were not found: {queues:?}");
     let open: Vec<_> = queues.iter().filter(|queue| !policy.contains(&format!("- !Ref {queue}\n"))).collect();
-    assert!(open.is_empty(), "not in OnlyByTls: {open:?}");
+    assert!(open.is_empty(), "in neither policy: {open:?}");
+}
+
+/// Later messages prove that what an earlier one caused was sent, as long as nothing else takes messages out of a function's queue.
+#[test]
+fn only_its_function_takes_messages_out_of_a_functions_queue() {
+    let (template, module) = (read("template.yaml"), read("infra/module.yaml"));
+    let retention =
+        template.split("STATEFUN_QUEUE_RETENTION: !If [HasOutboxMarks, \"").nth(1).and_then(|rest| rest.split('"').next());
+    let kept = format!("MessageRetentionPeriod: {}\n", retention.unwrap());
+    let lines = module.lines().filter(|line| line.trim_start().starts_with("queues: ["));
+    let functions: Vec<_> = lines.flat_map(variables).map(|variable| meant(&template, variable)).collect();
+    assert_eq!(functions.len(), 4, "the functions' queues were not found");
+    for queue in functions {
+        let (declared, policy) = (resource(&template, queue), resource(&template, "OnlyByFunctions"));
+        assert!(!declared.contains("RedrivePolicy"), "{queue} has a redrive policy");
+        assert!(declared.contains(&kept), "{queue} keeps messages for another time than the functions believe");
+        assert!(policy.contains(&format!("- !Ref {queue}\n")), "others may receive from {queue}");
+    }
 }
 
 /// One statement lets all Lambdas send to functions. Were it to hold a pattern, it would hold others' queues, too.

@@ -214,8 +214,8 @@ mod tests {
 
     use proptest::prelude::*;
     use statefun_core::{
-        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, LastSeq, LiveToken, Note, Owner, Reason, Record,
-        StoredValue, Taken, Timer, Trial, TypeName, TypedValue, stored::record_bytes,
+        Address, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, LastSeq, LiveToken, Mark, Note, Outbox, Owner, Reason,
+        Record, StoredValue, Taken, Timer, Trial, TypeName, TypedValue, stored::record_bytes,
     };
 
     use super::*;
@@ -332,7 +332,11 @@ mod tests {
             let live = LiveToken { timer: EnvelopeId([1; 16]), due: now };
             record.tokens = (0..tokens).map(|number| (format!("token-{number}"), live.clone())).collect();
             record.trials = vec![Trial { id: EnvelopeId([1; 16]), failures: 3, note: Note::Alone }];
-            record.outbox = (0..effects).map(|number| effect(number, &value)).collect();
+            let mark = Mark { queue: u64::MAX, above: 18_895_000_000_000_000_000_000, until: now };
+            let entries: Vec<_> = (0..effects).map(|number| effect(number, &value)).collect();
+            if !entries.is_empty() {
+                record.outbox = Outbox { made_at: now, mark: Some(mark), ..entries.into() };
+            }
             let foreseen = record_bytes(&commit.address, record) + usize::from(ids) * 16;
             let real = item_size(&commit.address, &Writes::of(&commit, Tag(7), 0).update);
             prop_assert!(real <= foreseen && foreseen - real < 40 + 24 * (sizes.len() + effects + tokens), "{real} {foreseen}");

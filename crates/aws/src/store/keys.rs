@@ -64,7 +64,7 @@ pub(crate) fn segment(newest: Timestamp, number: u64, tag: Tag) -> String {
     format!("{}#{number:020}#{:020}", segments_since(newest), tag.0)
 }
 
-/// The ledger is asked for every keyed id, however new: reading the segments of 15 days each time would cost more with every message.
+/// The ledger is asked for every keyed id, however new: reading the segments of 21 days each time would cost more with every message.
 pub(crate) fn keyed(id: EnvelopeId) -> String {
     format!("k#{id}")
 }

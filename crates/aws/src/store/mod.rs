@@ -7,6 +7,7 @@ mod commit;
 pub(crate) mod keys;
 mod load;
 pub(crate) mod record;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;

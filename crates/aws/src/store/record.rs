@@ -9,7 +9,7 @@
 //! | `t` B | the tag of the commit that wrote it last, 8 bytes |
 //! | `h` B, `u` N | owner of the lease, 8 bytes, and its end, milliseconds; absent if it is free |
 //! | `r` B | the rest: last_seq, ledger, invoked_at, tokens, partial, trials, last_at ([`statefun_core::stored`]) |
-//! | `o` B | the outbox; absent if empty |
+//! | `o` B | the outbox with its mark; absent if empty |
 //! | `p` N | parts of an outbox that is spilled to items of its own |
 //! | `s.NAME` B | a state value; S if it is big: `<parts>.<version>`, the number of its parts, which are items of their own, and the version that wrote them, which they carry as `n` N |
 //! | `g` N | set once a value was ever big: a load then looks for parts |
@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use statefun_core::{
-    Address, Lease, Owner, Record, StoredValue, Timestamp,
+    Address, Lease, Outbox, Owner, Record, StoredValue, Timestamp,
     stored::{Parts, Unreadable, decode_outbox, decode_record, decode_value, encode_record},
 };
 use statefun_engine::backend::Tag;
@@ -71,7 +71,7 @@ pub(super) fn encode_rest(owner: &Address, record: &Record) -> Vec<u8> {
         born: Timestamp::ZERO,
         lease: None,
         state: BTreeMap::new(),
-        outbox: Vec::new(),
+        outbox: Outbox::default(),
         tokens: record.tokens.clone(),
         ledger: record.ledger.clone(),
         partial: record.partial.clone(),
@@ -87,10 +87,14 @@ pub(super) fn decode(address: &Address, mut item: Item) -> Result<Loaded, Unread
         Some(AttributeValue::B(rest)) => decode_record(address, rest.into_inner().into())?,
         _ => Record::default(),
     };
-    let outbox = match item.remove("o") {
+    let mut outbox = match item.remove("o") {
         Some(AttributeValue::B(outbox)) => decode_outbox(address, outbox.into_inner().into())?,
-        _ => Vec::new(),
+        _ => Outbox::default(),
     };
+    if outbox.denied_since == Timestamp::ZERO {
+        // An older version kept it with the rest.
+        outbox.denied_since = rest.outbox.denied_since;
+    }
     let (tag, owner) = (tag_of(&item), eight(&item, "h").map(Owner));
     let number = |name| number_of(&item, name);
     let protocol = number("c")?.unwrap_or(1);

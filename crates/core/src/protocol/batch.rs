@@ -15,10 +15,10 @@ use crate::{
     id::EnvelopeId,
     protocol::classify::Delivered,
     protocol::failure::Backoff,
-    record::{Lease, Owner, Record},
+    record::{Lease, Outbox, Owner, Record},
     rules::Rules,
     safeguard::Safeguard,
-    time::Moment,
+    time::{Moment, Timestamp},
 };
 
 use super::{
@@ -61,6 +61,7 @@ pub struct Batch {
     pub(super) lease: Lease,
     /// When the batch began.
     pub(super) started: Moment,
+    pub(super) began: Timestamp,
     /// When the event at hand happened.
     pub(super) at: At,
     /// Deliveries before this one are dealt with in commits that took effect.
@@ -73,6 +74,8 @@ pub struct Batch {
     pub(super) invoked: bool,
     /// Its lease may stand in the record.
     pub(super) leased: bool,
+    /// A nudge is among the deliveries: it asks to look at the record, and to clear what stands.
+    pub(super) nudged: bool,
     /// The record at hand was a cached one.
     pub(super) warm: bool,
     /// How often somebody else wrote the record since it was loaded.
@@ -115,6 +118,8 @@ impl Batch {
         lost: Option<Lost>,
         at: At,
     ) -> Self {
+        let is_nudge = |delivered: &Delivered| delivered.envelope.is_nudge();
+        let nudged = deliveries.iter().any(is_nudge) && rules.protocol.safeguards.on(Safeguard::NudgeClears);
         let until = at.now.plus(deadline.since(at.moment)).plus(pace.lease_margin);
         Self {
             function,
@@ -126,12 +131,14 @@ impl Batch {
             // What the run that was given up has is this one's.
             lease: Lease { owner: lost.map_or(owner, |lost| lost.owner), until },
             started: at.moment,
+            began: at.now,
             at,
             next: 0,
             acknowledged: 0,
             applied: 0,
             invoked: false,
             leased: lost.is_some(),
+            nudged,
             warm: false,
             refusals: 0,
             looked_up: HashMap::new(),
@@ -200,7 +207,7 @@ impl Batch {
         match &mut self.state {
             // Begun by the driver, which has nothing to do for it.
             State::New | State::Between => Step::Done(&[]),
-            State::Loading => Step::Load { fresh: self.refusals > 0, within: None },
+            State::Loading => Step::Load { fresh: self.refusals > 0 || self.nudged, within: None },
             State::Rereading(..) => Step::Load { fresh: true, within: None },
             State::Leasing(hand) => Step::Lease(leasing(&hand.record, self.lease)),
             State::LookingUp(_, question) => Step::LookUp { ids: &question.ids, since: question.since },
@@ -218,8 +225,8 @@ impl Batch {
             State::Barrier(..) => Step::Barrier { within: None },
             State::ClearingFirst(sending) => Step::Finish { expect: sending.hand.record.version },
             State::Sending(sending) => {
-                let denied_since = sending.hand.record.denied_since;
-                Step::Send { outbox: &sending.outbox, denied_since, until: sending.until }
+                let Outbox { entries, denied_since, .. } = &sending.outbox;
+                Step::Send { outbox: entries, denied_since: *denied_since, until: sending.until }
             }
             State::KeepingProgress(commit, _) => Step::Commit { commit, within: None },
             State::Finishing(record, _) => Step::Finish { expect: record.version },
@@ -402,7 +409,7 @@ impl std::fmt::Debug for Batch {
         f.debug_struct("Batch")
             .field("state", &self.state)
             .field("deliveries", &deliveries)
-            .field("times", &(self.started, self.at.moment, self.deadline, self.lease))
+            .field("times", &(self.began, self.started, self.at.moment, self.deadline, self.lease))
             .field("upto", &(self.next, self.acknowledged, self.applied, &self.overtaken))
             .field("run", &(self.invoked, self.leased, self.warm, self.refusals, self.hearsay, looked_up))
             .field("suspicion", &self.suspicion)

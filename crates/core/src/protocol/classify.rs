@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     envelope::Envelope,
-    protocol::ledger::LedgerShape,
+    protocol::{ledger::LedgerShape, proof::Marks},
     record::{LastSeq, Record},
     safeguard::{Safeguard, Safeguards},
     time::Timestamp,
@@ -30,10 +30,14 @@ pub struct Protocol {
     pub dedup_window: Duration,
     /// By how much clocks may differ.
     pub margin: Duration,
-    /// How long the ledger remembers: longer than any queue keeps a message (SQS: 14 days).
+    /// How long the ledger remembers: longer than any queue keeps a message (SQS: 14 days) and any mark lasts (3 days), with some to spare. An
+    /// outbox that nobody cleared may be sent again until then.
     pub horizon: Duration,
     /// How much of the ledger is inline.
     pub ledger: LedgerShape,
+    /// Whether later deliveries may prove that an outbox was sent. Without it each outbox is cleared by a write: one more per commit that
+    /// sends, and a simpler argument. A backend that hands an outbox over with its commit needs none.
+    pub marks: Option<Marks>,
     /// What tests may switch off.
     pub safeguards: Safeguards,
 }
@@ -43,8 +47,9 @@ impl Default for Protocol {
         Self {
             dedup_window: Duration::from_secs(300),
             margin: Duration::from_secs(60),
-            horizon: Duration::from_secs(15 * 86_400),
+            horizon: Duration::from_secs(21 * 86_400),
             ledger: LedgerShape::default(),
+            marks: None,
             safeguards: Safeguards::default(),
         }
     }
@@ -65,8 +70,8 @@ pub enum Verdict {
     /// Older than the horizon: nothing can tell any more.
     TooOld,
     /// It is at or below the record's `last_seq`, but was enqueued later than that was set: so the queue is another one under the same
-    /// name, or the number was made up. Forget the mark ([`Turn::forget_mark`](crate::Turn::forget_mark)), and classify again.
-    WrongMark,
+    /// name, or the number was made up. Forget the mark ([`Turn::forget_last_seq`](crate::Turn::forget_last_seq)), and classify again.
+    WrongLastSeq,
 }
 
 impl Protocol {
@@ -85,7 +90,7 @@ impl Protocol {
         if on(Safeguard::LastSeq) && record.last_seq.is_some_and(taken) {
             let known = record.last_at > Timestamp::ZERO;
             let later = known && delivered.enqueued_at > record.last_at.plus(self.margin);
-            return if later && on(Safeguard::WrongMark) { Verdict::WrongMark } else { Verdict::Duplicate };
+            return if later && on(Safeguard::WrongLastSeq) { Verdict::WrongLastSeq } else { Verdict::Duplicate };
         }
         let kept = if on(Safeguard::KeyHorizon) { now.minus(self.kept()) } else { Timestamp::ZERO };
         if on(Safeguard::InlineLedger) && record.ledger.holds(envelope.id, kept) {
@@ -176,7 +181,7 @@ mod tests {
     fn a_mark_is_wrong_if_what_it_covers_was_enqueued_later() {
         let known = |last_at| Record { last_at: Timestamp(last_at * MINUTE), ..record(0) };
         assert_eq!(classify(&known(90), &delivered(10, 90, 91)), Verdict::Duplicate, "within the margin");
-        assert_eq!(classify(&known(90), &delivered(10, 90, 92)), Verdict::WrongMark);
+        assert_eq!(classify(&known(90), &delivered(10, 90, 92)), Verdict::WrongLastSeq);
         assert_eq!(classify(&known(90), &delivered(11, 90, 92)), Verdict::New);
         assert_eq!(classify(&known(0), &delivered(10, 90, 92)), Verdict::Duplicate, "an older version did not note when");
     }

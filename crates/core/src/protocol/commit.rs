@@ -2,9 +2,11 @@
 
 use crate::{
     effects::Effect,
+    limits::MAX_MARKED_BYTES,
     protocol::turn::{Commit, Turn},
-    record::Record,
+    record::{Mark, Outbox, Record},
     safeguard::Safeguard,
+    stored::outbox_bytes,
     time::Timestamp,
 };
 
@@ -18,15 +20,20 @@ impl Batch {
     /// What an earlier run left in the outbox is sent before anything new.
     pub(super) fn leftover(&mut self, mut hand: Hand) -> State {
         let outbox = std::mem::take(&mut hand.record.outbox);
-        match outbox.is_empty() || !self.on_guard(Safeguard::DrainLeftover) {
-            true => self.turn_after_leftover(hand),
-            false => self.send(hand, outbox, Why::Leftover),
+        if outbox.is_empty() || !self.on_guard(Safeguard::DrainLeftover) {
+            return self.turn_after_leftover(hand);
         }
+        let proven = outbox.mark.is_some_and(|mark| self.rules.protocol.proves(mark, &self.deliveries, self.at.now));
+        if !proven {
+            return self.send(hand, outbox, Why::Leftover);
+        }
+        self.notices.push(Notice::Proven);
+        // A commit takes it along; if there is none it is cleared.
+        hand.unfinished = true;
+        self.turn_after_leftover(hand)
     }
 
-    fn turn_after_leftover(&mut self, mut hand: Hand) -> State {
-        // What a finished outbox waited for is not what the next one waits for.
-        hand.record.denied_since = Timestamp::ZERO;
+    fn turn_after_leftover(&mut self, hand: Hand) -> State {
         match self.closing.take() {
             Some(rest) => self.finish(hand, rest),
             None => self.begin_turn(hand),
@@ -37,7 +44,12 @@ impl Batch {
     pub(super) fn commit(&mut self, turn: Turn, unfinished: bool, rest: Rest) -> State {
         let mut commit = turn.commit(self.at.now);
         let letters = self.letters_outside_of(&mut commit);
-        let (noted, goes_on) = (self.suspicion.stands(&commit.record), rest.more || !commit.record.outbox.is_empty());
+        if !commit.record.outbox.is_empty() {
+            commit.record.outbox.made_at = self.at.now;
+            commit.record.outbox.mark = self.mark(&commit.record, rest.upto);
+        }
+        let clears = !commit.record.outbox.is_empty() && commit.record.outbox.mark.is_none();
+        let (noted, goes_on) = (self.suspicion.stands(&commit.record), rest.more || clears);
         if (self.leased || noted) && goes_on {
             (self.leased, commit.record.lease) = (true, Some(self.lease));
         }
@@ -45,14 +57,28 @@ impl Batch {
         State::Committing(Box::new(Planned { commit, unfinished, rest, letters }))
     }
 
+    /// The mark of what the record sends, whose turn dealt with the deliveries before `upto`. An outbox that is big has none: it is removed as soon
+    /// as it can be, with what a store keeps of it apart from the record.
+    fn mark(&self, record: &Record, upto: usize) -> Option<Mark> {
+        if outbox_bytes(&record.outbox) > MAX_MARKED_BYTES {
+            return None;
+        }
+        let left_half_done = self.deliveries.get(upto).is_some_and(|delivered| record.done_of(delivered.envelope.id) > 0);
+        let covered = match self.on_guard(Safeguard::MarkCovers) {
+            true => 0..upto + usize::from(left_half_done),
+            false => self.next..upto,
+        };
+        self.rules.protocol.mark(self.deliveries.get(covered)?, self.began)
+    }
+
     /// Without [`Safeguard::ParkInOutbox`] the dead letters go beside the outbox, after the commit.
     fn letters_outside_of(&self, commit: &mut Commit) -> Vec<Effect> {
         if self.on_guard(Safeguard::ParkInOutbox) {
             return Vec::new();
         }
-        let outbox = std::mem::take(&mut commit.record.outbox);
+        let outbox = std::mem::take(&mut commit.record.outbox.entries);
         let (letters, outbox) = outbox.into_iter().partition(|effect| matches!(effect, Effect::DeadLetter(_)));
-        commit.record.outbox = outbox;
+        commit.record.outbox.entries = outbox;
         letters
     }
 
@@ -86,13 +112,14 @@ impl Batch {
         let mut hand = Hand { record: commit.record, unfinished };
         match committed {
             Committed::Settled => {
-                self.count_sent(hand.record.outbox.iter());
-                hand.record.outbox.clear();
+                self.count_sent(hand.record.outbox.entries.iter());
+                hand.record.outbox = Outbox::default();
                 (hand.record.lease, hand.unfinished, self.leased) = (None, false, false);
             }
             Committed::Stored | Committed::Fenced => {
-                hand.unfinished = hand.record.lease.is_some() || !hand.record.outbox.is_empty();
                 let outbox = std::mem::take(&mut hand.record.outbox);
+                // With a mark it may stand, for a later delivery proves that it was sent.
+                hand.unfinished = hand.record.lease.is_some() || !(outbox.is_empty() || outbox.mark.is_some());
                 if !outbox.is_empty() {
                     return self.send(hand, outbox, Why::Own(rest, letters));
                 }
@@ -104,11 +131,13 @@ impl Batch {
     fn send_letters(&mut self, hand: Hand, rest: Rest, letters: Vec<Effect>) -> State {
         match letters.is_empty() {
             true => self.go_on(hand, rest),
-            false => State::Sending(Box::new(Sending { hand, outbox: letters, until: self.deadline, why: Why::Letters(rest) })),
+            false => {
+                State::Sending(Box::new(Sending { hand, outbox: letters.into(), until: self.deadline, why: Why::Letters(rest) }))
+            }
         }
     }
 
-    fn send(&mut self, hand: Hand, outbox: Vec<Effect>, why: Why) -> State {
+    fn send(&mut self, hand: Hand, outbox: Outbox, why: Why) -> State {
         let until = self.deadline.minus(self.pace.reserve / 2);
         let clear_first = matches!(why, Why::Own(..)) && !self.on_guard(Safeguard::FinishAfterDrain);
         let sending = Box::new(Sending { hand, outbox, until, why });
@@ -118,35 +147,38 @@ impl Batch {
     /// An outbox is sent, or a part of it. If not all of it can be sent, whoever comes next loads the rest: a cached one others might send
     /// meanwhile.
     pub(super) fn sent(&mut self, sending: Box<Sending>, progress: Progress) -> State {
-        let Sending { mut hand, outbox, why, .. } = *sending;
+        let Sending { mut hand, mut outbox, why, .. } = *sending;
         if let Why::Letters(rest) = why {
             return if progress.error.is_some() { self.halt(Halt::Port) } else { self.go_on(hand, rest) };
         }
         let Progress { sent, refused, denied, error } = progress;
-        let (done, left): (Vec<_>, Vec<_>) = outbox.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
+        let entries = std::mem::take(&mut outbox.entries);
+        let (done, left): (Vec<_>, Vec<_>) = entries.into_iter().enumerate().partition(|(place, _)| sent.contains(place));
         self.count_sent(done.iter().filter(|(place, _)| !refused.contains(place)).map(|(_, effect)| effect));
         if !refused.is_empty() {
             self.notices.push(Notice::NotTaken(refused.len()));
         }
-        hand.unfinished = true;
         if left.is_empty() {
-            hand.record.denied_since = Timestamp::ZERO;
             return match why {
-                Why::Leftover => self.turn_after_leftover(hand),
+                Why::Leftover => {
+                    hand.unfinished = true;
+                    self.turn_after_leftover(hand)
+                }
                 Why::Own(rest, letters) => self.send_letters(hand, rest, letters),
                 Why::Letters(rest) => self.go_on(hand, rest),
             };
         }
-        let first_denied = denied && hand.record.denied_since == Timestamp::ZERO;
+        let first_denied = denied && outbox.denied_since == Timestamp::ZERO;
         if first_denied {
-            hand.record.denied_since = self.at.now;
+            outbox.denied_since = self.at.now;
         }
         let halt = if error.is_some() { Halt::Port } else { Halt::Unsent };
         // After a failure only if it was much, for what comes again has the same ids; and never what was refused, which took its tries.
         let far = error.is_none() || done.len() >= self.pace.drain_at_once || !refused.is_empty();
         if first_denied || (far && self.on_guard(Safeguard::KeepProgress)) {
-            hand.record.outbox = left.into_iter().map(|(_, effect)| effect).collect();
-            return self.keep_progress(hand.record, halt);
+            // Its mark stays, for what proves all of it proves the rest.
+            outbox.entries = left.into_iter().map(|(_, effect)| effect).collect();
+            return self.keep_progress(Record { outbox, ..hand.record }, halt);
         }
         self.halt(halt)
     }
@@ -174,6 +206,9 @@ impl Batch {
     fn go_on(&mut self, hand: Hand, rest: Rest) -> State {
         self.notices.push(Notice::Applied(std::mem::take(&mut self.applied)));
         self.next = rest.upto;
+        if !hand.unfinished {
+            self.acknowledged = rest.upto;
+        }
         if rest.more { self.begin_turn(hand) } else { self.finish(hand, rest) }
     }
 

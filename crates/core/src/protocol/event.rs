@@ -259,7 +259,7 @@ pub enum Notice {
     /// An envelope was applied before.
     Duplicate,
     /// A queue counts from lower numbers than before.
-    WrongMark,
+    WrongLastSeq,
     /// A handler is called.
     Invoked,
     /// A handler failed.
@@ -311,6 +311,8 @@ pub enum Notice {
         /// To the dead letters.
         parked: usize,
     },
+    /// A delivery proved that the outbox that stood was sent.
+    Proven,
     /// So many egress records were not taken, and became dead letters.
     NotTaken(usize),
     /// The batch ends early.

@@ -11,6 +11,7 @@
 //! | who is suspected of killing processes? | `alone.rs` |
 //! | when may a cached record be used? | `cache.rs` |
 //! | what is written, sent, cleared? | `commit.rs` |
+//! | what proves that an outbox was sent, and who is nudged? | `proof.rs` |
 //! | what may be sent now, what does a failure hold back? | `in_order.rs` |
 
 mod alone;
@@ -22,6 +23,7 @@ mod event;
 pub(crate) mod failure;
 mod in_order;
 pub(crate) mod ledger;
+pub(crate) mod proof;
 pub(crate) mod refusal;
 mod state;
 #[cfg(test)]
@@ -35,3 +37,4 @@ pub use event::{
     At, Committed, Event, Halt, Handled, How, Leased, Leasing, Loaded, Lost, Notice, Outcome, PortErrorKind, Progress, Step,
 };
 pub use in_order::{InOrder, behind_failures};
+pub use proof::Marks;

@@ -6,7 +6,7 @@ use crate::{
     effects::Effect,
     id::EnvelopeId,
     protocol::turn::{Commit, Turn},
-    record::{Note, Record},
+    record::{Note, Outbox, Record},
     time::{Moment, Timestamp},
 };
 
@@ -143,7 +143,7 @@ pub(super) struct Planned {
 #[derive(Debug, Clone)]
 pub(super) struct Sending {
     pub(super) hand: Hand,
-    pub(super) outbox: Vec<Effect>,
+    pub(super) outbox: Outbox,
     pub(super) until: Moment,
     pub(super) why: Why,
 }

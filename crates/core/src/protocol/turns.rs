@@ -63,6 +63,11 @@ impl Batch {
             if work.turn.is_full() {
                 return self.end_turn(work, Ended::More);
             }
+            if delivered.envelope.is_nudge() {
+                // It only makes its run look. What stood goes with a commit, or is cleared at the end.
+                work.upto += 1;
+                continue;
+            }
             let verdict = match self.judge(&mut work.turn, delivered) {
                 Judged::Is(verdict) => verdict,
                 Judged::Asks(question) => return State::LookingUp(work, question),
@@ -88,9 +93,9 @@ impl Batch {
             return Judged::Is(Verdict::Duplicate);
         }
         let mut verdict = self.rules.protocol.classify(turn.record(), delivered, now);
-        if verdict == Verdict::WrongMark {
-            self.notices.push(Notice::WrongMark);
-            turn.forget_mark(now);
+        if verdict == Verdict::WrongLastSeq {
+            self.notices.push(Notice::WrongLastSeq);
+            turn.forget_last_seq(now);
             verdict = self.rules.protocol.classify(turn.record(), delivered, now);
         }
         match verdict {
@@ -103,7 +108,7 @@ impl Batch {
     /// Asks for an envelope, and for all later ones that would ask too: one pass serves them all.
     fn question(&self, turn: &Turn, id: EnvelopeId, mut since: Timestamp) -> Question {
         let mut ids = vec![id];
-        for later in &self.deliveries[self.next..] {
+        for later in self.deliveries[self.next..].iter().filter(|later| !later.envelope.is_nudge()) {
             if let Verdict::Ask { since: theirs } = self.rules.protocol.classify(turn.record(), later, self.at.now) {
                 ids.push(later.envelope.id);
                 since = since.min(theirs);
@@ -142,7 +147,7 @@ impl Batch {
                 work.upto += 1;
                 return Flow::On(work);
             }
-            Verdict::New | Verdict::Ask { .. } | Verdict::WrongMark => {}
+            Verdict::New | Verdict::Ask { .. } | Verdict::WrongLastSeq => {}
         }
         let note = self.suspect(work.turn.record(), delivered);
         let suspected = note != Note::None;

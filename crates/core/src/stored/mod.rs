@@ -11,6 +11,7 @@ pub use egress::{decode_egress, egress_to_former_json, egress_to_json, egress_to
 pub use letters::{Letter, MalformedRecord, letter_from_json, letter_to_json, malformed_to_json, refused_to_json};
 pub use outbox::{decode_envelope, decode_outbox, encode_envelope, encode_outbox};
 pub use record::{Parts, decode_record, decode_value, encode_record, encode_value};
+pub(crate) use size::outbox_bytes;
 pub use size::record_bytes;
 
 use crate::{

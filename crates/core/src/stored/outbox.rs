@@ -8,6 +8,7 @@ use crate::{
     address::Address,
     effects::{DeadLetter, Effect, EgressRecord, Reason, Timer},
     envelope::Envelope,
+    record::{Mark, Outbox},
     time::Timestamp,
     typed_value::TypedValue,
 };
@@ -16,6 +17,24 @@ use crate::{
 struct OutboxForm {
     #[prost(message, repeated, tag = "1")]
     entries: Vec<EntryForm>,
+    #[prost(uint64, tag = "2")]
+    made_at: u64,
+    #[prost(message, optional, tag = "3")]
+    mark: Option<MarkForm>,
+    #[prost(uint64, tag = "4")]
+    denied_since: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MarkForm {
+    #[prost(fixed64, tag = "1")]
+    queue: u64,
+    #[prost(uint64, tag = "2")]
+    low: u64,
+    #[prost(uint64, tag = "3")]
+    high: u64,
+    #[prost(uint64, tag = "4")]
+    until: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -113,16 +132,33 @@ struct LetterForm {
 
 /// The outbox of `owner`.
 #[must_use]
-pub fn encode_outbox(owner: &Address, outbox: &[Effect]) -> Vec<u8> {
-    OutboxForm { entries: outbox.iter().map(|effect| of_effect(owner, effect)).collect() }.encode_to_vec()
+pub fn encode_outbox(owner: &Address, outbox: &Outbox) -> Vec<u8> {
+    let Outbox { entries, made_at, mark, denied_since } = outbox;
+    let entries = entries.iter().map(|effect| of_effect(owner, effect)).collect();
+    OutboxForm { entries, made_at: made_at.0, mark: mark.map(of_mark), denied_since: denied_since.0 }.encode_to_vec()
 }
 
 /// Reads what [`encode_outbox`] wrote for the same owner.
 ///
 /// # Errors
 /// [`Unreadable`] if it is not in that form.
-pub fn decode_outbox(owner: &Address, bytes: Bytes) -> Result<Vec<Effect>, Unreadable> {
-    OutboxForm::decode(bytes)?.entries.into_iter().map(|entry| to_effect(owner, entry)).collect()
+pub fn decode_outbox(owner: &Address, bytes: Bytes) -> Result<Outbox, Unreadable> {
+    let OutboxForm { entries, made_at, mark, denied_since } = OutboxForm::decode(bytes)?;
+    Ok(Outbox {
+        entries: entries.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
+        made_at: Timestamp(made_at),
+        mark: mark.map(to_mark),
+        denied_since: Timestamp(denied_since),
+    })
+}
+
+pub(super) fn of_mark(mark: Mark) -> MarkForm {
+    MarkForm { queue: mark.queue, low: mark.above as u64, high: (mark.above >> 64) as u64, until: mark.until.0 }
+}
+
+pub(super) fn to_mark(form: MarkForm) -> Mark {
+    let above = u128::from(form.high) << 64 | u128::from(form.low);
+    Mark { queue: form.queue, above, until: Timestamp(form.until) }
 }
 
 /// One envelope.
@@ -254,7 +290,7 @@ mod tests {
         }
     }
 
-    fn outbox(owner: &Address, payloads: &[Option<Vec<u8>>]) -> Vec<Effect> {
+    fn outbox(owner: &Address, payloads: &[Option<Vec<u8>>]) -> Outbox {
         let of = |from| envelope(from, payloads);
         let mut outbox = vec![
             Effect::Send(of(Some(owner.clone()))),
@@ -274,14 +310,15 @@ mod tests {
             let (id, at, error) = (EnvelopeId([3; 16]), Timestamp(6), "no \"luck\"".to_owned());
             outbox.push(Effect::DeadLetter(Box::new(DeadLetter { id, at, reason, error, attempts: 5, envelope: of(from) })));
         }
-        outbox
+        outbox.into()
     }
 
     proptest! {
         #[test]
-        fn round_trip(payloads in proptest::collection::vec(proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)), 1..4)) {
+        fn round_trip(payloads in proptest::collection::vec(proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)), 1..4), above: u128) {
             let owner = Address::parse("a/owner/1").unwrap();
-            let outbox = outbox(&owner, &payloads);
+            let mark = Mark { queue: 1, above, until: Timestamp(u64::MAX) };
+            let outbox = Outbox { mark: Some(mark), made_at: Timestamp(4), ..outbox(&owner, &payloads) };
             prop_assert_eq!(decode_outbox(&owner, encode_outbox(&owner, &outbox).into()).unwrap(), outbox);
             let envelope = envelope(None, &payloads);
             prop_assert_eq!(decode_envelope(encode_envelope(&envelope).into()).unwrap(), envelope);
@@ -304,5 +341,14 @@ mod tests {
         let golden = include_str!("../../golden/outbox-v1.hex").split_whitespace().collect::<String>();
         assert_eq!(hex, golden);
         assert_eq!(decode_outbox(&owner, bytes.into()).unwrap(), outbox(&owner, &payloads));
+    }
+    /// The same of what is beside the entries. What an older version wrote has none of it.
+    #[test]
+    fn the_form_of_a_mark_is_frozen() {
+        let mark = Mark { queue: 1, above: 2 << 64 | 7, until: Timestamp(9) };
+        let outbox = Outbox { entries: Vec::new(), made_at: Timestamp(5), mark: Some(mark), denied_since: Timestamp(6) };
+        let bytes = encode_outbox(&Address::parse("a/owner/1").unwrap(), &outbox);
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex, "10051a0f0901000000000000001007180220092006");
     }
 }

@@ -7,14 +7,14 @@ use prost::Message;
 
 use super::{
     Unreadable, id,
-    outbox::{EntryForm, of_effect, to_effect},
+    outbox::{EntryForm, MarkForm, of_effect, of_mark, to_effect, to_mark},
     type_name,
 };
 use crate::{
     address::Address,
     id::EnvelopeId,
     protocol::ledger::{Ledger, Taken},
-    record::{LastSeq, LiveToken, Note, Partial, Record, StoredValue, Trial},
+    record::{LastSeq, LiveToken, Note, Outbox, Partial, Record, StoredValue, Trial},
     time::Timestamp,
     typed_value::TypedValue,
 };
@@ -69,6 +69,10 @@ struct RecordForm {
     /// Older versions wrote none: the wait of the outbox begins anew.
     #[prost(uint64, tag = "18")]
     denied_since: u64,
+    #[prost(uint64, tag = "19")]
+    outbox_made_at: u64,
+    #[prost(message, optional, tag = "20")]
+    outbox_mark: Option<MarkForm>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -124,7 +128,8 @@ struct TrialForm {
 
 /// Appends the record of `owner`, without version and lease.
 pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut Vec<u8>) {
-    let outbox = if parts.outbox { &record.outbox[..] } else { &[] };
+    let nothing = Outbox::default();
+    let outbox = if parts.outbox { &record.outbox } else { &nothing };
     let state = if parts.state { Some(&record.state) } else { None };
     let mut trials: Vec<TrialForm> = trials_in_order(&record.trials).into_iter().map(of_trial).collect();
     let form = RecordForm {
@@ -135,7 +140,6 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
         inline: record.ledger.inline.iter().flat_map(|taken| taken.id.0).collect::<Vec<_>>().into(),
         keys_at: record.ledger.inline.iter().filter_map(|taken| taken.at).flat_map(second).collect::<Vec<_>>().into(),
         last_at: record.last_at.0,
-        denied_since: record.denied_since.0,
         newest: record.ledger.newest.0,
         moved_at: record.moved_at.0,
         floor: record.ledger.floor.0,
@@ -144,7 +148,10 @@ pub fn encode_record(owner: &Address, record: &Record, parts: Parts, into: &mut 
         invoked_at: record.invoked_at.0,
         tokens: record.tokens.iter().map(|(token, live)| of_token(token, live)).collect(),
         partial: record.partial.iter().map(|partial| PartialForm { id: of_id(partial.id), done: partial.done }).collect(),
-        outbox: outbox.iter().map(|effect| of_effect(owner, effect)).collect(),
+        outbox: outbox.entries.iter().map(|effect| of_effect(owner, effect)).collect(),
+        denied_since: outbox.denied_since.0,
+        outbox_made_at: outbox.made_at.0,
+        outbox_mark: outbox.mark.map(of_mark),
     };
     into.reserve(form.encoded_len());
     // A vector grows as needed, which is the only way in which this can fail.
@@ -179,8 +186,12 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
             .collect::<Result<_, Unreadable>>()?,
         trials: form.trials.into_iter().chain(form.trial).map(to_trial).collect::<Result<_, _>>()?,
         last_at: Timestamp(form.last_at),
-        denied_since: Timestamp(form.denied_since),
-        outbox: form.outbox.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
+        outbox: Outbox {
+            entries: form.outbox.into_iter().map(|entry| to_effect(owner, entry)).collect::<Result<_, _>>()?,
+            made_at: Timestamp(form.outbox_made_at),
+            mark: form.outbox_mark.map(to_mark),
+            denied_since: Timestamp(form.denied_since),
+        },
         ..Record::default()
     })
 }

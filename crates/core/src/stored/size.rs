@@ -5,12 +5,14 @@ use crate::{
     address::Address,
     effects::{DeadLetter, Effect, EgressRecord, Timer},
     envelope::Envelope,
-    record::Record,
+    record::{Outbox, Record},
     typed_value::TypedValue,
 };
 
 /// Keys, numbers, marks, and the names of their attributes.
 const FIXED: usize = 134;
+/// The mark of an outbox, and its times.
+const STANDING: usize = 50;
 
 /// The bytes of a record's item in DynamoDB without its ledger's ids: not less, and few more. Values and outboxes that have items of
 /// their own are not counted.
@@ -22,11 +24,13 @@ pub fn record_bytes(owner: &Address, record: &Record) -> usize {
     });
     let tokens = record.tokens.keys().map(|token| token.len() + 34);
     let marks = (record.partial.len() + record.trials.len()) * 30;
-    FIXED + address(owner) + state.sum::<usize>() + tokens.sum::<usize>() + marks + outbox(&record.outbox)
+    FIXED + address(owner) + state.sum::<usize>() + tokens.sum::<usize>() + marks + outbox_bytes(&record.outbox)
 }
 
-fn outbox(effects: &[Effect]) -> usize {
-    let each = effects.iter().map(|effect| match effect {
+/// The same of an outbox, as far as it is inline.
+#[must_use]
+pub(crate) fn outbox_bytes(outbox: &Outbox) -> usize {
+    let each = outbox.entries.iter().map(|effect| match effect {
         Effect::Send(sent) => envelope(sent) + 8,
         Effect::Schedule(Timer { envelope: sent, .. }) => envelope(sent) + 20,
         Effect::Cancel { .. } => 32,
@@ -36,7 +40,7 @@ fn outbox(effects: &[Effect]) -> usize {
             error.len() + envelope(given_up) + given_up.from.as_ref().map_or(2, address) + 60
         }
     });
-    each.sum()
+    each.sum::<usize>() + if outbox.is_empty() { 0 } else { STANDING }
 }
 
 fn envelope(envelope: &Envelope) -> usize {

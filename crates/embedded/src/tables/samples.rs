@@ -107,7 +107,6 @@ pub(crate) fn record(size: u8) -> Record {
         partial: (0..size).map(|number| Partial { id: EnvelopeId([number; 16]), done: number.into() }).collect(),
         trials: (1..size.min(3)).map(|number| Trial { id: EnvelopeId([number; 16]), failures: 3, note: note(number) }).collect(),
         last_at: Timestamp(10),
-        outbox: (0..size).map(effect).collect(),
-        denied_since: Timestamp(11),
+        outbox: Outbox { denied_since: Timestamp(11), ..(0..size).map(effect).collect::<Vec<_>>().into() },
     }
 }

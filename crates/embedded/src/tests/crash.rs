@@ -70,7 +70,7 @@ async fn a_commit_is_there_whole_or_not_at_all() {
                         if store.commit(&commit).await.is_err() {
                             return;
                         }
-                        *record = Record { outbox: Vec::new(), ..commit.record };
+                        *record = Record { outbox: Outbox::default(), ..commit.record };
                         if next % 7 == 0 && store.durable(store.last_op()).await.is_err() {
                             return;
                         }

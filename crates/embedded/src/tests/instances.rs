@@ -61,7 +61,7 @@ async fn a_settled_commit_hands_everything_over() {
     commit.record = Record { version: record.next_version(), ..full };
     assert_eq!(store.commit(&commit).await.unwrap(), Committed::Settled);
     let stored = store.record(&address).unwrap().unwrap();
-    assert_eq!(stored, Record { outbox: Vec::new(), ..commit.record });
+    assert_eq!(stored, Record { outbox: Outbox::default(), ..commit.record });
     let waiting = store.waiting();
     assert_eq!((waiting.messages, waiting.egress, store.letter_count()), (1, 1, 1));
     assert_eq!(store.next_due().unwrap(), Some(Timestamp(1)));
@@ -97,7 +97,7 @@ async fn without_settling_the_outbox_is_stored() {
     assert_eq!(store.record(&address).unwrap().unwrap(), commit.record);
     assert!(!store.finish(&address, record.version).await.unwrap());
     assert!(store.finish(&address, commit.record.version).await.unwrap());
-    let finished = Record { version: commit.record.version + 1, outbox: Vec::new(), ..commit.record };
+    let finished = Record { version: commit.record.version + 1, outbox: Outbox::default(), ..commit.record };
     assert_eq!(store.record(&address).unwrap().unwrap(), finished);
     assert!(!store.finish(&super::address("unknown"), record.version).await.unwrap());
 }

@@ -139,6 +139,6 @@ fn run_one(store: &Embedded, max: usize) -> Option<(Address, Vec<u32>)> {
 
 /// A commit on this record, with these effects.
 fn commit(address: &Address, record: &Record, effects: Vec<Effect>) -> Commit {
-    let next = Record { version: record.next_version(), outbox: effects, ..record.clone() };
+    let next = Record { version: record.next_version(), outbox: effects.into(), ..record.clone() };
     Commit { address: address.clone(), expect: record.version, record: next, changed: Vec::new(), segment: None }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use statefun_core::{
-    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, LastSeq, Ledger, LiveToken, Note, Partial, Reason,
-    Record, Segment, Spilled, StoredValue, Taken, Timer, Timestamp, Trial, TypeName, TypedValue,
+    Address, Commit, DeadLetter, Effect, EgressRecord, Envelope, EnvelopeId, LastSeq, Ledger, LiveToken, Mark, Note, Outbox,
+    Partial, Reason, Record, Segment, Spilled, StoredValue, Taken, Timer, Timestamp, Trial, TypeName, TypedValue,
 };
 
 pub(super) const TYPE: TypeName = TypeName::from_static("conformance/value");
@@ -64,6 +64,12 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         ("empty".into(), stored(TypedValue::present(TYPE, ""))),
         ("text".into(), stored(TypedValue::present(TYPE, "{\"a\":1}"))),
     ]);
+    // Beyond what 64 bits hold.
+    let mark = Mark { queue: u64::MAX - 1, above: 1 << 70, until: now };
+    let outbox = match effects.is_empty() {
+        true => Outbox::default(),
+        false => Outbox { entries: effects, made_at: now, mark: Some(mark), denied_since: now },
+    };
     let record = Record {
         version: base.next_version(),
         lease: None,
@@ -84,7 +90,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
             Trial { id: id(5), failures: 2, note: Note::Alone },
         ],
         last_at: now,
-        outbox: effects,
+        outbox,
         state,
         ..base.clone()
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use statefun_core::{Address, Effect, Lease, Owner, Record, StoredValue, Timestamp, TypedValue};
+use statefun_core::{Address, Effect, Lease, Outbox, Owner, Record, StoredValue, Timestamp, TypedValue};
 
 use super::{
     Backend, Check, Finding, ensure,
@@ -169,7 +169,7 @@ async fn everything_comes_back(store: &dyn InstanceStore) -> Check {
     let found = stored(store, &address).await?;
     let mut expected = first.record.clone();
     if committed == Committed::Settled {
-        (expected.outbox, expected.lease) = (Vec::new(), None);
+        (expected.outbox, expected.lease) = (Outbox::default(), None);
     }
     ensure!(found == expected, "commit: the record came back changed:\n{found:?}\ninstead of\n{expected:?}");
     ensure!(works("finish", store.finish(&address, found.version).await)?, "finish: the right version was refused");

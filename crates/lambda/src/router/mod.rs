@@ -17,7 +17,10 @@ use serde_json::{
 };
 use statefun_aws::dead_letters::Selection;
 use statefun_core::{Address, InvalidAddress, InvalidTypeName, TypeName, chain, resource_name};
-use statefun_engine::ports::{Moment, PortError};
+use statefun_engine::{
+    backend::Nudged,
+    ports::{Moment, PortError},
+};
 use statefun_module::{Module, SourceKind};
 use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
@@ -148,9 +151,14 @@ impl RouterService {
     async fn command(&self, command: Command, deadline: Moment) -> Result<Box<RawValue>, RouterError> {
         match command {
             Command::Sweep {} => {
-                let swept = self.operations.sweep(self.work_until(deadline)).await?;
-                tracing::debug!(fired = swept.fired, armed = swept.armed, "sweep");
-                Ok(json_of(&json!({"fired": swept.fired, "armed": swept.armed})))
+                let until = self.work_until(deadline);
+                // What fails of the one keeps nobody from the other.
+                let timers = self.operations.sweep(until).await;
+                let Nudged { nudged, overdue, error } = self.operations.sweep_outboxes(until).await;
+                self.emf.overdue(overdue, self.dispatcher.clock.now());
+                let swept = timers.and_then(|swept| error.map_or(Ok(swept), Err))?;
+                tracing::debug!(fired = swept.fired, armed = swept.armed, nudged, "sweep");
+                Ok(json_of(&json!({"fired": swept.fired, "armed": swept.armed, "nudged": nudged})))
             }
             Command::ListDeadLetters { max, payloads } => {
                 let listed = self.operations.list(max.min(MAX_LETTERS), payloads, self.work_until(deadline)).await?;
@@ -176,6 +184,10 @@ impl RouterService {
                 let deleted = self.operations.delete(&ids, malformed, self.work_until(deadline)).await?;
                 tracing::info!(deleted = deleted.deleted, "dead letters deleted");
                 Ok(json_of(&letters::deleted(&deleted)))
+            }
+            Command::ListOutboxes { from } => {
+                let found = self.operations.outboxes(from, self.work_until(deadline)).await?;
+                Ok(json_of(&found))
             }
             Command::State { address } => {
                 let address = Address::parse(&address)?;

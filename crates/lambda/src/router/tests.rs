@@ -6,12 +6,15 @@ use std::{collections::BTreeSet, sync::Mutex};
 
 use async_trait::async_trait;
 use statefun_aws::{
-    SystemClock,
+    Outboxes, SystemClock,
     dead_letters::{Deleted, Listed, Replayed},
     timers::Swept,
 };
 use statefun_core::{Envelope, Record, Targets, Timestamp};
-use statefun_engine::ports::{EnvelopeQueue, PortErrorKind};
+use statefun_engine::{
+    backend::Nudged,
+    ports::{EnvelopeQueue, PortErrorKind},
+};
 use statefun_router::{IngressRecord, ModuleRouter, Routed};
 
 use super::*;
@@ -58,6 +61,14 @@ impl Operations for Operator {
 
     async fn sweep(&self, _: Moment) -> Result<Swept, PortError> {
         Ok(Swept { fired: 2, armed: 3 })
+    }
+
+    async fn sweep_outboxes(&self, _: Moment) -> Nudged {
+        Nudged { nudged: 4, overdue: 1, error: None }
+    }
+
+    async fn outboxes(&self, from: u32, _: Moment) -> Result<Outboxes, PortError> {
+        Ok(Outboxes { marked: from as usize, unmarked: 1, addresses: vec!["a/b/c".to_owned()], from: None })
     }
 
     async fn list(&self, max: usize, payloads: bool, _: Moment) -> Result<Listed, PortError> {
@@ -343,7 +354,9 @@ async fn wake_ups_fire_timers() {
 async fn commands() {
     let fixture = Fixture::new();
     let handle = async |event| fixture.handle(event).await;
-    assert_eq!(handle(json!({"statefun": "sweep"})).await.unwrap(), json!({"fired": 2, "armed": 3}));
+    let outboxes = json!({"marked": 7, "unmarked": 1, "addresses": ["a/b/c"]});
+    assert_eq!(handle(json!({"statefun": "list-outboxes", "from": 7})).await.unwrap(), outboxes);
+    assert_eq!(handle(json!({"statefun": "sweep"})).await.unwrap(), json!({"fired": 2, "armed": 3, "nudged": 4}));
     let state = handle(json!({"statefun": "state", "address": "example/greeter/Bob"})).await.unwrap();
     assert_eq!((&state["address"], &state["version"]), (&json!("example/greeter/Bob"), &json!(4)));
     assert_eq!(handle(json!({"statefun": "state", "address": "example/greeter/Eve"})).await.unwrap(), Value::Null);

@@ -1,7 +1,9 @@
 //! What must be left of nothing, once all is quiet.
 
+use statefun_core::Timestamp;
+
 use crate::{
-    dials::QUIET,
+    dials::{END, QUIET, SECOND},
     workload::{Kind, letter},
 };
 
@@ -14,13 +16,20 @@ impl Judge<'_> {
         if waiting > 0 {
             self.problems.push(format!("{waiting} messages are stuck in the queue"));
         }
+        if let Some(id) = self.world.stored.unsent.first() {
+            self.problems.push(format!("{} committed effects were never sent, {id} among them", self.world.stored.unsent.len()));
+        }
         let mut left = |what: String| self.problems.push(what);
         for (address, record) in &self.world.stored.table {
-            if !record.outbox.is_empty() {
+            let protocol = &self.trial.dials.config.rules.protocol;
+            let stands = !record.outbox.is_empty();
+            if stands && record.outbox.mark.is_none() {
                 left(format!("{address}: {} effects are left in its outbox", record.outbox.len()));
+            } else if stands && protocol.needs_nudge(&record.outbox, Timestamp(END - 2_000 * SECOND)) {
+                left(format!("{address}: it was nudged, and its outbox stands"));
             }
             // What a redrive takes from the middle of its work comes back as a duplicate, or too old.
-            let redriven = self.trial.dials.redrives();
+            let redriven = self.trial.dials.redrives() || self.trial.dials.expires();
             if !record.partial.is_empty() && !redriven {
                 left(format!("{address}: {} envelopes are left half done", record.partial.len()));
             }

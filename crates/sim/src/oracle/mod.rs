@@ -119,7 +119,8 @@ impl Judge<'_> {
             if applied + parked > 1 {
                 self.problems.push(format!("{sender}→{at}: {message:?} applied {applied} times, given up {parked} times"));
             }
-            if applied + parked == 0 && !too_old && !self.was_dropped(at, sender, *message) {
+            let excused = too_old || self.was_dropped(at, sender, *message) || self.was_removed(at, sender, *message);
+            if applied + parked == 0 && !excused {
                 self.problems.push(format!("{sender}→{at}: {message:?} is lost"));
             }
         }
@@ -136,6 +137,20 @@ impl Judge<'_> {
         let OnFailure::Drop { .. } = self.policy(at) else { return false };
         let envelope = self.world.stored.sent.get(&(letter(Some(at)), sender, message.0, message.1));
         envelope.is_some_and(|id| self.had_reason_to_give_up(at, *id))
+    }
+
+    /// Whether its queue kept it no longer.
+    fn was_removed(&self, at: &Address, sender: char, message: Message) -> bool {
+        let removed = |id: EnvelopeId| self.world.stored.queues.iter().any(|queue| queue.removed().contains(&id));
+        if sender == '-' {
+            let holds = |entry: &&crate::input::Entry| {
+                entry.to == *at && entry.payloads.iter().any(|payload| (payload.number, payload.part) == message)
+            };
+            return self.trial.entries.iter().filter(holds).any(|entry| removed(entry.id()));
+        }
+        let timer = self.world.stored.scheduled.iter().find(|(_, (_, payload))| (payload.number, payload.part) == message);
+        let sent = self.world.stored.sent.get(&(letter(Some(at)), sender, message.0, message.1));
+        sent.copied().or(timer.map(|(id, _)| *id)).is_some_and(removed)
     }
 
     fn deaths(&self, at: &Address, id: EnvelopeId) -> u32 {
@@ -169,6 +184,10 @@ impl Judge<'_> {
             parts.sort_unstable();
             let applied = parts.len() as u32;
             let whole = parts.iter().copied().eq(0..applied);
+            let sender = if applied == 0 { '-' } else { 'L' };
+            if whole && self.was_removed(&at, sender, (started, applied)) {
+                continue;
+            }
             if !whole || applied > MAX_HOPS + 1 || !given_up.contains_key(&(started, applied)) {
                 self.problems.push(format!("L: loop {started} applied {parts:?}, and did not end with the next one"));
             }

@@ -45,6 +45,7 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
         timers: create_standard_queue(&clients, "timers").await?,
         queues,
         egress: BTreeMap::from([(TypeName::from_static("conformance/out"), Sink::Sqs { queue_url: out.clone() }.into())]),
+        marks: None,
     };
     let backend = Backend::new(clients, options);
     let emulated = Emulated { consumer: Arc::new(SqsConsumer::new(&backend.clients, url)), backend, out };

@@ -15,8 +15,7 @@ use crate::{
 /// A lease outlives its invocation by 10 seconds, so that a death costs its address some 15.
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
 
-pub(super) const CHANGES: Changes =
-    Changes { timeout: Some(4), visibility: Some(4), max_receives: None, without_events: &[], own_functions: true };
+pub(super) const CHANGES: Changes = Changes { timeout: Some(4), visibility: Some(4), without_events: &[], own_functions: true };
 
 /// The queue of the test's own functions.
 pub(super) const QUEUE: &str = "E2eFunctionsQueue";
@@ -167,7 +166,7 @@ pub(super) async fn copies(setting: &Setting, account: &str) -> Result<String> {
         world.send_envelope(QUEUE, &first, &copy).await?;
     }
     let mut old = envelope("e2e/worker/ann", "old", "e2e/task", &Task { number: 3, act: Act::Note })?;
-    old.sent_at = Timestamp(old.sent_at.0 - 16 * 86_400_000);
+    old.sent_at = Timestamp(old.sent_at.0 - 22 * 86_400_000);
     world.send_envelope(QUEUE, &old, &old.id.to_string()).await?;
     tell(&world, "ann", 4, Act::Note).await?;
     world.send_envelope(QUEUE, &old, "old-redriven").await?;
@@ -175,7 +174,7 @@ pub(super) async fn copies(setting: &Setting, account: &str) -> Result<String> {
     finished(&world).await?;
     noted(&world, "ann", &[1, 2, 3, 4]).await?;
     parked(&world, &[]).await?;
-    Ok("3 copies without effect, 1 message of 16 days ago applied once".to_owned())
+    Ok("3 copies without effect, 1 message of 22 days ago applied once".to_owned())
 }
 
 /// An instance whose ledger left its record: what was long on its way is looked up. A copy has no effect, what is no copy has one,
@@ -224,7 +223,7 @@ pub(super) async fn spilled_ledger(setting: &Setting, account: &str) -> Result<S
     noted(&world, "ann", &expected).await?;
     parked(&world, &[]).await?;
     Ok(format!(
-        "{segments} segments; 2 copies without effect, 1 late message applied, 1 of 16 days ago parked and sent when asked"
+        "{segments} segments; 2 copies without effect, 1 late message applied, 1 of 22 days ago parked and sent when asked"
     ))
 }
 

@@ -32,7 +32,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "crashes", run: |setting, account| Box::pin(failures::crashes(setting, account)) },
     Scenario { name: "time-outs", run: |setting, account| Box::pin(failures::time_outs(setting, account)) },
     Scenario { name: "refusals", run: |setting, account| Box::pin(outages::refusals(setting, account)) },
-    Scenario { name: "redrive", run: |setting, account| Box::pin(outages::redrive(setting, account)) },
+    Scenario { name: "outboxes", run: |setting, account| Box::pin(outages::outboxes(setting, account)) },
     Scenario { name: "missed-wake-ups", run: |setting, account| Box::pin(outages::missed_wake_ups(setting, account)) },
     Scenario { name: "timers-with-faults", run: |setting, account| Box::pin(outages::faulty_timers(setting, account)) },
     Scenario { name: "flights", run: |setting, account| Box::pin(flights::plain(setting, account)) },

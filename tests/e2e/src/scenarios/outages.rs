@@ -1,15 +1,20 @@
-//! A service refuses for a while, SQS gives up, wake-ups get lost: nothing takes effect twice, and all of it once that is over.
+//! A service refuses for a while, an outbox stands, wake-ups get lost: nothing takes effect twice, and all of it once that is over.
 
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use aws_sdk_kinesis::types::ShardIteratorType;
 use serde_json::{Value, json};
+use statefun_core::{
+    Address, Effect, Envelope, Outbox, Timestamp,
+    stored::{decode_outbox, encode_outbox},
+};
 
-use super::failures::{CHANGES, LIMIT, QUEUE, finished, noted, parked, tell};
+use super::failures::{CHANGES, LIMIT, finished, noted, parked, tell};
 use crate::{
     deploy::Changes,
     faults::{Fault, Rule},
     problem::{Problem, Result, same, until},
     task::{Act, Notes, Task},
-    world::{Setting, World, now},
+    world::{Setting, World, envelope, now},
 };
 
 const STORE: &[&str] = &["UpdateItem", "BatchGetItem", "GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems"];
@@ -85,41 +90,48 @@ async fn emitted(world: &World) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// What SQS itself gives up, since no invocation could do anything for long, lies in its dead-letter queue. Sent back to where it
-/// came from, each message takes effect once, a further copy of it has none.
-pub(super) async fn redrive(setting: &Setting, account: &str) -> Result<String> {
-    let world = World::deploy(setting, account, &Changes { max_receives: Some(2), ..CHANGES }).await?;
-    tell(&world, "ann", 1, Act::Note).await?;
-    noted(&world, "ann", &[1]).await?;
-    let (service, actions, fault) = ("dynamodb", STORE, Fault::Deny);
-    world.faults.add([Rule { account: account.to_owned(), service, actions, fault, probability: 1.0 }]);
-    for (worker, number) in [("bob", 2), ("bob", 3), ("cyd", 4)] {
-        tell(&world, worker, number, Act::Note).await?;
-    }
-    let mut given_up = Vec::new();
-    until("what SQS gives up", LIMIT, async || {
-        given_up.extend(world.take("Undeliverable").await?);
-        same("messages", &given_up.len(), &3)
-    })
-    .await?;
-    noted(&world, "ann", &[1]).await?;
-    world.faults.clear(account);
-
-    let queue = world.stack.queue(QUEUE)?;
-    for copy in ["redriven", "redriven-again"] {
-        for (number, message) in given_up.iter().enumerate() {
-            let body = message.body().unwrap_or_default();
-            let group = statefun_core::Envelope::from_wire(body.as_bytes())?.to.to_string();
-            world.send(queue, &group, &format!("{copy}-{number}"), &[], body).await?;
-        }
-    }
-    noted(&world, "bob", &[2, 3]).await?;
-    noted(&world, "cyd", &[4]).await?;
+/// An outbox that was sent stands, and the next message proves it: nothing is sent twice. One that was not, and that no message comes to, is
+/// found by the sweep: a nudge makes its function send it.
+pub(super) async fn outboxes(setting: &Setting, account: &str) -> Result<String> {
+    let changes = Changes { without_events: &[("RouterLambda", "Sweep")], ..CHANGES };
+    let world = World::deploy(setting, account, &changes).await?;
+    let pass = || Act::Pass(vec!["bob".to_owned()]);
+    tell(&world, "ann", 1, pass()).await?;
+    noted(&world, "bob", &[0]).await?;
     finished(&world).await?;
-    noted(&world, "bob", &[2, 3]).await?;
-    noted(&world, "cyd", &[4]).await?;
+    let stands = stored(&world).await?;
+    let mark = stands.mark.ok_or_else(|| Problem::new(format!("the outbox of ann has no mark: {stands:?}")))?;
+    tell(&world, "ann", 2, Act::Note).await?;
+    noted(&world, "ann", &[1, 2]).await?;
+    finished(&world).await?;
+    same("entries that stand", &stored(&world).await?.len(), &0)?;
+
+    // As an environment leaves it that died after its commit, whose message somebody took away.
+    let message = envelope("e2e/worker/bob", "9", "e2e/task", &Task { number: 9, act: Act::Note })?;
+    let address = Address::parse("e2e/worker/ann")?;
+    let made_at = Timestamp(now().0 - 3_600_000);
+    let left = Outbox { made_at, ..vec![Effect::Send(Envelope { from: Some(address.clone()), ..message })].into() };
+    let request = world.clients.dynamodb.update_item().table_name(world.stack.output("Table")?);
+    let request = request.key("pk", AttributeValue::S(address.to_string())).key("sk", AttributeValue::S("r".to_owned()));
+    let bytes = AttributeValue::B(Blob::new(encode_outbox(&address, &left)));
+    request.update_expression("SET o = :o").expression_attribute_values(":o", bytes).send().await?;
+    let swept = world.operate(&json!({"statefun": "sweep"})).await?;
+    same("nudged", &swept["nudged"].as_u64(), &Some(1))?;
+    noted(&world, "bob", &[0, 9]).await?;
+    finished(&world).await?;
+    same("entries that stand", &stored(&world).await?.len(), &0)?;
+    noted(&world, "ann", &[1, 2]).await?;
     parked(&world, &[]).await?;
-    Ok("3 messages given up by SQS, redriven twice, applied once".to_owned())
+    let days = (mark.until.0 - now().0) / 86_400_000;
+    Ok(format!("1 outbox proven by a later message ({days} days before its mark ends), 1 sent after a nudge"))
+}
+
+/// What stands of ann.
+async fn stored(world: &World) -> Result<Outbox> {
+    let items = world.items("e2e/worker/ann").await?;
+    let bytes = items.iter().find_map(|item| item.get("o")?.as_b().ok());
+    let address = Address::parse("e2e/worker/ann")?;
+    Ok(bytes.map(|bytes| decode_outbox(&address, bytes.clone().into_inner().into())).transpose()?.unwrap_or_default())
 }
 
 /// Timers whose wake-up got lost, or is not sent yet because they are due in more than 15 minutes, are the sweep's.

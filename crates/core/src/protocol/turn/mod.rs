@@ -210,9 +210,9 @@ impl Turn {
         self.trials.push(trial);
     }
 
-    /// The record's mark is wrong ([`Verdict::WrongMark`](crate::Verdict::WrongMark)): the next envelope sets it anew, and until then, and for
+    /// The record's mark is wrong ([`Verdict::WrongLastSeq`](crate::Verdict::WrongLastSeq)): the next envelope sets it anew, and until then, and for
     /// what was sent before, only the ledger tells a copy from a first one.
-    pub fn forget_mark(&mut self, now: Timestamp) {
+    pub fn forget_last_seq(&mut self, now: Timestamp) {
         let record = &mut self.context.record;
         record.moved_at = record.moved_at.max(record.ledger.newest).max(now);
         record.last_seq = None;
@@ -276,7 +276,7 @@ impl Turn {
         if invoked {
             record.invoked_at = record.invoked_at.max(now);
         }
-        record.outbox = outbox::build(&address, &record, now, effects, rules.budget.envelope_messages);
+        record.outbox = outbox::build(&address, &record, now, effects, rules.budget.envelope_messages).into();
         let protocol = &rules.protocol;
         let keyed = record.ledger.has_keys() || closed.iter().any(|id| id.is_keyed());
         let room = protocol.ledger.room(record_bytes(&address, &record), closed.len(), keyed);

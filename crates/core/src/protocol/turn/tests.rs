@@ -105,7 +105,7 @@ fn a_failed_message_leaves_no_trace_and_the_others_of_its_envelope_do() {
     turn.close(SEQ);
     let record = turn.commit(Timestamp(1_001)).record;
     assert_eq!(record.state["count"].value.get::<i64>().unwrap(), Some(1));
-    let [Effect::DeadLetter(letter)] = &record.outbox[..] else { panic!("{:?}", record.outbox) };
+    let [Effect::DeadLetter(letter)] = &record.outbox.entries[..] else { panic!("{:?}", record.outbox) };
     assert_eq!(letter.envelope.messages, [TypedValue::of(&2_i64).unwrap()]);
 }
 
@@ -270,6 +270,7 @@ fn messages_of_a_commit_to_one_address_travel_together_in_parts() {
     let record = commit(turn).record;
     let sends: Vec<_> = record
         .outbox
+        .entries
         .iter()
         .map(|effect| match effect {
             Effect::Send(envelope) => (envelope.to.id(), envelope.messages.len(), envelope.hops, envelope.sent_at.0),
@@ -286,7 +287,7 @@ fn ids_are_the_same_for_the_same_commit_and_differ_within_it() {
         turn.context().send((FUNCTION, "x"), &1_i64).unwrap();
         turn.context().egress("test/out", &1_i64).unwrap();
         turn.context().send_after(Duration::ZERO, (FUNCTION, "x"), &1_i64, None).unwrap();
-        commit(turn).record.outbox
+        commit(turn).record.outbox.entries
     };
     assert_eq!(outbox(), outbox());
     let ids: BTreeSet<_> = outbox()

@@ -1,10 +1,12 @@
 //! The machine, step by step and without a backend.
 
+mod marks;
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{batch::Pace, *};
+use super::*;
 use crate::{
     Address, Backoff, Delivered, Envelope, EnvelopeId, FunctionError, FunctionSpec, LastSeq, Lease, Moment, Note, OnFailure,
     Owner, Record, Rules, Timestamp, Trial, TypeName, TypedValue,
@@ -40,15 +42,21 @@ fn address() -> Address {
 }
 
 fn batch(deliveries: &[Delivered]) -> Batch {
-    let pace = Pace {
+    of(spec(), pace(), deliveries)
+}
+
+fn spec() -> FunctionSpec {
+    FunctionSpec { on_failure: OnFailure::DeadLetter { max_attempts: 3 }, ..FunctionSpec::new(FUNCTION) }
+}
+
+fn pace() -> Pace {
+    Pace {
         lease_after: Duration::from_millis(500),
         lease_margin: Duration::from_secs(10),
         reserve: Duration::from_secs(2),
         backoff: Backoff::default(),
         drain_at_once: 80,
-    };
-    let spec = FunctionSpec { on_failure: OnFailure::DeadLetter { max_attempts: 3 }, ..FunctionSpec::new(FUNCTION) };
-    of(spec, pace, deliveries)
+    }
 }
 
 fn of(spec: FunctionSpec, pace: Pace, deliveries: &[Delivered]) -> Batch {
@@ -98,9 +106,9 @@ fn kept() -> Event {
 }
 
 /// An outbox with one egress record.
-fn outbox() -> Vec<crate::Effect> {
+fn outbox() -> crate::Outbox {
     let (id, egress, value) = (EnvelopeId([9; 16]), TypeName::from_static("a/out"), TypedValue::absent(FUNCTION));
-    vec![crate::Effect::Egress(crate::EgressRecord { id, egress, from: address(), at: NOW, value })]
+    vec![crate::Effect::Egress(crate::EgressRecord { id, egress, from: address(), at: NOW, value })].into()
 }
 
 fn all_sent() -> Event {
@@ -294,7 +302,7 @@ fn what_is_left_of_an_outbox_is_stored_and_nothing_is_acknowledged() {
     let record = Record { outbox: outbox(), ..Record::default() };
     assert_eq!(steps(&mut batch, [Event::Begin, read(record), Event::Sent(denied)]), ["load", "send", "commit"]);
     let Step::Commit { commit, .. } = batch.step() else { panic!() };
-    assert_eq!((commit.record.outbox.len(), commit.record.denied_since), (1, at(1).now));
+    assert_eq!((commit.record.outbox.len(), commit.record.outbox.denied_since), (1, at(1).now));
     assert_eq!(steps(&mut batch, [Event::Committed(Committed::Stored)]), ["done"]);
     assert!(matches!(outcomes(&mut batch)[..], [Outcome::Retry(_)]));
 }
