@@ -8,11 +8,14 @@ use std::{
 use serde::Serialize;
 use statefun_core::Timestamp;
 use statefun_engine::{
-    backend::{Nudged, nudge},
+    backend::{Nudged, Standing, nudge},
     ports::{Clock, Moment, PortError},
 };
 
-use crate::{Backend, SystemClock};
+use crate::{
+    Backend, SystemClock,
+    store::{DynamoStore, keys::Item},
+};
 
 /// Parts of the table: one for each minute of a day.
 const PARTS: u64 = 24 * 60;
@@ -53,33 +56,6 @@ impl SweptMinutes {
 }
 
 impl Backend {
-    /// Looks at all outboxes that stand, from a part of the table on, until `deadline`.
-    ///
-    /// # Errors
-    /// If the table cannot be read.
-    pub async fn outboxes(&self, from: u32, deadline: Moment) -> Result<Outboxes, PortError> {
-        let mut found = Outboxes::default();
-        for part in from..LOOKS {
-            let (mut of_part, mut next) = (Vec::new(), None);
-            loop {
-                if SystemClock.moment() >= deadline {
-                    return Ok(Outboxes { from: Some(part), ..found });
-                }
-                let page = self.store.standing(part, LOOKS, next).await?;
-                of_part.extend(page.standing);
-                next = page.next;
-                if next.is_none() {
-                    break;
-                }
-            }
-            found.marked += of_part.iter().filter(|standing| standing.outbox.mark.is_some()).count();
-            found.unmarked += of_part.iter().filter(|standing| standing.outbox.mark.is_none()).count();
-            let names = of_part.iter().map(|standing| standing.address.to_string());
-            found.addresses.extend(names.take(NAMED - found.addresses.len()));
-        }
-        Ok(found)
-    }
-
     /// Sends nudges to those in a part of the table whose outboxes stand, and that nothing else may come to. Call it every minute; it stops at
     /// `deadline`. What it did not get to, or failed with, waits for the next day: marks are good for longer.
     ///
@@ -87,27 +63,94 @@ impl Backend {
     pub async fn sweep_outboxes(&self, deadline: Moment) -> Nudged {
         let mut swept = Nudged::default();
         for minute in self.swept.due(SystemClock.now()) {
-            let mut from = None;
-            loop {
-                if SystemClock.moment() >= deadline {
-                    tracing::warn!("the sweep over outboxes ran out of time: give the router Lambda a longer time-out");
-                    return swept;
-                }
-                let page = match self.store.standing((minute % PARTS) as u32, PARTS as u32, from).await {
-                    Ok(page) => page,
-                    Err(error) => {
-                        swept.error = swept.error.or(Some(error));
-                        break;
-                    }
-                };
-                swept = swept.and(nudge(&*self.queues, &page.standing, &self.protocol, SystemClock.now()).await);
-                from = page.next;
-                if from.is_none() {
-                    break;
-                }
+            if !self.nudge_part((minute % PARTS) as u32, PARTS as u32, deadline, &mut swept).await {
+                tracing::warn!("the sweep over outboxes ran out of time: give the router Lambda a longer time-out");
+                break;
             }
         }
         swept
+    }
+
+    /// The same for all of the table, from a part of it on; returns the part to go on with, if there was no time for all.
+    pub async fn sweep_all_outboxes(&self, from: u32, deadline: Moment) -> (Nudged, Option<u32>) {
+        let mut swept = Nudged::default();
+        for part in from..LOOKS {
+            if !self.nudge_part(part, LOOKS, deadline, &mut swept).await {
+                return (swept, Some(part));
+            }
+        }
+        (swept, None)
+    }
+
+    /// Returns whether there was time for all of the part.
+    async fn nudge_part(&self, part: u32, parts: u32, deadline: Moment, swept: &mut Nudged) -> bool {
+        let mut look = Look::new(&self.store, part, parts, deadline);
+        loop {
+            match look.next().await {
+                Ok(Some(standing)) => swept.add(nudge(&*self.queues, &standing, &self.protocol, SystemClock.now()).await),
+                Ok(None) => return look.whole,
+                Err(error) => {
+                    swept.add(Nudged { error: Some(error), ..Nudged::default() });
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Looks at all outboxes that stand, from a part of the table on, until `deadline`.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn outboxes(&self, from: u32, deadline: Moment) -> Result<Outboxes, PortError> {
+        let mut found = Outboxes::default();
+        for part in from..LOOKS {
+            let (mut look, mut of_part) = (Look::new(&self.store, part, LOOKS, deadline), Vec::new());
+            while let Some(standing) = look.next().await? {
+                of_part.extend(standing);
+            }
+            if !look.whole {
+                return Ok(Outboxes { from: Some(part), ..found });
+            }
+            found.add(&of_part);
+        }
+        Ok(found)
+    }
+}
+
+/// A look over a part of the table, page by page.
+struct Look<'a> {
+    store: &'a DynamoStore,
+    part: u32,
+    parts: u32,
+    deadline: Moment,
+    from: Option<Item>,
+    /// All of it was looked at.
+    whole: bool,
+}
+
+impl<'a> Look<'a> {
+    const fn new(store: &'a DynamoStore, part: u32, parts: u32, deadline: Moment) -> Self {
+        Self { store, part, parts, deadline, from: None, whole: false }
+    }
+
+    /// What stands, a page of it; `None` at the end of the part or of the time.
+    async fn next(&mut self) -> Result<Option<Vec<Standing>>, PortError> {
+        if self.whole || SystemClock.moment() >= self.deadline {
+            return Ok(None);
+        }
+        let page = self.store.standing(self.part, self.parts, self.from.take()).await?;
+        (self.whole, self.from) = (page.next.is_none(), page.next);
+        Ok(Some(page.standing))
+    }
+}
+
+impl Outboxes {
+    fn add(&mut self, standing: &[Standing]) {
+        let marked = standing.iter().filter(|standing| standing.outbox.mark.is_some()).count();
+        self.marked += marked;
+        self.unmarked += standing.len() - marked;
+        let names = standing.iter().map(|standing| standing.address.to_string());
+        self.addresses.extend(names.take(NAMED - self.addresses.len()));
     }
 }
 

@@ -60,6 +60,10 @@ impl Operations for Backend {
         self.sweep_outboxes(deadline).await
     }
 
+    async fn sweep_all_outboxes(&self, from: u32, deadline: Moment) -> (Nudged, Option<u32>) {
+        self.sweep_all_outboxes(from, deadline).await
+    }
+
     async fn outboxes(&self, from: u32, deadline: Moment) -> Result<Outboxes, PortError> {
         self.outboxes(from, deadline).await
     }

@@ -41,6 +41,12 @@ pub(crate) enum Command {
         #[serde(default)]
         malformed: bool,
     },
+    /// Nudges those whose outboxes stand, in all of the table.
+    SweepOutboxes {
+        /// The part of the table to begin with.
+        #[serde(default)]
+        from: u32,
+    },
     /// Counts outboxes that stand.
     ListOutboxes {
         /// The part of the table to begin with.

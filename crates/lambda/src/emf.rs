@@ -3,7 +3,7 @@
 //!
 //! | metric | dimension | value |
 //! |---|---|---|
-//! | the engine's counters | `function`: the type | the increase since the line before |
+//! | the engine's counters | `function`: the type | the increase since the line before, once a minute and when the environment ends |
 //! | [`OVERDUE`] | `lambda` | outboxes that stand although they were nudged for days, in the part of the table that was swept |
 //! | [`FAILING_AGE`] | `lambda`: the Lambda's name | age in seconds of the oldest message of a batch that has to come again |
 
@@ -11,11 +11,15 @@ use std::{
     collections::BTreeMap,
     io::Write,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
 use statefun_core::{Timestamp, TypeName};
-use statefun_engine::metrics::Metrics;
+use statefun_engine::{
+    metrics::Metrics,
+    ports::{Clock, Moment},
+};
 
 /// The metrics' namespace.
 const NAMESPACE: &str = "StateFun";
@@ -24,10 +28,15 @@ const NAMESPACE: &str = "StateFun";
 const FAILING_AGE: &str = "statefun_failing_age_seconds";
 const OVERDUE: &str = "statefun_overdue_outboxes";
 
+/// How often an environment writes its counters. CloudWatch counts by the minute; a line at each invocation would cost more than what it is about.
+const EVERY: Duration = Duration::from_secs(60);
+
 /// Knows what was told already.
 #[derive(Debug, Default)]
 pub(crate) struct Emf {
     told: Mutex<BTreeMap<TypeName, Vec<u64>>>,
+    /// When the counters were written last, or the environment began.
+    last: Mutex<Moment>,
     /// The Lambda's name. Elsewhere there is none.
     lambda: Option<String>,
     #[cfg(test)]
@@ -35,8 +44,8 @@ pub(crate) struct Emf {
 }
 
 impl Emf {
-    pub(crate) fn new(lambda: Option<String>) -> Self {
-        Self { lambda, ..Self::default() }
+    pub(crate) fn new(lambda: Option<String>, started: Moment) -> Self {
+        Self { lambda, last: Mutex::new(started), ..Self::default() }
     }
 
     /// Tells of messages that have to come again, by when they were sent. One that fails now and then is young; what is old waits
@@ -59,6 +68,22 @@ impl Emf {
     fn overdue_line(&self, outboxes: usize, now: Timestamp) -> String {
         let Some(lambda) = self.lambda.as_ref().filter(|_| outboxes > 0) else { return String::new() };
         line("lambda", lambda, Map::from_iter([(OVERDUE.to_owned(), outboxes.into())]), "Count", now)
+    }
+
+    /// Writes what rose since the last time, if that is a minute ago.
+    pub(crate) fn emit_now_and_then(&self, metrics: &Metrics, clock: &dyn Clock) {
+        let moment = clock.moment();
+        let is_due = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = moment.since(*last) >= EVERY;
+            if is_due {
+                *last = moment;
+            }
+            is_due
+        };
+        if is_due {
+            self.emit(metrics, clock.now());
+        }
     }
 
     /// Writes what rose since the last time, one line per function.
@@ -133,9 +158,43 @@ mod tests {
         assert!(emf.lines(&metrics, Timestamp(7)).contains("\"statefun_messages_in_total\":1"));
     }
 
+    /// A clock that is set by hand.
+    struct Hand(Mutex<u64>);
+
+    #[async_trait::async_trait]
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp(*self.0.lock().unwrap() * 1_000)
+        }
+
+        fn moment(&self) -> Moment {
+            Moment::after_start(Duration::from_secs(*self.0.lock().unwrap()))
+        }
+
+        async fn sleep_until(&self, _: Moment) {}
+    }
+
+    #[test]
+    fn counters_are_written_once_a_minute() {
+        let cart = TypeName::from_static("shop/cart");
+        let (metrics, clock) = (Metrics::new([cart.clone()]), Hand(Mutex::new(100)));
+        let emf = Emf::new(None, clock.moment());
+        let written = |second| {
+            *clock.0.lock().unwrap() = second;
+            metrics.of(&cart).messages.fetch_add(1, Ordering::Relaxed);
+            emf.emit_now_and_then(&metrics, &clock);
+            std::mem::take(&mut *emf.written.lock().unwrap())
+        };
+        assert_eq!(written(100), "");
+        assert_eq!(written(159), "");
+        assert!(written(160).contains("\"statefun_messages_in_total\":3"));
+        assert_eq!(written(219), "");
+        assert!(written(400).contains("\"statefun_messages_in_total\":2"));
+    }
+
     #[test]
     fn the_oldest_message_that_comes_again_is_told() {
-        let emf = Emf::new(Some("stack-Greeter-1".to_owned()));
+        let emf = Emf::new(Some("stack-Greeter-1".to_owned()), Moment::default());
         let line = |sent: &[u64]| emf.failing_line(sent.iter().copied().map(Timestamp), Timestamp(400_999));
         let expected = json!({
             "_aws": {"Timestamp": 400_999, "CloudWatchMetrics": [{
@@ -147,12 +206,12 @@ mod tests {
         });
         assert_eq!(serde_json::from_str::<Value>(&line(&[300_000, 500, 900_000])).unwrap(), expected);
         assert_eq!(line(&[]), "", "nothing failed");
-        assert_eq!(Emf::new(None).failing_line([Timestamp(1)], Timestamp(2)), "", "not on Lambda");
+        assert_eq!(Emf::new(None, Moment::default()).failing_line([Timestamp(1)], Timestamp(2)), "", "not on Lambda");
     }
 
     #[test]
     fn overdue_outboxes_are_told_where_there_are_some() {
-        let emf = Emf::new(Some("stack-Router-1".to_owned()));
+        let emf = Emf::new(Some("stack-Router-1".to_owned()), Moment::default());
         assert_eq!(emf.overdue_line(0, Timestamp(1)), "");
         assert!(emf.overdue_line(2, Timestamp(1)).contains("\"statefun_overdue_outboxes\":2"));
     }

@@ -22,6 +22,7 @@ mod ports;
 mod router;
 mod serve;
 mod settings;
+mod shutdown;
 #[cfg(test)]
 mod test_ports;
 

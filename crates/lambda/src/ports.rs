@@ -44,6 +44,9 @@ pub(crate) trait Operations: Send + Sync {
     /// Nudges those whose outboxes stand, in a part of the table.
     async fn sweep_outboxes(&self, deadline: Moment) -> Nudged;
 
+    /// Nudges those whose outboxes stand, from a part of the table on, as far as there is time; returns the part to go on with.
+    async fn sweep_all_outboxes(&self, from: u32, deadline: Moment) -> (Nudged, Option<u32>);
+
     /// Outboxes that stand, from a part of the table on, as far as there is time.
     async fn outboxes(&self, from: u32, deadline: Moment) -> Result<Outboxes, PortError>;
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::{Either, select};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::{Value, value::RawValue};
 use statefun_aws::{
@@ -29,6 +30,7 @@ use crate::{
     log,
     router::{RouterService, json_of},
     settings::{InvalidSettings, Settings},
+    shutdown,
 };
 
 /// Why a Lambda does not start, or not go on.
@@ -66,7 +68,18 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
         emf(),
         Arc::new(SystemClock),
     );
-    run(Arc::new(service)).await
+    let service = Arc::new(service);
+    let ends = match env::var("AWS_LAMBDA_RUNTIME_API") {
+        Ok(api) => shutdown::end_of_environment(&api).await,
+        Err(_) => Box::pin(std::future::pending()),
+    };
+    match select(std::pin::pin!(run(service.clone())), ends).await {
+        Either::Left((ran, _)) => ran,
+        Either::Right(((), _)) => {
+            service.report();
+            Ok(())
+        }
+    }
 }
 
 /// Serves the events of a router Lambda with a router of one's own. It gets the records of all streams and queues that invoke the
@@ -107,7 +120,7 @@ fn settings() -> Result<Settings, InvalidSettings> {
 
 /// Metrics under the name that Lambda gives its functions.
 fn emf() -> Emf {
-    Emf::new(env::var("AWS_LAMBDA_FUNCTION_NAME").ok())
+    Emf::new(env::var("AWS_LAMBDA_FUNCTION_NAME").ok(), SystemClock.moment())
 }
 
 /// Starts the log, and makes the clients. Nothing is sent.

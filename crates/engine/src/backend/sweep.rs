@@ -25,11 +25,11 @@ pub struct Nudged {
 }
 
 impl Nudged {
-    /// Both together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    /// Adds another one; of two errors the first is kept.
+    pub fn add(&mut self, other: Self) {
         let Self { nudged, overdue, error } = other;
-        Self { nudged: self.nudged + nudged, overdue: self.overdue + overdue, error: self.error.or(error) }
+        (self.nudged, self.overdue) = (self.nudged + nudged, self.overdue + overdue);
+        self.error = self.error.take().or(error);
     }
 }
 

@@ -92,9 +92,14 @@ impl FunctionService {
             tracing::warn!("there was no time left to set pauses: failed messages wait for the queue's own visibility time-out");
         }
         tracing::debug!(messages = messages.len(), failed = failed.len(), "batch");
-        self.emf.emit(self.engine.metrics(), self.clock.now());
+        self.emf.emit_now_and_then(self.engine.metrics(), &*self.clock);
         self.emf.failing(failed.iter().map(|(message, _)| message.sent_at()), self.clock.now());
         Ok(BatchResponse::of(failed.iter().map(|(message, _)| &*message.message_id)))
+    }
+
+    /// Writes what the counters rose by since the last time: the environment ends.
+    pub(crate) fn report(&self) {
+        self.emf.emit(self.engine.metrics(), self.clock.now());
     }
 
     /// Parks what cannot be read, unless it waits behind a failed one of its group: it is found again then. Only now, so that a

@@ -65,7 +65,7 @@ fn service(memory: &Arc<Memory>) -> FunctionService {
         exclusive: false,
     };
     functions.add(spec, Arc::new(Counter));
-    let emf = Emf::new(Some("stack-Counter-1".to_owned()));
+    let emf = Emf::new(Some("stack-Counter-1".to_owned()), Moment::default());
     FunctionService::new(
         Engine::new(functions, memory.ports(), Config::default()),
         memory.clone(),
@@ -266,6 +266,7 @@ async fn a_message_that_asks_for_unreadable_state_goes_back_uncounted_with_a_gro
     assert!(memory.letters.lock().unwrap().is_empty());
     let records = memory.records.lock().unwrap();
     assert_eq!(records[&Address::new(FUNCTION, "a").unwrap()].trials.iter().map(|trial| trial.failures).sum::<u32>(), 0);
+    service.report();
     let written = service.emf.written.lock().unwrap();
     assert!(written.contains("statefun_unreadable_state_total"), "{written}");
 }

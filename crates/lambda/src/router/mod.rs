@@ -185,6 +185,15 @@ impl RouterService {
                 tracing::info!(deleted = deleted.deleted, "dead letters deleted");
                 Ok(json_of(&letters::deleted(&deleted)))
             }
+            Command::SweepOutboxes { from } => {
+                let (Nudged { nudged, error, .. }, from) =
+                    self.operations.sweep_all_outboxes(from, self.work_until(deadline)).await;
+                error.map_or(Ok(()), Err)?;
+                Ok(json_of(&match from {
+                    Some(from) => json!({"nudged": nudged, "from": from}),
+                    None => json!({"nudged": nudged}),
+                }))
+            }
             Command::ListOutboxes { from } => {
                 let found = self.operations.outboxes(from, self.work_until(deadline)).await?;
                 Ok(json_of(&found))

@@ -67,6 +67,10 @@ impl Operations for Operator {
         Nudged { nudged: 4, overdue: 1, error: None }
     }
 
+    async fn sweep_all_outboxes(&self, from: u32, _: Moment) -> (Nudged, Option<u32>) {
+        (Nudged { nudged: 5, overdue: 0, error: None }, Some(from + 1))
+    }
+
     async fn outboxes(&self, from: u32, _: Moment) -> Result<Outboxes, PortError> {
         Ok(Outboxes { marked: from as usize, unmarked: 1, addresses: vec!["a/b/c".to_owned()], from: None })
     }
@@ -119,7 +123,7 @@ impl Fixture {
             module,
             any_source: false,
             timers,
-            emf: Emf::new(Some("stack-Router-1".to_owned())),
+            emf: Emf::new(Some("stack-Router-1".to_owned()), Moment::default()),
         };
         Self { memory, operator, service }
     }
@@ -356,6 +360,8 @@ async fn commands() {
     let handle = async |event| fixture.handle(event).await;
     let outboxes = json!({"marked": 7, "unmarked": 1, "addresses": ["a/b/c"]});
     assert_eq!(handle(json!({"statefun": "list-outboxes", "from": 7})).await.unwrap(), outboxes);
+    let more = json!({"nudged": 5, "from": 4});
+    assert_eq!(handle(json!({"statefun": "sweep-outboxes", "from": 3})).await.unwrap(), more);
     assert_eq!(handle(json!({"statefun": "sweep"})).await.unwrap(), json!({"fired": 2, "armed": 3, "nudged": 4}));
     let state = handle(json!({"statefun": "state", "address": "example/greeter/Bob"})).await.unwrap();
     assert_eq!((&state["address"], &state["version"]), (&json!("example/greeter/Bob"), &json!(4)));

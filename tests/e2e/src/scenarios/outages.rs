@@ -115,7 +115,7 @@ pub(super) async fn outboxes(setting: &Setting, account: &str) -> Result<String>
     let request = request.key("pk", AttributeValue::S(address.to_string())).key("sk", AttributeValue::S("r".to_owned()));
     let bytes = AttributeValue::B(Blob::new(encode_outbox(&address, &left)));
     request.update_expression("SET o = :o").expression_attribute_values(":o", bytes).send().await?;
-    let swept = world.operate(&json!({"statefun": "sweep"})).await?;
+    let swept = world.operate(&json!({"statefun": "sweep-outboxes"})).await?;
     same("nudged", &swept["nudged"].as_u64(), &Some(1))?;
     noted(&world, "bob", &[0, 9]).await?;
     finished(&world).await?;
