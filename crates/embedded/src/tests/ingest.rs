@@ -30,7 +30,7 @@ async fn with_dedup_an_id_is_taken_once() {
     assert_eq!(store.ingest(both(1, 2), None, true).await.unwrap().accepted, [false, true]);
     store.close().await.unwrap();
     store = fixture.open();
-    fixture.hand.advance(Duration::from_secs(14 * 86_400));
+    fixture.hand.advance(Duration::from_secs(20 * 86_400));
     assert_eq!(store.ingest(both(1, 3), None, true).await.unwrap().accepted, [false, true]);
     assert_eq!(store.ingest(both(1, 3), None, false).await.unwrap().accepted, [true, true]);
     fixture.hand.advance(Duration::from_secs(2 * 86_400));
