@@ -55,10 +55,8 @@ pub struct Outbox {
 /// What a later delivery has to be, to prove that an outbox was sent: see [`Protocol::proves`](crate::Protocol::proves).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The queue that delivered to the run, by the hash of its name.
-    pub queue: u64,
-    /// The highest sequence number of any delivery with which the run had dealt, those left half done included.
-    pub above: u128,
+    /// The queue that delivered to the run, and the highest sequence number of any delivery with which it had dealt, those left half done included.
+    pub above: LastSeq,
     /// From then on it proves nothing.
     pub until: Timestamp,
 }

@@ -41,6 +41,8 @@ pub(crate) struct Changes {
     pub(crate) without_events: &'static [(&'static str, &'static str)],
     /// Deploy the test's own functions too.
     pub(crate) own_functions: bool,
+    /// Later messages prove outboxes.
+    pub(crate) marks: bool,
 }
 
 /// A deployed stack.
@@ -189,6 +191,9 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
         }
     }
     merge(&mut template, own);
+    if changes.marks {
+        template["Parameters"]["OutboxMarks"]["Default"] = "on".into();
+    }
     if let Some(timeout) = changes.timeout {
         template["Globals"]["Function"]["Timeout"] = timeout.into();
     }
@@ -271,10 +276,12 @@ mod tests {
             },
         });
         let (timeout, visibility) = (Some(3), Some(4));
-        let changes = Changes { timeout, visibility, without_events: &[("FlightsRouter", "A")], own_functions: true };
+        let changes =
+            Changes { timeout, visibility, without_events: &[("FlightsRouter", "A")], own_functions: true, marks: true };
         let without = changed(template.clone(), &Changes::default(), "packages").unwrap();
         let changed = changed(template, &changes, "packages").unwrap();
         let expected = json!({
+            "Parameters": {"OutboxMarks": {"Default": "on"}},
             "Globals": {"Function": {"Timeout": 3, "Environment": {"Variables": {"OWN_QUEUE": {"Ref": "OwnQueue"}}}}},
             "Resources": {
                 "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4}},

@@ -332,7 +332,7 @@ mod tests {
             let live = LiveToken { timer: EnvelopeId([1; 16]), due: now };
             record.tokens = (0..tokens).map(|number| (format!("token-{number}"), live.clone())).collect();
             record.trials = vec![Trial { id: EnvelopeId([1; 16]), failures: 3, note: Note::Alone }];
-            let mark = Mark { queue: u64::MAX, above: 18_895_000_000_000_000_000_000, until: now };
+            let mark = Mark { above: LastSeq { queue: u64::MAX, seq: 18_895_000_000_000_000_000_000 }, until: now };
             let entries: Vec<_> = (0..effects).map(|number| effect(number, &value)).collect();
             if !entries.is_empty() {
                 record.outbox = Outbox { made_at: now, mark: Some(mark), ..entries.into() };

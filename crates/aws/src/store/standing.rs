@@ -1,6 +1,6 @@
 //! Finding outboxes that stand.
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, Select};
 use statefun_core::{Address, Outbox, stored::decode_outbox};
 use statefun_engine::{backend::Standing, ports::PortError};
 
@@ -25,7 +25,10 @@ impl DynamoStore {
         // What is apart of a record has other keys.
         let request = request.filter_expression("sk = :record AND (attribute_exists(o) OR attribute_exists(p))");
         let request = request.expression_attribute_values(":record", AttributeValue::S(keys::RECORD.to_owned()));
-        let request = request.projection_expression("pk, sk, o, p").return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let request = request
+            .select(Select::SpecificAttributes)
+            .projection_expression("pk, sk, o, p")
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = request.send().await.map_err(|error| port_error("scan", error))?;
         self.calls.consumed("Scan", output.consumed_capacity());
         let standing = output.items.unwrap_or_default().into_iter().filter_map(standing).collect();
@@ -49,7 +52,7 @@ mod tests {
     use std::collections::HashMap;
 
     use aws_sdk_dynamodb::primitives::Blob;
-    use statefun_core::{Mark, Timestamp, stored::encode_outbox};
+    use statefun_core::{LastSeq, Mark, Timestamp, stored::encode_outbox};
 
     use super::*;
 
@@ -60,7 +63,7 @@ mod tests {
     #[test]
     fn an_outbox_that_stands_has_its_mark() {
         let address = Address::parse("a/b/c").unwrap();
-        let mark = Some(Mark { queue: 1, above: 2, until: Timestamp(3) });
+        let mark = Some(Mark { above: LastSeq { queue: 1, seq: 2 }, until: Timestamp(3) });
         let outbox = Outbox { mark, made_at: Timestamp(4), ..Outbox::default() };
         let found = standing(item("o", AttributeValue::B(Blob::new(encode_outbox(&address, &outbox))))).unwrap();
         assert_eq!((found.address, found.outbox), (address, outbox));

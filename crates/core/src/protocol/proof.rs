@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::{
     protocol::classify::{Delivered, Protocol},
-    record::{Mark, Outbox},
+    record::{LastSeq, Mark, Outbox},
     safeguard::Safeguard,
     time::Timestamp,
 };
@@ -61,14 +61,14 @@ impl Protocol {
         if covered.iter().any(|delivered| delivered.seq.queue != queue) {
             return None;
         }
-        let above = covered.iter().map(|delivered| delivered.seq.seq).max()?;
+        let seq = covered.iter().map(|delivered| delivered.seq.seq).max()?;
         let oldest = covered.iter().map(|delivered| delivered.enqueued_at).min()?;
         let expires = match self.safeguards.on(Safeguard::MarkExpires) {
             true => oldest.plus(marks.retention).minus(marks.reserve),
             false => Timestamp(u64::MAX),
         };
         let until = expires.min(began.plus(marks.longest)).minus(SLACK);
-        (until > began.plus(self.margin)).then_some(Mark { queue, above, until })
+        (until > began.plus(self.margin)).then_some(Mark { above: LastSeq { queue, seq }, until })
     }
 
     /// Whether these deliveries, all that an invocation has of the address, prove at `now` that the outbox with this mark was sent.
@@ -76,8 +76,8 @@ impl Protocol {
     pub fn proves(&self, mark: Mark, delivered: &[Delivered], now: Timestamp) -> bool {
         let on = |safeguard| self.safeguards.on(safeguard);
         let all = |proves: fn(&Mark, &Delivered) -> bool| delivered.iter().all(|delivered| proves(&mark, delivered));
-        let of_its_queue = all(|mark, delivered| delivered.seq.queue == mark.queue) || !on(Safeguard::ProofQueue);
-        let above = all(|mark, delivered| delivered.seq.seq > mark.above) || !on(Safeguard::ProofAbove);
+        let of_its_queue = all(|mark, delivered| delivered.seq.queue == mark.above.queue) || !on(Safeguard::ProofQueue);
+        let above = all(|mark, delivered| delivered.seq.seq > mark.above.seq) || !on(Safeguard::ProofAbove);
         let in_time = now.plus(self.margin) < mark.until || !on(Safeguard::ProofInTime);
         !delivered.is_empty() && of_its_queue && above && in_time
     }
@@ -105,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Address, Effect, Envelope, EnvelopeId, LastSeq};
+    use crate::{Address, Effect, Envelope, EnvelopeId};
 
     const DAY: u64 = 86_400_000;
     const NOW: Timestamp = Timestamp(100 * DAY);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_above_all_that_its_run_dealt_with_and_ends_before_the_first_of_it_expires() {
-        assert_eq!(mark(), Mark { queue: 1, above: 9, until: Timestamp(NOW.0 + 3 * DAY).minus(SLACK) });
+        assert_eq!(mark(), Mark { above: LastSeq { queue: 1, seq: 9 }, until: Timestamp(NOW.0 + 3 * DAY).minus(SLACK) });
         let old = protocol().mark(&[delivered(1, 7, 12), delivered(1, 9, 0)], NOW).unwrap();
         assert_eq!(old.until, Timestamp(NOW.0 + DAY).minus(SLACK));
     }

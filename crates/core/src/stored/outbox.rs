@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Unreadable, id, record::of_id, type_name};
+use super::{
+    Unreadable, id,
+    record::{LastSeqForm, of_id, of_last_seq, to_last_seq},
+    type_name,
+};
 use crate::{
     address::Address,
     effects::{DeadLetter, Effect, EgressRecord, Reason, Timer},
@@ -27,13 +31,9 @@ struct OutboxForm {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct MarkForm {
-    #[prost(fixed64, tag = "1")]
-    queue: u64,
+    #[prost(message, required, tag = "1")]
+    above: LastSeqForm,
     #[prost(uint64, tag = "2")]
-    low: u64,
-    #[prost(uint64, tag = "3")]
-    high: u64,
-    #[prost(uint64, tag = "4")]
     until: u64,
 }
 
@@ -153,12 +153,11 @@ pub fn decode_outbox(owner: &Address, bytes: Bytes) -> Result<Outbox, Unreadable
 }
 
 pub(super) fn of_mark(mark: Mark) -> MarkForm {
-    MarkForm { queue: mark.queue, low: mark.above as u64, high: (mark.above >> 64) as u64, until: mark.until.0 }
+    MarkForm { above: of_last_seq(mark.above), until: mark.until.0 }
 }
 
 pub(super) fn to_mark(form: MarkForm) -> Mark {
-    let above = u128::from(form.high) << 64 | u128::from(form.low);
-    Mark { queue: form.queue, above, until: Timestamp(form.until) }
+    Mark { above: to_last_seq(form.above), until: Timestamp(form.until) }
 }
 
 /// One envelope.
@@ -271,7 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{id::EnvelopeId, type_name::TypeName};
+    use crate::{id::EnvelopeId, record::LastSeq, type_name::TypeName};
 
     fn envelope(from: Option<Address>, payloads: &[Option<Vec<u8>>]) -> Envelope {
         let value = |value: &Option<Vec<u8>>| TypedValue {
@@ -317,7 +316,7 @@ mod tests {
         #[test]
         fn round_trip(payloads in proptest::collection::vec(proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50)), 1..4), above: u128) {
             let owner = Address::parse("a/owner/1").unwrap();
-            let mark = Mark { queue: 1, above, until: Timestamp(u64::MAX) };
+            let mark = Mark { above: LastSeq { queue: 1, seq: above }, until: Timestamp(u64::MAX) };
             let outbox = Outbox { mark: Some(mark), made_at: Timestamp(4), ..outbox(&owner, &payloads) };
             prop_assert_eq!(decode_outbox(&owner, encode_outbox(&owner, &outbox).into()).unwrap(), outbox);
             let envelope = envelope(None, &payloads);
@@ -345,10 +344,10 @@ mod tests {
     /// The same of what is beside the entries. What an older version wrote has none of it.
     #[test]
     fn the_form_of_a_mark_is_frozen() {
-        let mark = Mark { queue: 1, above: 2 << 64 | 7, until: Timestamp(9) };
+        let mark = Mark { above: LastSeq { queue: 1, seq: 2 << 64 | 7 }, until: Timestamp(9) };
         let outbox = Outbox { entries: Vec::new(), made_at: Timestamp(5), mark: Some(mark), denied_since: Timestamp(6) };
         let bytes = encode_outbox(&Address::parse("a/owner/1").unwrap(), &outbox);
         let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        assert_eq!(hex, "10051a0f0901000000000000001007180220092006");
+        assert_eq!(hex, "10051a110a0d0901000000000000001007180210092006");
     }
 }

@@ -76,7 +76,7 @@ struct RecordForm {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct LastSeqForm {
+pub(super) struct LastSeqForm {
     #[prost(fixed64, tag = "1")]
     queue: u64,
     #[prost(uint64, tag = "2")]
@@ -166,9 +166,7 @@ pub fn decode_record(owner: &Address, bytes: Bytes) -> Result<Record, Unreadable
     let form = RecordForm::decode(bytes)?;
     Ok(Record {
         born: Timestamp(form.born),
-        last_seq: form
-            .last_seq
-            .map(|form| LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }),
+        last_seq: form.last_seq.map(to_last_seq),
         ledger: Ledger {
             inline: to_taken(&form.inline, &form.keys_at, Timestamp(form.newest))?,
             newest: Timestamp(form.newest),
@@ -214,8 +212,12 @@ pub(super) fn of_id(id: EnvelopeId) -> Bytes {
     Bytes::copy_from_slice(&id.0)
 }
 
-fn of_last_seq(last: LastSeq) -> LastSeqForm {
+pub(super) fn of_last_seq(last: LastSeq) -> LastSeqForm {
     LastSeqForm { queue: last.queue, low: last.seq as u64, high: (last.seq >> 64) as u64 }
+}
+
+pub(super) fn to_last_seq(form: LastSeqForm) -> LastSeq {
+    LastSeq { queue: form.queue, seq: u128::from(form.high) << 64 | u128::from(form.low) }
 }
 
 fn second(at: Timestamp) -> [u8; 4] {

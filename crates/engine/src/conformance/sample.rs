@@ -65,7 +65,7 @@ pub(super) fn commit(address: &Address, base: &Record, now: Timestamp, effects: 
         ("text".into(), stored(TypedValue::present(TYPE, "{\"a\":1}"))),
     ]);
     // Beyond what 64 bits hold.
-    let mark = Mark { queue: u64::MAX - 1, above: 1 << 70, until: now };
+    let mark = Mark { above: LastSeq { queue: u64::MAX - 1, seq: 1 << 70 }, until: now };
     let outbox = match effects.is_empty() {
         true => Outbox::default(),
         false => Outbox { entries: effects, made_at: now, mark: Some(mark), denied_since: now },

@@ -90,21 +90,21 @@ const CASES: &[Case] = &[
         shape: Shape { addresses: 10, messages: 1, sends: true, payload: SMALL },
         batches: 10,
         cold: false,
-        why: "each message sends one: sends of one invocation share requests; the next message proves the outbox",
+        why: "each message sends one: sends of one invocation share requests; a second write clears the outbox",
     },
     Case {
         name: "chain, cold, 10 at a time",
         shape: Shape { addresses: 10, messages: 1, sends: true, payload: SMALL },
         batches: 5,
         cold: true,
-        why: "a read, and the commit with the outbox",
+        why: "read, commit with the outbox, finish after it was sent",
     },
     Case {
         name: "chain, cold, 1 at a time",
         shape: Shape { addresses: 1, messages: 1, sends: true, payload: SMALL },
         batches: 5,
         cold: true,
-        why: "a read and a write, and nothing is shared",
+        why: "a read and two writes, and nothing is shared",
     },
 ];
 

@@ -9,7 +9,7 @@ use statefun_aws::{
     queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
     store::create_table,
 };
-use statefun_core::{Address, Delivered, Envelope, Protocol, Rules, protocol::Marks};
+use statefun_core::{Address, Delivered, Envelope};
 use statefun_engine::{
     CacheUse, Config, Engine, Outcome, Ports,
     ports::{Clock, Delivery, EnvelopeQueue, QueueConsumer},
@@ -22,8 +22,6 @@ use crate::{
 };
 
 const TABLE: &str = "cost";
-/// As template.yaml has it.
-const MARKS: Marks = Marks::of_retention(Duration::from_secs(1_209_600));
 /// Whether items are measured: see [`Workload::run`].
 const PASSES: [bool; 2] = [false, true];
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
@@ -97,7 +95,7 @@ impl Workload {
             timers: create_standard_queue(&probe, "timers").await?,
             queues,
             egress: BTreeMap::new(),
-            marks: Some(MARKS),
+            marks: None,
         };
         let backend = Backend::new(clients, options);
         let store = Metered::new(backend.store.clone(), backend.clients.calls.clone(), probe, TABLE.to_owned());
@@ -157,11 +155,10 @@ impl Workload {
             true => Ports { store: self.store.clone(), ..self.backend.ports() },
             false => self.backend.ports(),
         };
-        let rules = Rules { protocol: Protocol { marks: Some(MARKS), ..app.rules.protocol }, ..app.rules };
         Ok(Engine::new(
             app.functions,
             ports,
-            Config { rules: rules.into(), first_run: fastrand::u64(..), cache: CacheUse::Always, ..Config::default() },
+            Config { rules: app.rules.into(), first_run: fastrand::u64(..), cache: CacheUse::Always, ..Config::default() },
         ))
     }
 

@@ -15,7 +15,8 @@ use crate::{
 /// A lease outlives its invocation by 10 seconds, so that a death costs its address some 15.
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
 
-pub(super) const CHANGES: Changes = Changes { timeout: Some(4), visibility: Some(4), without_events: &[], own_functions: true };
+pub(super) const CHANGES: Changes =
+    Changes { timeout: Some(4), visibility: Some(4), without_events: &[], own_functions: true, marks: false };
 
 /// The queue of the test's own functions.
 pub(super) const QUEUE: &str = "E2eFunctionsQueue";

@@ -12,8 +12,8 @@ fn marking(deliveries: &[Delivered], commit_effects: usize) -> Batch {
     Batch::new(spec().into(), rules.into(), pace(), (address(), deliveries.into()), DEADLINE, OWNER, None, at(0))
 }
 
-fn mark(above: u128) -> Mark {
-    Mark { queue: 1, above, until: NOW.plus(Duration::from_secs(3 * 86_400 - 120)) }
+fn mark(seq: u128) -> Mark {
+    Mark { above: LastSeq { queue: 1, seq }, until: NOW.plus(Duration::from_secs(3 * 86_400 - 120)) }
 }
 
 fn stands(above: u128) -> Record {
