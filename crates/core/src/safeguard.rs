@@ -98,7 +98,7 @@ pub enum Safeguard {
     ProofInTime,
     /// A mark ends before what was delivered to its run expires.
     MarkExpires,
-    /// A mark is above all that its run dealt with, in all of its commits, and above what is left half done.
+    /// A mark is above what its run left half done, too.
     MarkCovers,
     /// A nudge is sent to what nothing else comes to.
     Sweep,

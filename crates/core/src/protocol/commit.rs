@@ -64,11 +64,8 @@ impl Batch {
             return None;
         }
         let left_half_done = self.deliveries.get(upto).is_some_and(|delivered| record.done_of(delivered.envelope.id) > 0);
-        let covered = match self.on_guard(Safeguard::MarkCovers) {
-            true => 0..upto + usize::from(left_half_done),
-            false => self.next..upto,
-        };
-        self.rules.protocol.mark(self.deliveries.get(covered)?, self.began)
+        let covered = upto + usize::from(left_half_done && self.on_guard(Safeguard::MarkCovers));
+        self.rules.protocol.mark(self.deliveries.get(..covered)?, self.began)
     }
 
     /// Without [`Safeguard::ParkInOutbox`] the dead letters go beside the outbox, after the commit.
