@@ -34,6 +34,10 @@ pub(crate) struct Durable<'a> {
 }
 
 impl Waiters {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Those whose wait is over.
     pub(crate) fn take(&mut self, log: &Log) -> Woken {
         let later = match log.down {
@@ -45,6 +49,10 @@ impl Waiters {
 }
 
 impl Woken {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn wake(self) {
         self.0.into_iter().for_each(Waker::wake);
     }

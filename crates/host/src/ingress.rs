@@ -1,5 +1,7 @@
 //! Messages from inside the process: what tests, benchmarks and ingresses of one's own use.
 
+use std::cell::RefCell;
+
 use statefun_core::{Address, Envelope, EnvelopeId, ToAddress, TypedValue, Value};
 use statefun_embedded::{Ingested, Op, Repeats};
 
@@ -132,11 +134,22 @@ impl Inner {
     }
 }
 
+/// Ids that are asked of the system at a time: each call of it costs as much as a small message.
+const IDS: usize = 64;
+
+thread_local! {
+    /// Random bytes that are left.
+    static RANDOM: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+}
+
 /// An id that nobody else has.
 pub(crate) fn random_id() -> Result<EnvelopeId, SendError> {
-    let mut id = [0; 16];
-    match getrandom::fill(&mut id) {
-        Ok(()) => Ok(EnvelopeId(id)),
-        Err(error) => Err(SendError::Random(error.to_string())),
-    }
+    RANDOM.with_borrow_mut(|left| {
+        if left.is_empty() {
+            let mut ids = [[0; 16]; IDS];
+            getrandom::fill(ids.as_flattened_mut()).map_err(|error| SendError::Random(error.to_string()))?;
+            left.extend(ids);
+        }
+        left.pop().map(EnvelopeId).ok_or_else(|| SendError::Random("the system gave no random bytes".to_owned()))
+    })
 }

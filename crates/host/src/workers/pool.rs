@@ -25,7 +25,7 @@ use super::batch::Batch;
 const MOST_THREADS: usize = 512;
 
 /// How often a thread looks for work before it sleeps.
-const LOOKS: usize = 8;
+const LOOKS: usize = 1;
 
 /// How long a thread beyond one per core waits for work before it ends.
 const SPARE_PATIENCE: Duration = Duration::from_secs(10);

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use statefun_core::{ToAddress, TypedValue};
 use statefun_host::{Host, HostOptions, Message};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
 use crate::{
     app::{HANDLED, Order, application, take_latencies},
@@ -62,24 +63,15 @@ async fn pipelined(
     window: usize,
     make: impl Fn(u64) -> Result<Message, Problem>,
 ) -> Result<(), Problem> {
-    let permits = Arc::new(Semaphore::new(window));
-    let mut waiting = JoinSet::new();
+    let mut waiting = FuturesUnordered::new();
     for number in 0..messages {
-        let permit = permits.clone().acquire_owned().await?;
-        let submitted = host.submit(vec![make(number)?]).await?;
-        let host = host.clone();
-        waiting.spawn(async move {
-            let durable = host.durable(&submitted).await;
-            drop(permit);
-            durable
-        });
-        while let Some(durable) = waiting.try_join_next() {
-            durable??;
+        while waiting.len() >= window {
+            waiting.next().await.transpose()?;
         }
+        let submitted = host.submit(vec![make(number)?]).await?;
+        waiting.push(async move { host.durable(&submitted).await });
     }
-    while let Some(durable) = waiting.join_next().await {
-        durable??;
-    }
+    while waiting.next().await.transpose()?.is_some() {}
     Ok(())
 }
 
