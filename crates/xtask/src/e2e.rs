@@ -31,7 +31,7 @@ pub(crate) fn deploy(sam: &Path, architecture: &str) -> Result<(), String> {
 }
 
 /// As the tests are built: the dependencies are there already, and arithmetic is checked. `cargo xtask sam` builds the release.
-fn build() -> Result<(), String> {
+pub(crate) fn build() -> Result<(), String> {
     quiet_cargo(&["build", "--workspace", "--bins", "--tests", "--profile", "test", "--features", LAMBDA]).run()
 }
 

@@ -28,6 +28,13 @@ pub(crate) fn quiet_cargo(args: &[&str]) -> Step {
     }
 }
 
+/// A program that was built as the tests are.
+pub(crate) fn program(name: &str) -> Step {
+    let mut command = Command::new(root().join("target/debug").join(name));
+    command.current_dir(root());
+    Step { command, shown: name.to_owned() }
+}
+
 impl Step {
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.command.args(args);

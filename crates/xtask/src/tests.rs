@@ -2,7 +2,7 @@
 
 use crate::{
     e2e, explore, layers, licences, mutations,
-    run::{Parts, cargo, quiet_cargo},
+    run::{Parts, cargo, program, quiet_cargo},
     sam, sim,
 };
 
@@ -55,13 +55,11 @@ fn run_all(parts: &mut Parts) -> Result<(), String> {
     Ok(())
 }
 
+/// By what the tests have built: one build fewer, and arithmetic is checked.
 pub(crate) fn kill(times: u32, seed: Option<u64>) -> Result<(), String> {
-    let build = ["build", "--release", "--package", "statefun-tests", "--bins"];
-    quiet_cargo(&build).run()?;
-    let mut step = quiet_cargo(&["run", "--release", "--package", "statefun-tests", "--bin", "kill", "--"])
-        .args(&["--times", &times.to_string()]);
-    if let Some(seed) = seed {
-        step = step.args(&["--seed", &seed.to_string()]);
-    }
-    step.run()
+    e2e::build()?;
+    let times = format!("--times={times}");
+    let seed = seed.map(|seed| format!("--seed={seed}"));
+    let step = program("kill").args(&[&*times]);
+    seed.iter().fold(step, |step, seed| step.args(&[&**seed])).run()
 }

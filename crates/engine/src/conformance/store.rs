@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use statefun_core::{Address, Effect, Lease, Outbox, Owner, Record, StoredValue, Timestamp, TypedValue};
+use statefun_core::{Address, Effect, Envelope, Lease, Outbox, Owner, Record, StoredValue, Timestamp, TypedValue};
 
 use super::{
     Backend, Check, Finding, ensure,
@@ -28,6 +28,7 @@ pub(super) async fn check(backend: &dyn Backend) -> Check {
     everything_comes_back(store).await?;
     segments(store).await?;
     big_values(store).await?;
+    big_outbox(store).await?;
     barrier(backend).await
 }
 
@@ -202,13 +203,19 @@ async fn segments(store: &dyn InstanceStore) -> Check {
     ensure!(found.is_empty(), "spilled: a producer's key was found after its own time, with its segment");
     let found = works("spilled", store.spilled(&other, &ids, Timestamp::ZERO).await)?;
     ensure!(found.is_empty(), "spilled: another address's segments were found");
-    let mut fenced = commit.clone();
-    fenced.segment.as_mut().into_iter().for_each(|segment| {
-        (segment.number, segment.ids) = (9, [id(999), id(998).keyed()].map(|id| spilled(id, after(0))).into());
-    });
-    ensure!(works("commit", store.commit(&fenced).await)? == Committed::Fenced, "commit: an old version was let through");
-    let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;
-    ensure!(!found.contains(&id(999)) && !found.contains(&id(998).keyed()), "commit: a fenced one stored its segment");
+    // As its own, or in the place of the one that is there; ids that are known already may be stored before their commit.
+    let (unknown, known) = (vec![id(999), id(998).keyed()], vec![id(100)]);
+    for (number, fresh, held) in [(9, true, &unknown), (0, true, &unknown), (0, false, &known)] {
+        let mut fenced = commit.clone();
+        fenced.segment.as_mut().into_iter().for_each(|segment| {
+            (segment.number, segment.fresh) = (number, fresh);
+            segment.ids = held.iter().map(|id| spilled(*id, after(0))).collect();
+        });
+        ensure!(works("commit", store.commit(&fenced).await)? == Committed::Fenced, "commit: an old version was let through");
+        let found = works("spilled", store.spilled(&one, &ids, after(0)).await)?;
+        ensure!(!found.contains(&id(999)) && !found.contains(&id(998).keyed()), "commit: a fenced one stored its segment");
+        ensure!(found.len() == 3, "commit: a fenced one removed ids of the segment that was there, {found:?} are left");
+    }
     let next = stored(store, &one).await?;
     let mut known = super::sample::commit(&one, &next, after(61), Vec::new());
     known.segment.as_mut().into_iter().for_each(|segment| {
@@ -236,6 +243,26 @@ async fn big_values(store: &dyn InstanceStore) -> Check {
     let found = stored(store, &address).await?;
     ensure!(found.state == commit.record.state, "commit: values of the largest size did not come back");
     Ok(())
+}
+
+/// One beyond what a record holds. Whoever is refused leaves it as it is.
+async fn big_outbox(store: &dyn InstanceStore) -> Check {
+    let address = address("big-outbox");
+    let sent = |numbers: [u64; 2]| numbers.map(|number| Effect::Send(big(&address, number))).to_vec();
+    let first = commit(&address, &Record::new(after(0)), after(0), sent([1, 3]));
+    let committed = works("commit", store.commit(&first).await)?;
+    ensure!(committed != Committed::Fenced, "commit: the right version was refused");
+    let late = commit(&address, &Record::new(after(0)), after(0), sent([5, 7]));
+    ensure!(works("commit", store.commit(&late).await)? == Committed::Fenced, "commit: an old version was let through");
+    let expected = if committed == Committed::Settled { Outbox::default() } else { first.record.outbox };
+    ensure!(stored(store, &address).await?.outbox == expected, "commit: a big outbox did not come back as it was committed");
+    Ok(())
+}
+
+/// An envelope that fills most of a record.
+fn big(to: &Address, number: u64) -> Envelope {
+    let bytes: Vec<u8> = (0..200 * 1_024).map(|index| ((index + number) % 251) as u8).collect();
+    Envelope { messages: vec![TypedValue::present(TYPE, bytes)], ..envelope(to, number, after(0)) }
 }
 
 /// The note that an envelope runs alone has to outlive the process, and whatever was written before it as well. After the power
