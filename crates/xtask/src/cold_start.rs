@@ -38,7 +38,8 @@ fn once(folder: &Path, module: &str) -> Result<Duration, String> {
         }
     });
     let mut command = Command::new(folder.join("bootstrap"));
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // What it says to standard error is why it does not poll.
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
     command.env("AWS_LAMBDA_RUNTIME_API", address.to_string()).env("LAMBDA_TASK_ROOT", folder);
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "none"),
@@ -53,7 +54,7 @@ fn once(folder: &Path, module: &str) -> Result<Duration, String> {
     ] {
         command.env(name, value);
     }
-    command.envs(variables(module));
+    command.envs(variables(module)?);
     let start = Instant::now();
     let mut process = command.spawn().map_err(|error| format!("{}: {error}", folder.display()))?;
     let polled = polls.recv_timeout(LIMIT).map_err(|_| format!("{} does not poll", folder.display()));
@@ -79,14 +80,31 @@ fn serve(mut connection: TcpStream, polled: &mpsc::Sender<Instant>) {
 }
 
 /// Something that fits for each `${NAME}` of a module file, by the name's end.
-fn variables(module: &str) -> Vec<(String, String)> {
+fn variables(module: &str) -> Result<Vec<(String, String)>, String> {
+    let lines = module.lines().filter(|line| !line.trim_start().starts_with('#'));
     let names: BTreeSet<&str> =
-        module.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect();
-    let value = |name: &str| match name {
-        _ if name.ends_with("_QUEUES") => format!("https://sqs.us-east-1.amazonaws.com/123456789012/{name}-"),
-        _ if name.ends_with("_QUEUE") => format!("https://sqs.us-east-1.amazonaws.com/123456789012/{name}.fifo"),
-        _ if name.ends_with("_TOPIC") => format!("arn:aws:sns:us-east-1:123456789012:{name}"),
-        _ => name.to_owned(),
+        lines.flat_map(|line| line.split("${").skip(1)).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect();
+    let value = |name: &str| {
+        let number = name.rsplit_once('_').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+        match number.map_or(name, |(name, _)| name) {
+            kind if kind.ends_with("_QUEUE") => Ok(format!("https://sqs.us-east-1.amazonaws.com/123456789012/{name}.fifo")),
+            kind if kind.ends_with("_TOPIC") => Ok(format!("arn:aws:sns:us-east-1:123456789012:{name}")),
+            kind if kind.ends_with("_STREAM") => Ok(name.to_owned()),
+            _ => Err(format!("what the variable `{name}` of module.yaml stands for is not known here: add it to cold_start.rs")),
+        }
     };
-    names.into_iter().map(|name| (name.to_owned(), value(name))).collect()
+    names.into_iter().map(|name| Ok((name.to_owned(), value(name)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_of_the_deployed_module_has_a_value() {
+        let module = fs::read_to_string(crate::run::root().join("infra/module.yaml")).unwrap();
+        let values = variables(&module).unwrap();
+        assert!(values.iter().any(|(name, value)| name.ends_with("_QUEUE_0") && value.ends_with(".fifo")), "{values:?}");
+        assert!(variables("${WHATEVER}").unwrap_err().contains("`WHATEVER`"));
+    }
 }
