@@ -18,7 +18,6 @@ pub mod dead_letters;
 pub mod egress;
 mod entries;
 mod error;
-mod group;
 pub mod queues;
 #[cfg(test)]
 mod script;
@@ -29,5 +28,4 @@ pub mod timers;
 pub use backend::{Backend, Options, SystemClock};
 pub use calls::{Calls, Count};
 pub use clients::Clients;
-pub use group::{group_id, queue_hash, shard_of};
 pub use sweep::Outboxes;

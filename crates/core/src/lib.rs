@@ -17,6 +17,7 @@ mod effects;
 mod envelope;
 mod error;
 mod function_spec;
+mod group;
 mod id;
 pub mod limits;
 mod messages;
@@ -38,6 +39,7 @@ pub use effects::{DeadLetter, Effect, EgressRecord, NotTaken, Reason, RefusedRec
 pub use envelope::{Envelope, MalformedEnvelope, WIRE_VERSION, WireValue, wire_bytes};
 pub use error::{ContextError, FunctionError, UnreadableState, chain, delay_from_millis, nearest, paragraphs};
 pub use function_spec::{FunctionSpec, OnFailure};
+pub use group::{group_id, queue_hash, sha256_hex, shard_of};
 pub use id::{EnvelopeId, IdKind};
 pub use messages::{Accepted, FromMessage, MatchType};
 pub use names::{resource_name, stream_of_consumer};

@@ -27,6 +27,10 @@ pub const MAX_MESSAGE_BYTES: usize = 750 * 1_024;
 /// Encoded bytes of one envelope: what one SQS message takes (1 MiB).
 pub const MAX_ENVELOPE_BYTES: usize = 1_024 * 1_024;
 
+/// Bytes that a malformed record may take in its letter's JSON: all that a message of SQS has, without 16 KiB for the rest of the letter. A
+/// queue has its own copy no more once the record is parked: what is cut is lost.
+pub const MAX_RAW_BYTES: usize = MAX_ENVELOPE_BYTES - 16 * 1_024;
+
 /// Messages of one envelope. Its receiver works through an envelope in one go where it can; this keeps that go short.
 pub const MAX_ENVELOPE_MESSAGES: usize = 1_000;
 

@@ -104,11 +104,17 @@ pub enum Safeguard {
     Sweep,
     /// The run of a nudge reads, and clears what stands.
     NudgeClears,
+    /// An envelope that comes in another group than its address's is not run.
+    OwnGroup,
+    /// Behind a message that only a newer version can read, nothing of its group is run.
+    NewerFirst,
+    /// What cannot be read is acknowledged only once its dead letter is kept.
+    KeepUnreadable,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 53] = [
         Self::Fence,
         Self::LastSeq,
         Self::InlineLedger,
@@ -159,6 +165,9 @@ impl Safeguard {
         Self::MarkCovers,
         Self::Sweep,
         Self::NudgeClears,
+        Self::OwnGroup,
+        Self::NewerFirst,
+        Self::KeepUnreadable,
     ];
 }
 

@@ -16,6 +16,7 @@ mod gate;
 mod invoke;
 pub mod metrics;
 pub mod ports;
+pub mod receive;
 mod report;
 mod watch;
 
@@ -23,6 +24,7 @@ pub use cache::CacheUse;
 pub use config::Config;
 pub use engine::{Engine, Permit, Ports};
 pub use functions::{Functions, Invoke, Registered};
+pub use receive::Receiver;
 pub use statefun_core::{
     Backoff,
     protocol::{Lost, Outcome},

@@ -5,36 +5,17 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use statefun_aws::{
     Backend, Outboxes,
-    dead_letters::{DeadLetterQueue, Deleted, Listed, Receivers, Replayed, Selection},
-    queues::{Failed, SqsVisibility},
+    dead_letters::{Deleted, Listed, Receivers, Replayed, Selection},
     timers::Swept,
 };
-use statefun_core::{Address, DeadLetter, Record, stored::MalformedRecord};
+use statefun_core::{Address, Record, stored::MalformedRecord};
 use statefun_engine::{
     backend::Nudged,
-    ports::{DeadLetters, Moment, PortError},
+    ports::{Letterbox, Moment, PortError},
 };
 use statefun_router::MalformedSink;
 
-use crate::ports::{Letterbox, Operations, Visibility};
-
-#[async_trait]
-impl Letterbox for DeadLetterQueue {
-    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
-        DeadLetters::park(self, letter).await
-    }
-
-    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
-        Self::park_malformed(self, record).await
-    }
-}
-
-#[async_trait]
-impl Visibility for SqsVisibility {
-    async fn delay(&self, queue_arn: &str, failed: &[Failed]) -> Result<(), PortError> {
-        Self::delay(self, queue_arn, failed).await
-    }
-}
+use crate::ports::Operations;
 
 /// The dead letters as the router's.
 pub(crate) struct Malformed(pub(crate) std::sync::Arc<dyn Letterbox>);

@@ -3,15 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
-use statefun_core::{Timestamp, chain};
-use statefun_engine::Outcome;
+use statefun_core::{Safeguards, Timestamp, chain};
+use statefun_engine::{
+    Outcome,
+    receive::{Batch, Slot},
+};
 use statefun_router::Arrival;
 
-use crate::{
-    events::Event,
-    functions::{Batch, Slot},
-    router::records,
-};
+use crate::{events::Event, functions::neutral, router::records};
 
 /// What was read.
 #[derive(Debug)]
@@ -41,13 +40,18 @@ pub fn read(event: Value) -> Result<Read, String> {
         }
         Event::Sqs(messages) => {
             let arrivals: Vec<Arrival> = messages.iter().map(|message| records::of_sqs((message, ingress.clone()))).collect();
-            let batch = Batch::read(&messages, Timestamp::ZERO);
+            let count = messages.len();
+            let Ok(messages) = neutral(messages) else {
+                // Of a standard queue: the router's alone.
+                return Ok(Read { kind: "sqs", messages: count, taken: arrivals.len(), failed: Vec::new() });
+            };
+            let batch = Batch::read(&messages, Timestamp::ZERO, Safeguards::default());
             let run = batch.slots.iter().filter(|slot| matches!(slot, Slot::Run(_))).count();
             let outcomes = vec![Outcome::Retry(Duration::ZERO); batch.envelopes.len()];
             let failures = batch.failures(&messages, &outcomes, Duration::ZERO);
-            let failed = messages.iter().zip(failures).filter_map(|(message, pause)| pause.map(|_| message.message_id.clone()));
+            let failed = messages.iter().zip(failures).filter_map(|(message, pause)| pause.map(|_| message.id.clone()));
             let taken = if run == batch.envelopes.len() { arrivals.len().min(batch.slots.len()) } else { 0 };
-            Ok(Read { kind: "sqs", messages: messages.len(), taken, failed: failed.collect() })
+            Ok(Read { kind: "sqs", messages: count, taken, failed: failed.collect() })
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the entry points need beside the engine's ports. The AWS adapters implement it; tests have their own.
+//! What the router needs beside the engine's ports. The AWS adapters implement it; tests have their own.
 
 use std::collections::BTreeSet;
 
@@ -6,31 +6,13 @@ use async_trait::async_trait;
 use statefun_aws::{
     Outboxes,
     dead_letters::{Deleted, Listed, Replayed, Selection},
-    queues::Failed,
     timers::Swept,
 };
-use statefun_core::{Address, DeadLetter, Record, stored::MalformedRecord};
+use statefun_core::{Address, Record};
 use statefun_engine::{
     backend::Nudged,
     ports::{Moment, PortError},
 };
-
-/// Where goes what can never become an envelope, or came in a way that keeps no order.
-#[async_trait]
-pub(crate) trait Letterbox: Send + Sync {
-    /// Keeps the letter. Durable when it returns.
-    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError>;
-
-    /// Keeps the record. Durable when it returns.
-    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError>;
-}
-
-/// The visibility of messages that were delivered.
-#[async_trait]
-pub(crate) trait Visibility: Send + Sync {
-    /// Sets when the messages become visible again. What fails keeps the queue's own time-out.
-    async fn delay(&self, queue_arn: &str, failed: &[Failed]) -> Result<(), PortError>;
-}
 
 /// What the router does beside routing.
 #[async_trait]

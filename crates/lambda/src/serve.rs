@@ -17,7 +17,7 @@ use statefun_aws::{
 };
 use statefun_core::{Egresses, Protocol, Rules, Targets, Timestamp, TypeName, chain};
 use statefun_engine::{
-    Config, Engine, Functions,
+    Config, Engine, Functions, Receiver,
     ports::{Clock, Moment},
 };
 use statefun_module::{Destination, Egress, FunctionPattern, Module};
@@ -61,14 +61,8 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
         backend.ports(),
         Config { rules: Arc::new(rules), first_run: fastrand::u64(..), ..Config::default() },
     );
-    let service = FunctionService::new(
-        engine,
-        backend.dead_letters.clone(),
-        Arc::new(backend.visibility.clone()),
-        emf(),
-        Arc::new(SystemClock),
-    );
-    let service = Arc::new(service);
+    let receiver = Receiver::new(engine, backend.dead_letters.clone(), Arc::new(backend.visibility.clone()));
+    let service = Arc::new(FunctionService::new(receiver, emf(), Arc::new(SystemClock)));
     let ends = match env::var("AWS_LAMBDA_RUNTIME_API") {
         Ok(api) => shutdown::end_of_environment(&api).await,
         Err(_) => Box::pin(std::future::pending()),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use statefun_aws::{SystemClock, queues::Failed};
+use statefun_aws::SystemClock;
 use statefun_core::{
     Address, Commit, DeadLetter, EgressRecord, Envelope, EnvelopeId, Outbox, Owner, Record, RefusedRecord, Timer, Timestamp,
     TypedValue, stored::MalformedRecord,
@@ -15,12 +15,10 @@ use statefun_core::{
 use statefun_engine::{
     Ports,
     ports::{
-        Clock, Committed, DeadLetters, Egress, EnvelopeQueue, Found, InstanceStore, Leased, Leasing, Moment, PortError,
-        PortErrorKind, Timers,
+        Clock, Committed, DeadLetters, Egress, EnvelopeQueue, Failed, Found, InstanceStore, Leased, Leasing, Letterbox, Moment,
+        PortError, PortErrorKind, Timers, Visibility,
     },
 };
-
-use crate::ports::{Letterbox, Visibility};
 
 /// Everything that was written.
 #[derive(Debug, Default)]
@@ -213,10 +211,6 @@ impl DeadLetters for Memory {
 
 #[async_trait]
 impl Letterbox for Memory {
-    async fn park(&self, letter: &DeadLetter) -> Result<(), PortError> {
-        DeadLetters::park(self, letter).await
-    }
-
     async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
         self.letters_are_up()?;
         self.malformed.lock().unwrap().push(record.clone());

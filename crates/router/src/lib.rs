@@ -28,7 +28,7 @@ pub use dispatch::{Arrival, Dispatcher};
 pub use envelopes::envelopes;
 pub use failures::{Outcome, kinesis_failures, sqs_failures};
 pub use kpl::{UserRecord, deaggregate};
-pub use malformed::{MAX_RAW_BYTES, MalformedSink};
+pub use malformed::MalformedSink;
 pub use module_router::{ModuleRouter, NOT_WHOLE, whole};
 pub use record::IngressRecord;
 pub use route::{RouteError, Routed, Router};

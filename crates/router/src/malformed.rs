@@ -1,14 +1,10 @@
 //! Records that cannot become messages.
 
 use async_trait::async_trait;
-use statefun_core::{Timestamp, limits::MAX_ENVELOPE_BYTES, stored::MalformedRecord};
+use statefun_core::{Timestamp, limits::MAX_RAW_BYTES, stored::MalformedRecord};
 use statefun_engine::ports::PortError;
 
 use crate::{IngressRecord, RouteError};
-
-/// Bytes that a malformed record may take in its letter's JSON: all that a message of SQS has, without 16 KiB for the rest of the
-/// letter. A queue has its own copy no more once the record is parked: what is cut is lost.
-pub const MAX_RAW_BYTES: usize = MAX_ENVELOPE_BYTES - 16 * 1_024;
 
 /// Where malformed records go.
 #[async_trait]
@@ -24,7 +20,7 @@ pub(crate) fn malformed(record: &IngressRecord, error: &RouteError, at: Timestam
 
 #[cfg(test)]
 mod tests {
-    use statefun_core::stored::malformed_to_json;
+    use statefun_core::{limits::MAX_ENVELOPE_BYTES, stored::malformed_to_json};
 
     use super::*;
 

@@ -6,16 +6,21 @@ use std::{
 };
 
 use async_trait::async_trait;
-use statefun_core::{DeadLetter, EgressRecord, RefusedRecord, Safeguards, Timestamp, TypeName};
+use statefun_core::{
+    DeadLetter, Delivered, EgressRecord, Envelope, LastSeq, RefusedRecord, Safeguards, Timestamp, TypeName, queue_hash,
+};
 use statefun_engine::{
     conformance::{Backend, Finding, check},
-    ports::{DeadLetters, Delivery, DueTimers, Egress, EnvelopeQueue, InstanceStore, PortError, QueueConsumer, Receipt},
+    ports::{
+        DeadLetters, Delivery, DueTimers, Egress, EnvelopeQueue, InstanceStore, Message, PortError, PortErrorKind, QueueConsumer,
+        Receipt,
+    },
 };
 
 use crate::{
     dials::START,
     executor::{Executor, WORLD},
-    fifo::{Fifo, Received},
+    fifo::Fifo,
     ports::{Connection, millis},
     world::{Watch, World},
 };
@@ -33,7 +38,7 @@ pub enum Kind {
 #[must_use]
 pub fn conformance(safeguards: Safeguards, kind: Kind) -> Vec<Finding> {
     let executor = Executor::starting(START);
-    let queues = [1, 2].map(|number| Fifo::new(number, 30_000, 1_000, u64::MAX / 2));
+    let queues = ["one.fifo", "two.fifo"].map(|name| Fifo::new(name, 30_000, 1_000, u64::MAX / 2));
     let world = World::new(executor.clone(), fastrand::Rng::with_seed(1), queues, safeguards, Watch::Nothing);
     if kind == Kind::Settling {
         world.lock().settles = true;
@@ -55,13 +60,13 @@ pub fn conformance(safeguards: Safeguards, kind: Kind) -> Vec<Finding> {
 #[derive(Clone)]
 struct Simulated {
     connection: Arc<Connection>,
-    received: Arc<Mutex<Vec<Received>>>,
+    received: Arc<Mutex<Vec<Message>>>,
 }
 
 impl Simulated {
-    fn with(&self, receipt: &Receipt, act: impl FnOnce(&mut Fifo, &Received, u64)) {
+    fn with(&self, receipt: &Receipt, act: impl FnOnce(&mut Fifo, &Message, u64)) {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(message) = received.iter().find(|message| message.receipt.to_string() == receipt.0) {
+        if let Some(message) = received.iter().find(|message| message.receipt == receipt.0) {
             let now = self.connection.world.executor.now();
             act(&mut self.connection.world.lock().stored.queues[0], message, now);
         }
@@ -76,9 +81,15 @@ impl QueueConsumer for Simulated {
         let now = self.connection.world.executor.now();
         let messages = self.connection.world.lock().stored.queues[0].receive(max, now, &mut rng).0;
         self.received.lock().unwrap_or_else(PoisonError::into_inner).extend(messages.clone());
-        let delivery =
-            |message: Received| Delivery { delivered: message.delivered, receipt: Receipt(message.receipt.to_string()) };
-        Ok(messages.into_iter().map(delivery).collect())
+        let delivery = |message: Message| {
+            let envelope = Envelope::from_wire(message.body.as_bytes());
+            let envelope = envelope.map_err(|error| PortError::new("receive", PortErrorKind::Refused, error))?;
+            let seq = LastSeq { queue: queue_hash(&message.queue), seq: message.seq };
+            let (enqueued_at, receive_count) = (message.sent_at, message.receive_count);
+            let delivered = Delivered { envelope: Arc::new(envelope), seq, enqueued_at, receive_count };
+            Ok(Delivery { delivered, receipt: Receipt(message.receipt) })
+        };
+        messages.into_iter().map(delivery).collect()
     }
 
     async fn acknowledge(&self, receipt: &Receipt) -> Result<(), PortError> {
@@ -87,7 +98,7 @@ impl QueueConsumer for Simulated {
     }
 
     async fn give_back(&self, receipt: &Receipt, after: Duration) -> Result<(), PortError> {
-        self.with(receipt, |queue, message, now| queue.change_visibility(message, now, millis(after)));
+        self.with(receipt, |queue, message, now| queue.change_visibility(&message.receipt, now, millis(after)));
         Ok(())
     }
 }

@@ -170,6 +170,10 @@ pub(crate) struct Dials {
     pub(crate) poison: Kind,
     /// New environments may run the version before this one.
     pub(crate) old_versions: bool,
+    /// Messages of somebody else.
+    pub(crate) foreign: u32,
+    /// From when to when routers send in a form that only the deployment at the end of that time can read.
+    pub(crate) newer: Option<(u64, u64)>,
     pub(crate) config: Config,
 }
 
@@ -198,10 +202,13 @@ impl Dials {
             denied: None,
             poison: if rng.bool() { Kind::Hopeless } else { Kind::Deadly },
             old_versions: false,
+            foreign: 0,
+            newer: None,
             config: config(rng, horizon, safeguards),
         };
         dials.lean(rng);
         dials.mark(&mut fastrand::Rng::with_seed(rng.clone().u64(..).rotate_left(7)));
+        dials.receive(&mut fastrand::Rng::with_seed(rng.clone().u64(..).rotate_left(11)));
         // Numbers of its own: worlds without it stay as they were.
         let mut own = fastrand::Rng::with_seed(rng.clone().u64(..));
         let often = match world {
@@ -323,6 +330,19 @@ impl Dials {
             (_, false) => Marks::of_retention(retention),
         };
         self.protocol().marks = Some(marks);
+    }
+
+    /// What comes to the queues beside envelopes of this version.
+    fn receive(&mut self, rng: &mut fastrand::Rng) {
+        // Where a queue loses messages, nobody knows which of these are lost with them.
+        let keeps = !self.volatile && !self.expires();
+        if keeps && rng.u8(0..3) == 0 {
+            self.foreign = rng.u32(2..12);
+        }
+        if matches!(self.world, World::Mixed | World::Deploying | World::Moving) && rng.u8(0..4) == 0 {
+            let from = START + rng.u64(60..1_200) * SECOND;
+            self.newer = Some((from, from + rng.u64(60..900) * SECOND));
+        }
     }
 
     /// Whether outboxes have marks.

@@ -147,6 +147,10 @@ struck! {
     Nudged => "nudge",
     RetentionOver => "message removed by its queue's retention",
     OrderedIngress => "record of an ordered source",
+    Foreign => "message of a foreign sender",
+    MalformedParked => "message parked that is not an envelope",
+    StrayParked => "envelope parked that came in a foreign group",
+    Newer => "message of a newer version",
 }
 
 /// How often each struck.

@@ -1,17 +1,28 @@
-//! A model of SQS FIFO: groups, deduplication for five minutes, visibility, receive counts, a dead-letter queue with redrive.
+//! A model of SQS FIFO: groups, deduplication for five minutes, visibility, receive counts, a dead-letter queue with redrive. It knows nothing of
+//! envelopes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use statefun_core::{Address, Delivered, Envelope, EnvelopeId, LastSeq, Timestamp};
+use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, group_id};
+use statefun_engine::ports;
 
 /// SQS's deduplication interval.
 const DEDUP_MS: u64 = 300_000;
 
+/// What somebody sends.
+#[derive(Debug, Clone)]
+pub(crate) struct Posted {
+    pub(crate) body: Arc<str>,
+    pub(crate) group: Arc<str>,
+    /// Its deduplication id.
+    pub(crate) id: Arc<str>,
+}
+
 /// A message in the queue.
 #[derive(Debug, Clone)]
 struct Message {
-    envelope: Arc<Envelope>,
+    posted: Posted,
     seq: u128,
     enqueued_at: u64,
     visible_at: u64,
@@ -20,12 +31,12 @@ struct Message {
 }
 
 /// One FIFO queue.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Fifo {
-    /// Which one: sequence numbers of different queues cannot be compared.
-    number: u64,
-    groups: BTreeMap<Address, Vec<Message>>,
-    accepted: HashMap<EnvelopeId, u64>,
+    /// Sequence numbers of different queues cannot be compared.
+    name: Arc<str>,
+    groups: BTreeMap<Arc<str>, Vec<Message>>,
+    accepted: HashMap<Arc<str>, u64>,
     last_seq: u128,
     receipts: u64,
     dead: Vec<Message>,
@@ -37,17 +48,10 @@ pub(crate) struct Fifo {
     removed: BTreeSet<EnvelopeId>,
 }
 
-/// A delivered message and its receipt.
-#[derive(Debug, Clone)]
-pub(crate) struct Received {
-    pub(crate) delivered: Delivered,
-    pub(crate) receipt: u64,
-}
-
 impl Fifo {
-    pub(crate) fn new(number: u64, visibility: u64, max_receive: u32, retention: u64) -> Self {
+    pub(crate) fn new(name: &str, visibility: u64, max_receive: u32, retention: u64) -> Self {
         Self {
-            number,
+            name: name.into(),
             groups: BTreeMap::new(),
             accepted: HashMap::new(),
             last_seq: 0,
@@ -60,6 +64,10 @@ impl Fifo {
         }
     }
 
+    pub(crate) const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// What it kept no longer.
     pub(crate) const fn removed(&self) -> &BTreeSet<EnvelopeId> {
         &self.removed
@@ -67,36 +75,45 @@ impl Fifo {
 
     /// Removes what is too old, also what somebody has at the moment. Returns how many.
     pub(crate) fn expire(&mut self, now: u64) -> usize {
+        let retention = self.retention;
+        self.remove_if(|message| message.enqueued_at + retention <= now)
+    }
+
+    fn remove_if(&mut self, goes: impl Fn(&Message) -> bool) -> usize {
         let before = self.removed.len();
         for group in self.groups.values_mut() {
-            let gone = group.extract_if(.., |message| message.enqueued_at + self.retention <= now);
-            self.removed.extend(gone.filter(|message| !message.envelope.is_nudge()).map(|message| message.envelope.id));
+            self.removed.extend(group.extract_if(.., |message| goes(message)).filter_map(|message| message.posted.lost()));
         }
         self.groups.retain(|_, group| !group.is_empty());
         self.removed.len() - before
     }
 
+    /// Takes an envelope as the runtime sends it.
     pub(crate) fn send(&mut self, envelope: &Envelope, now: u64) {
+        self.post(Posted::envelope(envelope), now);
+    }
+
+    pub(crate) fn post(&mut self, posted: Posted, now: u64) {
         // The interval runs from the first accepted send; copies within it do not extend it.
-        if self.accepted.get(&envelope.id).is_some_and(|at| now - at < DEDUP_MS) {
+        if self.accepted.get(&posted.id).is_some_and(|at| now - at < DEDUP_MS) {
             return;
         }
-        self.accepted.insert(envelope.id, now);
-        self.append(Arc::new(envelope.clone()), now);
+        self.accepted.insert(posted.id.clone(), now);
+        self.append(posted, now);
     }
 
     /// Adds a message.
-    fn append(&mut self, envelope: Arc<Envelope>, now: u64) {
+    fn append(&mut self, posted: Posted, now: u64) {
         self.last_seq += 1;
-        let to = envelope.to.clone();
-        let message = Message { envelope, seq: self.last_seq, enqueued_at: now, visible_at: now, receive_count: 0, receipt: 0 };
-        self.groups.entry(to).or_default().push(message);
+        let group = posted.group.clone();
+        let message = Message { posted, seq: self.last_seq, enqueued_at: now, visible_at: now, receive_count: 0, receipt: 0 };
+        self.groups.entry(group).or_default().push(message);
     }
 
     /// Up to `max` messages, a random number of each of some groups.
     ///
     /// Also says how many were given up for having been received too often.
-    pub(crate) fn receive(&mut self, max: usize, now: u64, rng: &mut fastrand::Rng) -> (Vec<Received>, usize) {
+    pub(crate) fn receive(&mut self, max: usize, now: u64, rng: &mut fastrand::Rng) -> (Vec<ports::Message>, usize) {
         let dead = self.dead.len();
         let mut names: Vec<_> = self.groups.keys().cloned().collect();
         rng.shuffle(&mut names);
@@ -117,7 +134,7 @@ impl Fifo {
                 message.receive_count += 1;
                 message.visible_at = now + self.visibility;
                 message.receipt = self.receipts;
-                received.push(Received { delivered: message.delivered(self.number), receipt: message.receipt });
+                received.push(message.delivered(&self.name));
             }
             if received.len() >= max || rng.u8(0..3) == 0 {
                 break;
@@ -127,48 +144,48 @@ impl Fifo {
     }
 
     /// Deletes a message, unless it was delivered again or became visible.
-    pub(crate) fn delete(&mut self, received: &Received, now: u64) {
-        let to = &received.delivered.envelope.to;
-        if let Some(group) = self.groups.get_mut(to) {
-            group.retain(|message| message.receipt != received.receipt || message.visible_at <= now);
+    pub(crate) fn delete(&mut self, received: &ports::Message, now: u64) {
+        if let Some(group) = self.groups.get_mut(&*received.group) {
+            group.retain(|message| message.receipt() != received.receipt || message.visible_at <= now);
             if group.is_empty() {
-                self.groups.remove(to);
+                self.groups.remove(&*received.group);
             }
         }
     }
 
-    pub(crate) fn change_visibility(&mut self, received: &Received, now: u64, after: u64) {
-        for message in self.groups.get_mut(&received.delivered.envelope.to).into_iter().flatten() {
-            if message.receipt == received.receipt && message.visible_at > now {
+    pub(crate) fn change_visibility(&mut self, receipt: &str, now: u64, after: u64) {
+        for message in self.groups.values_mut().flatten() {
+            if message.visible_at > now && message.receipt() == receipt {
                 message.visible_at = now + after;
             }
         }
     }
 
-    /// Moves everything from the dead-letter queue back: the same ids, new sequence numbers. Returns the envelopes.
+    /// Moves everything from the dead-letter queue back: the same ids, new sequence numbers. Returns the envelopes' ids.
     pub(crate) fn redrive(&mut self, now: u64) -> Vec<EnvelopeId> {
         let dead = std::mem::take(&mut self.dead);
-        let ids = dead.iter().map(|message| message.envelope.id).collect();
-        dead.into_iter().for_each(|message| self.append(message.envelope, now));
+        let ids = dead.iter().filter_map(|message| message.posted.envelope_id()).collect();
+        dead.into_iter().for_each(|message| self.append(message.posted, now));
         ids
     }
 
     /// The queue is deleted. What was in it is kept aside, for whoever sends it again by hand.
-    pub(crate) fn delete_queue(&mut self) -> Vec<Arc<Envelope>> {
+    pub(crate) fn delete_queue(&mut self) -> Vec<Posted> {
         self.accepted.clear();
         let groups = std::mem::take(&mut self.groups);
-        groups.into_values().flatten().map(|message| message.envelope).collect()
+        groups.into_values().flatten().map(|message| message.posted).collect()
     }
 
     /// The queue is made anew under its name: it forgot what it accepted, and counts from another number on.
-    pub(crate) fn make_anew(&mut self, first: u128, kept: Vec<Arc<Envelope>>, now: u64) {
+    pub(crate) fn make_anew(&mut self, first: u128, kept: Vec<Posted>, now: u64) {
         self.last_seq = first;
-        kept.into_iter().for_each(|envelope| self.send(&envelope, now));
+        kept.into_iter().for_each(|posted| self.post(posted, now));
     }
 
     /// Whether nothing of this address waits, is under way, or was given up and is to be redriven.
     pub(crate) fn is_quiet(&self, address: &Address) -> bool {
-        !self.groups.contains_key(address) && self.dead.iter().all(|message| message.envelope.to != *address)
+        let group = group_id(address);
+        !self.groups.contains_key(&*group) && self.dead.iter().all(|message| *message.posted.group != *group)
     }
 
     /// The process that held it died: everything is to be delivered again.
@@ -185,13 +202,38 @@ impl Fifo {
     }
 }
 
+impl Posted {
+    /// An envelope as the runtime sends it.
+    pub(crate) fn envelope(envelope: &Envelope) -> Self {
+        Self { body: envelope.to_wire().into(), group: group_id(&envelope.to).into(), id: envelope.id.to_string().into() }
+    }
+
+    /// Its envelope's id, if it is of this runtime.
+    fn envelope_id(&self) -> Option<EnvelopeId> {
+        EnvelopeId::from_hex(&self.id)
+    }
+
+    /// For the oracle: the envelope whose messages are lost if the queue loses it. A nudge has none.
+    fn lost(&self) -> Option<EnvelopeId> {
+        self.envelope_id().filter(|_| !self.body.contains("\"nudge\":true"))
+    }
+}
+
 impl Message {
-    fn delivered(&self, queue: u64) -> Delivered {
-        Delivered {
-            envelope: self.envelope.clone(),
-            seq: LastSeq { queue, seq: self.seq },
-            enqueued_at: Timestamp(self.enqueued_at),
+    fn receipt(&self) -> String {
+        self.receipt.to_string()
+    }
+
+    fn delivered(&self, queue: &Arc<str>) -> ports::Message {
+        ports::Message {
+            body: self.posted.body.to_string(),
+            group: self.posted.group.to_string(),
+            seq: self.seq,
+            queue: queue.clone(),
+            sent_at: Timestamp(self.enqueued_at),
             receive_count: self.receive_count,
+            id: format!("{queue} {}", self.seq),
+            receipt: self.receipt(),
         }
     }
 }
@@ -204,7 +246,7 @@ mod tests {
     /// Seed 5402124: its record rightly kept an outbox, for it was not acknowledged.
     #[test]
     fn what_was_given_up_is_not_done() {
-        let (mut queue, mut rng) = (Fifo::new(1, 10, 2, u64::MAX / 2), fastrand::Rng::with_seed(1));
+        let (mut queue, mut rng) = (Fifo::new("q", 10, 2, u64::MAX / 2), fastrand::Rng::with_seed(1));
         let to = Address::parse("sim/a/1").unwrap();
         assert!(queue.is_quiet(&to));
         queue.send(&Entry { target: 'A', to: to.clone(), at: 0, key: 0, keyed: false, payloads: Vec::new() }.envelope(), 0);

@@ -11,6 +11,7 @@ mod dials;
 mod executor;
 mod faults;
 mod fifo;
+mod foreign;
 mod input;
 mod notes;
 mod oracle;

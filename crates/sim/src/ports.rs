@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use statefun_core::{DeadLetter, EgressRecord, Envelope, EnvelopeId, RefusedRecord, Timer, Timestamp};
+use statefun_core::{
+    DeadLetter, EgressRecord, Envelope, EnvelopeId, Reason, RefusedRecord, Timer, Timestamp, stored::MalformedRecord,
+};
 use statefun_engine::{
     backend::{self, Standing, TimerRows},
-    ports::{Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, Moment, PortError, PortErrorKind, Timers},
+    ports::{
+        Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, Failed, Letterbox, Moment, PortError, PortErrorKind, Timers,
+        Visibility,
+    },
 };
 
 use crate::{
+    dials::SECOND,
     executor::EnvId,
     faults::Struck,
     workload::{FLOOD_PARTS, FLOOD_PAUSE, Payload},
@@ -183,7 +189,12 @@ impl DeadLetters for Connection {
         let owned = letter.clone();
         let operation = move |world: &mut WorldState, _| {
             world.stored.unsent.remove(&owned.id);
-            world.stored.letters.entry(owned.id).or_insert(owned);
+            if owned.reason == Reason::Malformed {
+                world.struck(Struck::StrayParked);
+                world.stored.strays.entry(owned.id).or_insert(owned);
+            } else {
+                world.stored.letters.entry(owned.id).or_insert(owned);
+            }
         };
         self.world.call(self.env, "park", &letter.envelope.to, operation).await
     }
@@ -195,6 +206,32 @@ impl DeadLetters for Connection {
             world.stored.refused.entry(owned.record.id).or_insert(owned);
         };
         self.world.call(self.env, "park refused", &refused.record.from, operation).await
+    }
+}
+
+#[async_trait]
+impl Letterbox for Connection {
+    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
+        let owned = record.clone();
+        let operation = move |world: &mut WorldState, _| {
+            world.struck(Struck::MalformedParked);
+            world.stored.malformed.entry(owned.id).or_insert(owned);
+        };
+        self.world.call(self.env, "park malformed", &record.position, operation).await
+    }
+}
+
+#[async_trait]
+impl Visibility for Connection {
+    async fn delay(&self, queue: &str, failed: &[Failed]) -> Result<(), PortError> {
+        let pauses: Vec<_> = failed.iter().map(|failed| (failed.receipt.clone(), u64::from(failed.seconds()) * SECOND)).collect();
+        let name = queue.to_owned();
+        let operation = move |world: &mut WorldState, now| {
+            for queue in world.stored.queues.iter_mut().filter(|queue| **queue.name() == *name) {
+                pauses.iter().for_each(|(receipt, after)| queue.change_visibility(receipt, now, *after));
+            }
+        };
+        self.world.call(self.env, "delay", &queue, operation).await
     }
 }
 

@@ -1,13 +1,15 @@
 //! Stand-ins for routers: at least once, whole batches again, and late; or in order, as from a shard.
 
-use statefun_core::{Delivered, LastSeq, Timestamp};
+use statefun_core::{Timestamp, group_id};
+use statefun_engine::ports::Message;
 
 use crate::{
     dials::{CALM, Router, SECOND, START, World},
     executor::WORLD,
     faults::{Service, Struck},
+    fifo::Posted,
     input::{Entry, FAULTY, LOOPS},
-    trial::{SharedRng, Trial, lock},
+    trial::{QUEUES, SharedRng, Trial, lock},
     workload::Kind,
 };
 
@@ -73,11 +75,17 @@ impl Trial {
                 envelope.sent_at = Timestamp(now);
             }
             let queue = self.dials.queue_at(now, &mut lock(rng));
+            let newer = self.dials.newer.is_some_and(|(from, until)| (from..until).contains(&now)) && lock(rng).bool();
             let mut world = self.world.lock();
             if world.outages.iter().any(|outage| outage.strikes(Service::Sending, now)) {
                 return false;
             }
-            world.stored.queues[queue].send(&envelope, now);
+            let mut posted = Posted::envelope(&envelope);
+            if newer && entry.target != 'L' {
+                world.struck(Struck::Newer);
+                posted.body = as_newer(&posted.body).into();
+            }
+            world.stored.queues[queue].post(posted, now);
             if again > 0 {
                 world.struck(Struck::Copy);
             }
@@ -108,13 +116,17 @@ impl Trial {
             return false;
         }
         self.world.lock().struck(Struck::Forged);
-        let delivered = Delivered {
-            envelope: std::sync::Arc::new(entry.envelope()),
-            seq: LastSeq { queue: crate::trial::FIRST_QUEUE, seq: u128::MAX },
-            enqueued_at: Timestamp(self.world.executor.now()),
+        let message = Message {
+            body: entry.envelope().to_wire(),
+            group: group_id(&entry.to),
+            seq: u128::MAX,
+            queue: QUEUES[0].into(),
+            sent_at: Timestamp(self.world.executor.now()),
             receive_count: 1,
+            id: "by hand".to_owned(),
+            receipt: "none".to_owned(),
         };
-        self.clone().invoke_by_hand(delivered).await;
+        self.clone().invoke_by_hand(message).await;
         // What is enqueued within the margin after that commit cannot be told from what the number covers.
         self.world.executor.sleep(100 * SECOND).await;
         true
@@ -141,6 +153,16 @@ impl Trial {
             world.stored.queues[0].make_anew(first, kept, executor.now());
         });
     }
+}
+
+/// An envelope's wire form as a later version may write it.
+fn as_newer(body: &str) -> String {
+    body.replacen("{\"v\":1,", "{\"v\":9,", 1)
+}
+
+/// What that version reads of it.
+pub(crate) fn read_by_newer(body: &str) -> String {
+    body.replacen("{\"v\":9,", "{\"v\":1,", 1)
 }
 
 fn arrival(batch: &[Entry]) -> u64 {

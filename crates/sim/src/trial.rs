@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use statefun_core::{Address, Delivered, Rules, Safeguards};
+use statefun_core::{Address, Rules, Safeguards};
 use statefun_engine::{
-    Config, Engine, Outcome, Ports, backend,
-    ports::{Clock, DueTimers, InstanceStore},
+    Config, Engine, Ports, Receiver, backend,
+    ports::{Clock, DueTimers, InstanceStore, Message},
 };
 
 use crate::{
@@ -16,16 +17,17 @@ use crate::{
     dials::{CALM, DEADLINE, Dials, END, MARGIN, QUIET, SECOND, START, World as Kind},
     executor::{EnvId, Executor, WORLD},
     faults::{Faults, Strikes, Struck},
-    fifo::{Fifo, Received},
+    fifo::Fifo,
     input::{Entry, entries},
     oracle::{count_dropped, judge},
     ports::{Connection, millis},
+    router::read_by_newer,
     workload::{Variant, functions},
     world::{Watch, World},
 };
 
-/// The number of the queue that addresses have at first.
-pub(crate) const FIRST_QUEUE: u64 = 1;
+/// The queues: addresses have the first one at first.
+pub(crate) const QUEUES: [&str; 2] = ["one.fifo", "two.fifo"];
 
 /// What a trial came to.
 #[derive(Debug)]
@@ -58,8 +60,7 @@ pub fn trial(seed: u64, world: Option<Kind>, safeguards: Safeguards, watch: Watc
     let mut rng = fastrand::Rng::with_seed(seed);
     let executor = Executor::starting(START);
     let dials = Dials::new(world.unwrap_or_else(|| Kind::of(seed)), &mut rng, safeguards);
-    let queues =
-        [FIRST_QUEUE, FIRST_QUEUE + 1].map(|number| Fifo::new(number, dials.visibility, dials.max_receive, dials.retention));
+    let queues = QUEUES.map(|name| Fifo::new(name, dials.visibility, dials.max_receive, dials.retention));
     let world = World::new(executor.clone(), rng.fork(), queues, safeguards, watch);
     {
         let mut state = world.lock();
@@ -99,10 +100,12 @@ pub(crate) struct Trial {
 #[derive(Clone)]
 struct Environment {
     id: EnvId,
-    engine: Arc<Engine>,
+    receiver: Arc<Receiver>,
     rules: Arc<Rules>,
     connection: Connection,
     variant: Variant,
+    /// It reads the form of a later version.
+    newer: bool,
 }
 
 impl Trial {
@@ -113,6 +116,7 @@ impl Trial {
         }
         self.route(rng);
         self.remake(rng);
+        self.send_foreign(rng);
         for poller in [self.clone().poll(rng.clone()), self.clone().poll(rng.clone())] {
             self.world.executor.spawn(WORLD, poller);
         }
@@ -120,6 +124,9 @@ impl Trial {
         self.world.executor.spawn(WORLD, self.clone().redrive());
         if self.dials.marks().is_some() {
             self.world.executor.spawn(WORLD, self.clone().sweep());
+        }
+        if let Some((_, until)) = self.dials.newer {
+            self.world.executor.spawn(WORLD, self.clone().deploy_at(until));
         }
         if let Some((from, until, _)) = self.dials.removal {
             self.world.executor.spawn(WORLD, self.clone().deploy_at(from));
@@ -186,9 +193,8 @@ impl Trial {
     }
 
     /// One Lambda invocation: run the batch, then delete what is done and give back the rest. The report may be lost.
-    async fn invoke(self, env: Environment, received: Vec<Received>) {
-        let batch: Vec<Delivered> = received.iter().map(|message| message.delivered.clone()).collect();
-        if env.variant != Variant::All && batch.iter().any(|delivered| delivered.envelope.to.function().name() == "d") {
+    async fn invoke(self, env: Environment, received: Vec<Message>) {
+        if env.variant != Variant::All && addresses(&received).iter().any(|to| to.function().name() == "d") {
             let missing = if env.variant == Variant::RenamedD { Struck::FunctionRenamed } else { Struck::FunctionRemoved };
             self.world.lock().struck(missing);
         }
@@ -196,16 +202,20 @@ impl Trial {
             // As the local host: after a crash nothing runs that the next one would take back.
             let _ = env.connection.barrier().await;
         }
-        let outcomes = self.run(&env, &batch).await;
+        let failed = self.run(&env, &received).await;
         let answered = self.world.call(env.id, "answer", &received.len(), |_, _| ()).await.is_ok();
-        for (message, outcome) in received.iter().zip(outcomes) {
+        if !answered {
+            return;
+        }
+        for (message, failed) in received.iter().zip(failed) {
             let now = self.world.executor.now();
-            let to = &message.delivered.envelope.to;
+            let to = Address::parse(&message.group).ok();
             let mut world = self.world.lock();
-            let queue = usize::try_from(message.delivered.seq.queue - FIRST_QUEUE).unwrap_or_default();
-            match outcome {
-                Outcome::Done if answered => {
-                    world.stored.queues[queue].delete(message, now);
+            match (failed, to) {
+                (None, to) => {
+                    let of_it = world.stored.queues.iter_mut().filter(|queue| *queue.name() == message.queue);
+                    of_it.for_each(|queue| queue.delete(message, now));
+                    let Some(to) = &to else { continue };
                     let quiet = world.stored.queues.iter().all(|queue| queue.is_quiet(to));
                     let left = world
                         .stored
@@ -216,25 +226,22 @@ impl Trial {
                         world.problems.push(format!("{to}: all is acknowledged, and its outbox stands"));
                     }
                 }
-                Outcome::Retry(pause) if answered => {
-                    world.stored.queues[queue].change_visibility(message, now, millis(pause).max(1));
-                    if now > QUIET && !self.dials.moves {
-                        let receive_count = message.delivered.receive_count;
-                        world.problems.push(format!("no fault, but an envelope for {to} fails at delivery {receive_count}"));
-                    }
+                (Some(_), Some(to)) if now > QUIET && !self.dials.moves => {
+                    let receive_count = message.receive_count;
+                    world.problems.push(format!("no fault, but an envelope for {to} fails at delivery {receive_count}"));
                 }
-                _ => {}
+                (Some(_), _) => {}
             }
         }
     }
 
-    async fn run(&self, env: &Environment, batch: &[Delivered]) -> Vec<Outcome> {
-        let addresses: BTreeSet<&Address> = batch.iter().map(|delivered| &delivered.envelope.to).collect();
-        self.world.lock().open.extend(addresses.iter().map(|to| (env.id, (*to).clone())));
+    async fn run(&self, env: &Environment, received: &[Message]) -> Vec<Option<Duration>> {
+        let addresses = addresses(received);
+        self.world.lock().open.extend(addresses.iter().map(|to| (env.id, to.clone())));
         let deadline = self.world.executor.now() + millis(DEADLINE);
-        let outcomes = env.engine.run_batch(batch, env.connection.moment().plus(DEADLINE)).await;
+        let failed = env.receiver.serve(&env.read(received), env.connection.moment().plus(DEADLINE)).await;
         let mut world = self.world.lock();
-        for to in addresses {
+        for to in &addresses {
             world.cut_off(env.id, to, self.world.executor.now(), deadline);
             let mine = (env.id, to.clone());
             if let Some(place) = world.open.iter().position(|open| *open == mine) {
@@ -257,19 +264,19 @@ impl Trial {
                 world.problems.push(format!("{to}: a lease outlives its run at {now} of {}", env.id));
             }
         }
-        outcomes
+        failed
     }
 
     /// Somebody invokes the function with one message, until it is done.
-    pub(crate) async fn invoke_by_hand(self, delivered: Delivered) {
+    pub(crate) async fn invoke_by_hand(self, message: Message) {
         loop {
             let env = self.new_environment();
-            let (trial, delivered) = (self.clone(), delivered.clone());
+            let (trial, message) = (self.clone(), message.clone());
             let done = Arc::new(Mutex::new(false));
             let result = done.clone();
             self.world.executor.spawn(env.id, async move {
-                let outcomes = trial.run(&env, &[delivered]).await;
-                *lock(&result) = outcomes.first() == Some(&Outcome::Done);
+                let failed = trial.run(&env, &[message]).await;
+                *lock(&result) = failed == [None];
             });
             self.world.executor.sleep(60 * SECOND).await;
             if *lock(&done) {
@@ -351,7 +358,7 @@ impl Trial {
             timers: port.clone(),
             egress: port.clone(),
             dead_letters: port.clone(),
-            clock: port,
+            clock: port.clone(),
         };
         let functions = functions(&self.world, id, &self.calls, &self.dials, variant);
         let mut config = Config { first_run: id << 32, ..self.dials.config.clone() };
@@ -360,17 +367,19 @@ impl Trial {
             Arc::make_mut(&mut config.rules).protocol.marks = None;
         }
         let rules = config.rules.clone();
-        let engine = Arc::new(Engine::new(functions, ports, config));
-        Environment { id, engine, rules, connection, variant }
+        let receiver = Receiver::new(Engine::new(functions, ports, config), port.clone(), port);
+        let newer = self.dials.newer.is_some_and(|(_, until)| now >= until);
+        Environment { id, receiver: Arc::new(receiver), rules, connection, variant, newer }
     }
 
     fn report(&self, seed: u64) -> Report {
         let mut world = self.world.lock();
         count_dropped(self, &mut world);
-        let proven: u64 = lock(&self.envs).iter().map(|env| env.engine.metrics().total(|counters| &counters.proven)).sum();
+        let proven: u64 =
+            lock(&self.envs).iter().map(|env| env.receiver.engine().metrics().total(|counters| &counters.proven)).sum();
         (0..proven).for_each(|_| world.struck(Struck::Proven));
         let total = |counter: fn(&statefun_engine::metrics::FunctionCounters) -> &std::sync::atomic::AtomicU64| {
-            lock(&self.envs).iter().map(|env| env.engine.metrics().total(counter)).sum()
+            lock(&self.envs).iter().map(|env| env.receiver.engine().metrics().total(counter)).sum()
         };
         Report {
             seed,
@@ -384,6 +393,19 @@ impl Trial {
             letters: world.stored.letters.len(),
             strikes: world.strikes.clone(),
         }
+    }
+}
+
+/// Whom the messages are for, as far as their groups say so.
+fn addresses(received: &[Message]) -> BTreeSet<Address> {
+    received.iter().filter_map(|message| Address::parse(&message.group).ok()).collect()
+}
+
+impl Environment {
+    /// The messages as its version reads them.
+    fn read(&self, received: &[Message]) -> Vec<Message> {
+        let body = |message: &Message| if self.newer { read_by_newer(&message.body) } else { message.body.clone() };
+        received.iter().map(|message| Message { body: body(message), ..message.clone() }).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use statefun_core::{
     Address, DeadLetter, EgressRecord, EnvelopeId, Record, RefusedRecord, Safeguards, Segment, Timer, Timestamp,
+    stored::MalformedRecord,
 };
 use statefun_engine::{
     backend::Tag,
@@ -44,7 +45,7 @@ pub(crate) struct World {
 }
 
 /// What survives the environments.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Stored {
     pub(crate) table: BTreeMap<Address, Record>,
     pub(crate) segments: HashMap<Address, Vec<Segment>>,
@@ -55,6 +56,9 @@ pub(crate) struct Stored {
     pub(crate) buried: BTreeSet<EnvelopeId>,
     pub(crate) egress: Vec<EgressRecord>,
     pub(crate) letters: BTreeMap<EnvelopeId, DeadLetter>,
+    /// Letters of what is not an envelope, and of envelopes that came in a way that keeps no order.
+    pub(crate) malformed: BTreeMap<EnvelopeId, MalformedRecord>,
+    pub(crate) strays: BTreeMap<EnvelopeId, DeadLetter>,
     /// Egress records that became dead letters.
     pub(crate) refused: BTreeMap<EnvelopeId, RefusedRecord>,
     /// Tokens of transactions that took effect.
@@ -104,6 +108,8 @@ pub(crate) struct WorldState {
     /// How often a commit found that somebody else had written the record.
     pub(crate) refusals: BTreeMap<Address, u32>,
     pub(crate) commits: u64,
+    /// Messages that a foreign sender sent.
+    pub(crate) foreign: BTreeSet<u32>,
     /// Runs under way.
     pub(crate) open: Vec<(EnvId, Address)>,
     /// Environments and records of which a call failed, and none took effect since.
@@ -143,7 +149,7 @@ impl World {
             denials: Denials::default(),
             safeguards,
             settles: false,
-            stored: Stored { queues, ..Stored::default() },
+            stored: Stored::of(queues),
             disk: None,
             losses: 0,
             environments: Vec::new(),
@@ -156,6 +162,7 @@ impl World {
             leases: BTreeMap::new(),
             refusals: BTreeMap::new(),
             commits: 0,
+            foreign: BTreeSet::new(),
             open: Vec::new(),
             unsure: BTreeSet::new(),
             problems: Vec::new(),
@@ -297,6 +304,32 @@ impl World {
     }
 }
 
+impl Stored {
+    fn of(queues: [Fifo; 2]) -> Self {
+        Self {
+            table: BTreeMap::new(),
+            segments: HashMap::new(),
+            queues,
+            timers: BTreeMap::new(),
+            buried: BTreeSet::new(),
+            egress: Vec::new(),
+            letters: BTreeMap::new(),
+            malformed: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            tokens: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            scheduled: BTreeMap::new(),
+            cancelled: BTreeMap::new(),
+            unscheduled: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            notes: Notes::default(),
+            touched: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+        }
+    }
+}
+
 impl WorldState {
     /// The latency of a call, and what happens to it.
     fn strike(&mut self, env: EnvId, now: u64) -> (u64, Fault) {
@@ -413,8 +446,8 @@ impl WorldState {
 /// Which service a call is on.
 fn service_of(call: &str) -> Service {
     match call {
-        "send" | "emit" | "park" => Service::Sending,
-        "answer" | "receive" | "route" => Service::Queues,
+        "send" | "emit" | "park" | "park refused" | "park malformed" => Service::Sending,
+        "answer" | "delay" => Service::Queues,
         _ => Service::Table,
     }
 }

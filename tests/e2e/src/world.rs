@@ -12,7 +12,7 @@ use aws_sdk_sqs::types::{Message, MessageAttributeValue, QueueAttributeName};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use statefun_aws::{Clients, SystemClock, group_id};
+use statefun_aws::{Clients, SystemClock};
 use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue, stored};
 use statefun_engine::ports::Clock;
 

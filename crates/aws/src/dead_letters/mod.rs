@@ -15,7 +15,7 @@ use statefun_core::{
     DeadLetter, Envelope, EnvelopeId, RefusedRecord,
     stored::{MalformedRecord, letter_to_json, malformed_to_json, refused_to_json},
 };
-use statefun_engine::ports::{DeadLetters, PortError};
+use statefun_engine::ports::{DeadLetters, Letterbox, PortError};
 
 pub use operate::{Deleted, Entry, Listed, Receivers, Replayed, Selection};
 
@@ -41,17 +41,16 @@ impl DeadLetterQueue {
         Self { client: clients.sqs.clone(), batcher, url: url.into() }
     }
 
-    /// Keeps a record that never became a message. Durable when it returns.
-    ///
-    /// # Errors
-    /// [`PortError`] if the queue fails.
-    pub async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
-        self.send(record.id, malformed_to_json(record)).await
-    }
-
     async fn send(&self, id: EnvelopeId, json: String) -> Result<(), PortError> {
         let fifo = Some((id.to_string(), id.to_string()));
         self.batcher.send(&self.url, Outgoing { body: as_body(json), fifo, delay_seconds: 0 }).await
+    }
+}
+
+#[async_trait]
+impl Letterbox for DeadLetterQueue {
+    async fn park_malformed(&self, record: &MalformedRecord) -> Result<(), PortError> {
+        self.send(record.id, malformed_to_json(record)).await
     }
 }
 

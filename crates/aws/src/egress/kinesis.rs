@@ -13,7 +13,7 @@
 use aws_sdk_kinesis::{Client, types::PutRecordsRequestEntry};
 use aws_smithy_types::{Blob, DateTime, date_time::Format, error::operation::BuildError};
 use statefun_core::{
-    BuiltInForm, EgressRecord, Timestamp, plain_text,
+    BuiltInForm, EgressRecord, Timestamp, plain_text, sha256_hex,
     stored::{egress_to_json, egress_to_json_in_base64},
 };
 use statefun_engine::ports::{PortError, PortErrorKind};
@@ -22,10 +22,7 @@ use super::{
     CALL,
     rounds::{is_unclear, packed_by},
 };
-use crate::{
-    entries::{FailedEntry, repeated, unanswered},
-    group::hex,
-};
+use crate::entries::{FailedEntry, repeated, unanswered};
 
 /// The type of StateFun's records that name their own stream and key.
 pub const STATEFUN_RECORD: &str = "type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord";
@@ -98,7 +95,7 @@ fn statefun_record(record: &EgressRecord) -> Option<KinesisEgressRecord> {
 }
 
 fn partition_key(id: &str) -> String {
-    if is_key(id) { id.to_owned() } else { hex(id.as_bytes()) }
+    if is_key(id) { id.to_owned() } else { sha256_hex(id.as_bytes()) }
 }
 
 fn is_key(key: &str) -> bool {

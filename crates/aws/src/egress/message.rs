@@ -14,9 +14,7 @@
 //! | `statefun-encoding` | `base64`, `empty` or `absent`; missing where the body is the value |
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use statefun_core::{BuiltInForm, EgressRecord, TypedValue, plain_text};
-
-use crate::group::group_id;
+use statefun_core::{BuiltInForm, EgressRecord, TypedValue, group_id, plain_text};
 
 /// Text characters that SQS holds. Source: the `SendMessage` reference.
 fn is_allowed(character: char) -> bool {

@@ -4,13 +4,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
-use statefun_core::{Delivered, Envelope, LastSeq, Timestamp};
+use statefun_core::{Delivered, Envelope, LastSeq, Timestamp, queue_hash};
 use statefun_engine::ports::{Delivery, PortError, PortErrorKind, QueueConsumer, Receipt};
 
 use crate::{
     clients::Clients,
     error::{port_error, unreadable},
-    group::queue_hash,
 };
 
 /// Polls one queue.

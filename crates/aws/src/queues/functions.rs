@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use statefun_core::{Address, TypeName, resource_name};
-
-use crate::group::shard_of;
+use statefun_core::{Address, TypeName, resource_name, shard_of};
 
 /// The queues of each function: of its own name, or of its namespace. The name of its own counts first.
 #[derive(Debug, Clone, Default)]

@@ -9,17 +9,14 @@ mod visibility;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use statefun_core::{Address, Envelope};
+use statefun_core::{Address, Envelope, group_id};
 use statefun_engine::ports::{EnvelopeQueue, PortError, PortErrorKind};
 
 pub use consumer::{SqsConsumer, create_fifo_queue, create_standard_queue};
 pub use functions::FunctionQueues;
-pub use visibility::{Failed, SqsVisibility};
+pub use visibility::SqsVisibility;
 
-use crate::{
-    batcher::{Batcher, Outgoing},
-    group::group_id,
-};
+use crate::batcher::{Batcher, Outgoing};
 
 /// The sending side of the function queues.
 #[derive(Debug, Clone)]

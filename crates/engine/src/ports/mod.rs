@@ -8,10 +8,12 @@ mod clock;
 mod error;
 mod outlets;
 mod queue;
+mod receiving;
 mod store;
 
 pub use clock::{Clock, Moment};
 pub use error::{PortError, PortErrorKind};
 pub use outlets::{DeadLetters, DueTimers, Egress, Timers};
 pub use queue::{Delivery, EnvelopeQueue, QueueConsumer, Receipt};
+pub use receiving::{Failed, Letterbox, Message, Visibility};
 pub use store::{Committed, Found, InstanceStore, Leased, Leasing};

@@ -6,7 +6,7 @@ use statefun_core::{
     Address, Codec, CodecError, Context, Envelope, EnvelopeId, FunctionError as HandlerError, FunctionSpec, NotTaken, OnFailure,
     Reason, TypeName, TypedValue, ValueSpec,
 };
-use statefun_engine::{Config, Functions, Invoke};
+use statefun_engine::{Config, Engine, Functions, Invoke, ports::PortErrorKind};
 
 use super::*;
 use crate::test_ports::{Memory, in_time, now};
@@ -66,13 +66,8 @@ fn service(memory: &Arc<Memory>) -> FunctionService {
     };
     functions.add(spec, Arc::new(Counter));
     let emf = Emf::new(Some("stack-Counter-1".to_owned()), Moment::default());
-    FunctionService::new(
-        Engine::new(functions, memory.ports(), Config::default()),
-        memory.clone(),
-        memory.clone(),
-        emf,
-        memory.ports().clock,
-    )
+    let engine = Engine::new(functions, memory.ports(), Config::default());
+    FunctionService::new(Receiver::new(engine, memory.clone(), memory.clone()), emf, memory.ports().clock)
 }
 
 /// A message of a batch: group and body.

@@ -44,6 +44,7 @@ pub(crate) fn judge(trial: &Trial, world: &WorldState) -> Vec<String> {
     judge.letters();
     judge.killers();
     judge.end();
+    judge.problems.extend(crate::foreign::judge(world));
     judge.problems
 }
 

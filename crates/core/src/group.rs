@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::{address::Address, names::resource_name};
 use sha2::{Digest, Sha256};
-use statefun_core::{Address, resource_name};
 
 /// Characters of a message group id, at most. Source: SQS quotas.
 const MAX_GROUP_ID: usize = 128;
@@ -13,7 +13,11 @@ const MAX_GROUP_ID: usize = 128;
 pub fn group_id(address: &Address) -> String {
     let text = address.to_string();
     // SQS: letters, digits and ASCII punctuation.
-    if text.len() <= MAX_GROUP_ID && text.bytes().all(|byte| byte.is_ascii_graphic()) { text } else { hex(text.as_bytes()) }
+    if text.len() <= MAX_GROUP_ID && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        text
+    } else {
+        sha256_hex(text.as_bytes())
+    }
 }
 
 /// Which of `shards` queues an address belongs to. It depends on the address alone: an address moves only when the number of
@@ -29,8 +33,9 @@ pub fn queue_hash(queue: &str) -> u64 {
     hash(resource_name(queue).as_bytes())
 }
 
-/// 64 hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// The SHA-256 hash in 64 hexadecimal digits.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // a string takes everything
         text

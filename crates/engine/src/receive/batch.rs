@@ -1,26 +1,27 @@
 //! What a batch of messages holds, and which of them have to come again. Pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use statefun_aws::{group_id, queue_hash};
 use statefun_core::{
-    DeadLetter, Delivered, Envelope, EnvelopeId, LastSeq, MalformedEnvelope, Reason, Timestamp, WIRE_VERSION,
-    protocol::behind_failures, resource_name, stored::MalformedRecord,
+    DeadLetter, Delivered, Envelope, EnvelopeId, LastSeq, MalformedEnvelope, Reason, Safeguard, Safeguards, Timestamp,
+    WIRE_VERSION, group_id, limits::MAX_RAW_BYTES, protocol::Outcome, protocol::behind_failures, queue_hash, resource_name,
+    stored::MalformedRecord,
 };
-use statefun_engine::Outcome;
-use statefun_router::MAX_RAW_BYTES;
 
-use crate::events::SqsMessage;
+use crate::ports::Message;
 
 /// A batch as it was read: one slot per message.
-pub(crate) struct Batch {
+#[derive(Debug, Default)]
+pub struct Batch {
     /// What the engine has to run, in queue order.
-    pub(crate) envelopes: Vec<Delivered>,
-    pub(crate) slots: Vec<Slot>,
+    pub envelopes: Vec<Delivered>,
+    /// What each message is, in their order.
+    pub slots: Vec<Slot>,
 }
 
 /// What a message is.
-pub(crate) enum Slot {
+#[derive(Debug)]
+pub enum Slot {
     /// An envelope, by its place among those to run.
     Run(usize),
     /// No envelope at all.
@@ -38,26 +39,27 @@ enum Read {
 }
 
 impl Batch {
-    pub(crate) fn read(messages: &[SqsMessage], now: Timestamp) -> Self {
+    /// Reads messages, at `now` by the wall clock.
+    #[must_use]
+    pub fn read(messages: &[Message], now: Timestamp, safeguards: Safeguards) -> Self {
         let mut batch = Self { envelopes: Vec::with_capacity(messages.len()), slots: Vec::with_capacity(messages.len()) };
-        let mut waiting: Vec<&str> = Vec::new();
+        let mut waiting: HashSet<&str> = HashSet::new();
         for message in messages {
-            let group = group(message);
-            let slot = if waiting.contains(&group) {
+            let slot = if waiting.contains(&*message.group) && safeguards.on(Safeguard::NewerFirst) {
                 // Run now, a later message would make the earlier one look like a duplicate.
                 Slot::Wait
             } else {
-                batch.slot(message, now)
+                batch.slot(message, now, safeguards)
             };
             if matches!(slot, Slot::Wait) {
-                waiting.push(group);
+                waiting.insert(&message.group);
             }
             batch.slots.push(slot);
         }
         batch
     }
 
-    fn slot(&mut self, message: &SqsMessage, now: Timestamp) -> Slot {
+    fn slot(&mut self, message: &Message, now: Timestamp, safeguards: Safeguards) -> Slot {
         match read(&message.body) {
             Read::Newer(version) => {
                 tracing::error!(
@@ -68,12 +70,11 @@ impl Batch {
                 Slot::Wait
             }
             Read::Malformed(error) => {
-                let source = resource_name(&message.source_arn);
-                let (position, reason) = (&message.message_id, error.to_string());
-                let record = MalformedRecord::new(now, source, position, &reason, message.body.as_bytes(), MAX_RAW_BYTES);
+                let (source, reason) = (resource_name(&message.queue), error.to_string());
+                let record = MalformedRecord::new(now, source, &message.id, &reason, message.body.as_bytes(), MAX_RAW_BYTES);
                 Slot::Malformed(Box::new(record))
             }
-            Read::Envelope(envelope) if group_id(&envelope.to) != group(message) => {
+            Read::Envelope(envelope) if group_id(&envelope.to) != message.group && safeguards.on(Safeguard::OwnGroup) => {
                 Slot::Stray(Box::new(stray(message, envelope, now)))
             }
             Read::Envelope(envelope) => {
@@ -84,12 +85,8 @@ impl Batch {
     }
 
     /// Who has to come again, and after which pause: each failed message and all later ones of its group.
-    pub(crate) fn failures(
-        &self,
-        messages: &[SqsMessage],
-        outcomes: &[Outcome],
-        until_deployed: Duration,
-    ) -> Vec<Option<Duration>> {
+    #[must_use]
+    pub fn failures(&self, messages: &[Message], outcomes: &[Outcome], until_deployed: Duration) -> Vec<Option<Duration>> {
         let pause = |slot: &Slot| match slot {
             Slot::Run(index) => match outcomes.get(*index) {
                 Some(Outcome::Done) => None,
@@ -100,15 +97,14 @@ impl Batch {
             Slot::Wait => Some(until_deployed),
         };
         // The whole rest waits as long as the first: while one is invisible, its group is not delivered.
-        behind_failures(messages.iter().zip(&self.slots).map(|(message, slot)| (Some(group(message)), pause(slot))))
+        behind_failures(messages.iter().zip(&self.slots).map(|(message, slot)| (Some(&*message.group), pause(slot))))
     }
 }
 
 /// Lets a message and all later ones of its group come again.
-pub(super) fn fail_from(messages: &[SqsMessage], index: usize, pause: Duration, failed: &mut [Option<Duration>]) {
-    let of_group = |message: &SqsMessage| group(message) == group(&messages[index]);
+pub(super) fn fail_from(messages: &[Message], index: usize, pause: Duration, failed: &mut [Option<Duration>]) {
     for (later, failed) in failed.iter_mut().enumerate().skip(index) {
-        if of_group(&messages[later]) {
+        if messages[later].group == messages[index].group {
             *failed = Some(pause);
         }
     }
@@ -122,27 +118,21 @@ fn read(body: &str) -> Read {
     }
 }
 
-fn delivered(message: &SqsMessage, envelope: Envelope) -> Delivered {
-    let attributes = &message.attributes;
+fn delivered(message: &Message, envelope: Envelope) -> Delivered {
     Delivered {
         envelope: Arc::new(envelope),
-        seq: LastSeq { queue: queue_hash(&message.source_arn), seq: attributes.sequence_number.unwrap_or_default() },
-        enqueued_at: Timestamp(attributes.sent_timestamp),
-        receive_count: attributes.approximate_receive_count,
+        seq: LastSeq { queue: queue_hash(&message.queue), seq: message.seq },
+        enqueued_at: message.sent_at,
+        receive_count: message.receive_count,
     }
 }
 
-fn stray(message: &SqsMessage, envelope: Envelope, now: Timestamp) -> DeadLetter {
+fn stray(message: &Message, envelope: Envelope, now: Timestamp) -> DeadLetter {
     let error = format!(
         "it came in the message group `{}`, its address has `{}`: only the runtime itself sends to this queue",
-        group(message),
+        message.group,
         group_id(&envelope.to)
     );
-    let id = EnvelopeId::of_ingress(resource_name(&message.source_arn), message.message_id.as_bytes(), envelope.to.function());
-    let attempts = message.attributes.approximate_receive_count;
-    DeadLetter { id, at: now, reason: Reason::Malformed, error, attempts, envelope }
-}
-
-fn group(message: &SqsMessage) -> &str {
-    message.attributes.message_group_id.as_deref().unwrap_or_default()
+    let id = EnvelopeId::of_ingress(resource_name(&message.queue), message.id.as_bytes(), envelope.to.function());
+    DeadLetter { id, at: now, reason: Reason::Malformed, error, attempts: message.receive_count, envelope }
 }
