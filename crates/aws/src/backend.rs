@@ -9,17 +9,17 @@ use std::{
 use async_trait::async_trait;
 use statefun_core::{Protocol, Timestamp, TypeName, protocol::Marks};
 use statefun_engine::{
-    Ports,
+    Batcher, InFlight, Ports,
     ports::{Clock, Moment},
 };
 use tokio::time::Instant;
 
 use crate::{
-    batcher::{Batcher, InFlight},
     clients::Clients,
     dead_letters::DeadLetterQueue,
     egress::{AwsEgress, Outlet},
     queues::{FunctionQueues, SqsQueues, SqsVisibility},
+    requests::SqsRequests,
     store::DynamoStore,
     sweep::SweptMinutes,
     timers::DynamoTimers,
@@ -68,7 +68,8 @@ impl Backend {
     #[must_use]
     pub fn new(clients: Clients, options: Options) -> Self {
         let in_flight = InFlight::default();
-        let batcher = Batcher::new(clients.sqs.clone(), in_flight.clone());
+        let requests = Arc::new(SqsRequests(clients.sqs.clone()));
+        let batcher = Batcher::new(requests, Arc::new(SystemClock), in_flight.clone());
         let functions = Arc::new(options.queues);
         let store = DynamoStore::new(&clients, options.table).counted(in_flight);
         let queues = Arc::new(SqsQueues::new(batcher.clone(), functions.clone()));

@@ -11,7 +11,6 @@
 //! | [`DeadLetters`](statefun_engine::ports::DeadLetters) | [`dead_letters`] |
 
 mod backend;
-mod batcher;
 mod calls;
 mod clients;
 pub mod dead_letters;
@@ -19,6 +18,7 @@ pub mod egress;
 mod entries;
 mod error;
 pub mod queues;
+mod requests;
 #[cfg(test)]
 mod script;
 pub mod store;

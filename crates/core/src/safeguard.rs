@@ -110,11 +110,13 @@ pub enum Safeguard {
     NewerFirst,
     /// What cannot be read is acknowledged only once its dead letter is kept.
     KeepUnreadable,
+    /// In a request that several share, each message has its own answer.
+    OwnAnswer,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::Fence,
         Self::LastSeq,
         Self::InlineLedger,
@@ -168,6 +170,7 @@ impl Safeguard {
         Self::OwnGroup,
         Self::NewerFirst,
         Self::KeepUnreadable,
+        Self::OwnAnswer,
     ];
 }
 

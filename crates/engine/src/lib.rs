@@ -2,6 +2,7 @@
 //! `statefun-core` can decide, has no clock of its own, and knows no backend.
 
 pub mod backend;
+mod batcher;
 mod cache;
 mod config;
 #[cfg(feature = "conformance")]
@@ -20,6 +21,7 @@ pub mod receive;
 mod report;
 mod watch;
 
+pub use batcher::{Batcher, InFlight, Write};
 pub use cache::CacheUse;
 pub use config::Config;
 pub use engine::{Engine, Permit, Ports};

@@ -44,7 +44,7 @@ pub fn conformance(safeguards: Safeguards, kind: Kind) -> Vec<Finding> {
         world.lock().settles = true;
         world.write_behind();
     }
-    let connection = Connection { world, env: WORLD, skew: 0, queue: 0, old: false };
+    let connection = Connection::new(world, WORLD, 0, 0, false);
     let backend = Simulated { connection: Arc::new(connection), received: Arc::default() };
     let findings: Arc<Mutex<Option<Vec<Finding>>>> = Arc::default();
     let result = findings.clone();

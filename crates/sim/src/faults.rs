@@ -147,6 +147,8 @@ struck! {
     Nudged => "nudge",
     RetentionOver => "message removed by its queue's retention",
     OrderedIngress => "record of an ordered source",
+    SharedRequest => "request with several messages",
+    EntryFailed => "message of a request that failed by itself",
     Foreign => "message of a foreign sender",
     MalformedParked => "message parked that is not an envelope",
     StrayParked => "envelope parked that came in a foreign group",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, group_id};
-use statefun_engine::ports;
+use statefun_engine::ports::{self, Outgoing};
 
 /// SQS's deduplication interval.
 const DEDUP_MS: u64 = 300_000;
@@ -205,17 +205,27 @@ impl Fifo {
 impl Posted {
     /// An envelope as the runtime sends it.
     pub(crate) fn envelope(envelope: &Envelope) -> Self {
-        Self { body: envelope.to_wire().into(), group: group_id(&envelope.to).into(), id: envelope.id.to_string().into() }
+        Self::outgoing(Outgoing::envelope(envelope))
+    }
+
+    /// What a request has.
+    pub(crate) fn outgoing(message: Outgoing) -> Self {
+        let (group, id) = message.fifo.unwrap_or_default();
+        Self { body: message.body.into(), group: group.into(), id: id.into() }
     }
 
     /// Its envelope's id, if it is of this runtime.
-    fn envelope_id(&self) -> Option<EnvelopeId> {
+    pub(crate) fn envelope_id(&self) -> Option<EnvelopeId> {
         EnvelopeId::from_hex(&self.id)
+    }
+
+    pub(crate) fn is_nudge(&self) -> bool {
+        self.body.contains("\"nudge\":true")
     }
 
     /// For the oracle: the envelope whose messages are lost if the queue loses it. A nudge has none.
     fn lost(&self) -> Option<EnvelopeId> {
-        self.envelope_id().filter(|_| !self.body.contains("\"nudge\":true"))
+        self.envelope_id().filter(|_| !self.is_nudge())
     }
 }
 

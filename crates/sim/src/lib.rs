@@ -13,6 +13,7 @@ mod faults;
 mod fifo;
 mod foreign;
 mod input;
+mod line;
 mod notes;
 mod oracle;
 mod ports;

@@ -1,16 +1,17 @@
 //! The engine's other ports on the simulated world, as one environment sees them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use statefun_core::{
     DeadLetter, EgressRecord, Envelope, EnvelopeId, Reason, RefusedRecord, Timer, Timestamp, stored::MalformedRecord,
 };
 use statefun_engine::{
+    Batcher, InFlight,
     backend::{self, Standing, TimerRows},
     ports::{
-        Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, Failed, Letterbox, Moment, PortError, PortErrorKind, Timers,
-        Visibility,
+        Clock, DeadLetters, DueTimers, Egress, EnvelopeQueue, Failed, Letterbox, Moment, Outgoing, PortError, PortErrorKind,
+        Timers, Visibility,
     },
 };
 
@@ -18,6 +19,8 @@ use crate::{
     dials::SECOND,
     executor::EnvId,
     faults::Struck,
+    line::Line,
+    trial::QUEUES,
     workload::{FLOOD_PARTS, FLOOD_PAUSE, Payload},
     world::{World, WorldState},
 };
@@ -27,50 +30,47 @@ use crate::{
 pub(crate) struct Connection {
     pub(crate) world: World,
     pub(crate) env: EnvId,
-    /// By how much its clock is ahead, in milliseconds.
-    pub(crate) skew: i64,
+    line: Line,
     /// The queue that its configuration names.
     pub(crate) queue: usize,
     /// It runs the version before this one.
     pub(crate) old: bool,
+    /// Its commits that are on their way.
+    pub(crate) in_flight: InFlight,
+    batcher: Batcher,
+}
+
+impl Connection {
+    /// Its clock is ahead by `skew` milliseconds.
+    pub(crate) fn new(world: World, env: EnvId, skew: i64, queue: usize, old: bool) -> Self {
+        let line = Line { world: world.clone(), env, skew };
+        let (in_flight, safeguards) = (InFlight::default(), world.lock().safeguards);
+        let batcher = Batcher::new(Arc::new(line.clone()), Arc::new(line.clone()), in_flight.clone()).with(safeguards);
+        Self { world, env, line, queue, old, in_flight, batcher }
+    }
 }
 
 #[async_trait]
 impl Clock for Connection {
     fn now(&self) -> Timestamp {
-        Timestamp(self.world.executor.now().saturating_add_signed(self.skew))
+        self.line.now()
     }
 
     fn moment(&self) -> Moment {
-        Moment::after_start(Duration::from_millis(self.world.executor.now()))
+        self.line.moment()
     }
 
     async fn sleep_until(&self, moment: Moment) {
-        let elapsed = moment.since(Moment::default());
-        self.world.executor.sleep_until(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)).await;
+        self.line.sleep_until(moment).await;
     }
 }
 
 #[async_trait]
 impl EnvelopeQueue for Connection {
     async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
-        let mut results = Vec::with_capacity(envelopes.len());
-        // Each entry of a batch meets its own fate: partial failures are the rule here.
-        for envelope in envelopes {
-            let (queue, owned) = (self.queue, (*envelope).clone());
-            let operation = move |world: &mut WorldState, now| {
-                if owned.is_nudge() {
-                    world.struck(Struck::Nudged);
-                }
-                if queue > 0 {
-                    world.struck(Struck::MovedSend);
-                }
-                world.stored.unsent.remove(&owned.id);
-                world.stored.queues[queue].send(&owned, now);
-            };
-            results.push(self.world.call(self.env, "send", &envelope.to, operation).await);
-        }
-        results
+        let queue: Arc<str> = QUEUES[self.queue].into();
+        let messages = envelopes.iter().map(|envelope| (queue.clone(), Outgoing::envelope(envelope)));
+        self.batcher.send_all(messages.collect()).await
     }
 }
 

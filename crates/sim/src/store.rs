@@ -65,6 +65,7 @@ impl InstanceStore for Connection {
             self.world.lock().struck(Struck::OldVersion);
         }
         let (env, queue, settles) = (self.env, self.queue, self.world.lock().settles);
+        let _write = self.in_flight.begin();
         if settles {
             let operation = move |world: &mut WorldState, now| world.settle(env, queue, &owned, now);
             return self.world.call(self.env, "commit", &commit.address, operation).await;

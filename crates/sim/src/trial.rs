@@ -350,7 +350,7 @@ impl Trial {
             _ => Variant::All,
         };
         let old = self.dials.old_versions && now < CALM && self.world.lock().rng.bool();
-        let connection = Connection { world: self.world.clone(), env: id, skew, queue, old };
+        let connection = Connection::new(self.world.clone(), id, skew, queue, old);
         let port = Arc::new(connection.clone());
         let ports = Ports {
             store: port.clone(),

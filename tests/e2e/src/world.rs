@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use statefun_aws::{Clients, SystemClock};
-use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue, stored};
+use statefun_core::{Address, Envelope, EnvelopeId, Timestamp, TypeName, TypedValue, group_id, stored};
 use statefun_engine::ports::Clock;
 
 use crate::{

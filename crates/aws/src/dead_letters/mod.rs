@@ -15,15 +15,14 @@ use statefun_core::{
     DeadLetter, Envelope, EnvelopeId, RefusedRecord,
     stored::{MalformedRecord, letter_to_json, malformed_to_json, refused_to_json},
 };
-use statefun_engine::ports::{DeadLetters, Letterbox, PortError};
+use statefun_engine::{
+    Batcher,
+    ports::{DeadLetters, Letterbox, Outgoing, PortError},
+};
 
 pub use operate::{Deleted, Entry, Listed, Receivers, Replayed, Selection};
 
-use crate::{
-    batcher::{Batcher, Outgoing},
-    clients::Clients,
-    queues::as_body,
-};
+use crate::clients::Clients;
 
 /// Bytes of a message. Source: SQS quotas.
 const MAX_BODY: usize = 1_024 * 1_024;
@@ -42,8 +41,8 @@ impl DeadLetterQueue {
     }
 
     async fn send(&self, id: EnvelopeId, json: String) -> Result<(), PortError> {
-        let fifo = Some((id.to_string(), id.to_string()));
-        self.batcher.send(&self.url, Outgoing { body: as_body(json), fifo, delay_seconds: 0 }).await
+        // Each letter is a group of its own.
+        self.batcher.send(&self.url, Outgoing::json(json, id.to_string(), id.to_string())).await
     }
 }
 

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use statefun_core::{Address, EgressRecord, Reason, Timestamp, TypeName, TypedValue, stored::Letter};
-use statefun_engine::ports::{Clock, Moment};
+use statefun_engine::{
+    InFlight,
+    ports::{Clock, Moment},
+};
 
 use super::*;
 use crate::{
     backend::SystemClock,
-    batcher::InFlight,
     egress::{AwsEgress, Sink},
     queues::{FunctionQueues, SqsQueues},
+    requests::SqsRequests,
     script::{Answer, Script, error, fine},
 };
 
@@ -62,7 +65,7 @@ fn shown() -> Answer {
 
 fn queue(answers: impl IntoIterator<Item = Answer>) -> (DeadLetterQueue, Receivers<'static>, Script) {
     let (clients, script) = Script::clients(answers);
-    let batcher = Batcher::new(clients.sqs.clone(), InFlight::default());
+    let batcher = Batcher::new(Arc::new(SqsRequests(clients.sqs.clone())), Arc::new(SystemClock), InFlight::default());
     let mut functions = FunctionQueues::default();
     functions.function(TypeName::from_static("a/b"), ["https://sqs.example/1/b.fifo".to_owned()]);
     functions.function(TypeName::from_static("a/c"), ["https://sqs.example/1/c.fifo".to_owned()]);

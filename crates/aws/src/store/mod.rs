@@ -23,13 +23,15 @@ use aws_sdk_dynamodb::{
 };
 use futures_util::future::try_join_all;
 use statefun_core::{Address, Commit, EnvelopeId, Owner, Record, Timestamp};
-use statefun_engine::ports::{Clock, Committed, Found, InstanceStore, Leased, Leasing, PortError};
+use statefun_engine::{
+    InFlight,
+    ports::{Clock, Committed, Found, InstanceStore, Leased, Leasing, PortError},
+};
 
 pub use table::create_table;
 
 use crate::{
     backend::SystemClock,
-    batcher::InFlight,
     calls::Calls,
     clients::Clients,
     error::{port_error, unreadable},

@@ -14,15 +14,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use statefun_core::{EnvelopeId, Safeguards, Timer, Timestamp};
 use statefun_engine::{
+    Batcher,
     backend::{self, TimerRows},
-    ports::{Clock, DueTimers, EnvelopeQueue, PortError, Timers},
+    ports::{Clock, DueTimers, EnvelopeQueue, Outgoing, PortError, Timers},
 };
 
 pub use fire::Swept;
 
 use crate::{
     backend::SystemClock,
-    batcher::{Batcher, Outgoing},
     error::unreadable,
     store::DynamoStore,
     timers::rows::{Row, WakeUp},

@@ -5,12 +5,15 @@ use std::{sync::Mutex, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
 use statefun_core::{Address, Envelope, TypeName, TypedValue, stored::encode_envelope};
-use statefun_engine::ports::{Moment, PortErrorKind};
+use statefun_engine::{
+    InFlight,
+    ports::{Moment, PortErrorKind},
+};
 
 use super::*;
 use crate::{
-    batcher::InFlight,
     queues::{FunctionQueues, SqsQueues},
+    requests::SqsRequests,
     script::{Answer, Script, error, fine},
 };
 
@@ -52,7 +55,7 @@ fn timer() -> Timer {
 /// The timers at this moment, before services that give these answers.
 fn timers(now: Timestamp, answers: impl IntoIterator<Item = Answer>) -> (DynamoTimers, Arc<Still>, Script) {
     let (clients, script) = Script::clients(answers);
-    let batcher = Batcher::new(clients.sqs.clone(), InFlight::default());
+    let batcher = Batcher::new(Arc::new(SqsRequests(clients.sqs.clone())), Arc::new(SystemClock), InFlight::default());
     let mut functions = FunctionQueues::default();
     functions.function(TypeName::from_static("a/b"), ["https://sqs.example/1/b.fifo".to_owned()]);
     let queue = Arc::new(SqsQueues::new(batcher.clone(), Arc::new(functions)));

@@ -9,6 +9,7 @@ mod error;
 mod outlets;
 mod queue;
 mod receiving;
+mod requests;
 mod store;
 
 pub use clock::{Clock, Moment};
@@ -16,4 +17,5 @@ pub use error::{PortError, PortErrorKind};
 pub use outlets::{DeadLetters, DueTimers, Egress, Timers};
 pub use queue::{Delivery, EnvelopeQueue, QueueConsumer, Receipt};
 pub use receiving::{Failed, Letterbox, Message, Visibility};
+pub use requests::{Outgoing, Requests};
 pub use store::{Committed, Found, InstanceStore, Leased, Leasing};

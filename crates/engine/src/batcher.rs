@@ -2,22 +2,23 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
-use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
-use statefun_core::protocol::InOrder;
-use statefun_engine::ports::{PortError, PortErrorKind};
-use tokio::sync::{Notify, oneshot};
-
-use crate::{
-    entries::{FailedEntry, outcomes, repeated},
-    error::port_error,
+use futures_channel::oneshot;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, Shared, WeakShared, join_all, select},
 };
+use statefun_core::{Safeguard, Safeguards, protocol::InOrder};
+
+use crate::ports::{Clock, Outgoing, PortError, PortErrorKind, Requests};
 
 /// Entries of a request, and the bytes of all their bodies. Source: SQS quotas.
 const MAX_ENTRIES: usize = 10;
@@ -28,39 +29,36 @@ const MAX_STEPS: u32 = 10;
 /// Requests at the same time, per queue.
 const MAX_REQUESTS: usize = 8;
 
-/// A message for a queue.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
-    pub(crate) body: String,
-    /// FIFO queues: group and deduplication id.
-    pub(crate) fifo: Option<(String, String)>,
-    /// Standard queues: seconds before it is delivered.
-    pub(crate) delay_seconds: i32,
-}
-
 struct Waiting {
     message: Outgoing,
     reply: oneshot::Sender<Result<(), PortError>>,
 }
+
+/// Collects and sends what waits for a queue. All who wait drive it; it is gone with the last of them.
+type Driver = Shared<BoxFuture<'static, ()>>;
 
 #[derive(Default)]
 struct Lane {
     /// By their places in the order of their groups.
     waiting: HashMap<usize, Waiting>,
     order: InOrder<String>,
-    /// A task collects and sends.
-    running: bool,
-    full: Arc<Notify>,
+    driver: Option<WeakShared<BoxFuture<'static, ()>>>,
 }
 
 /// Writes of this process that are on their way.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct InFlight(Arc<AtomicUsize>);
+pub struct InFlight(Arc<AtomicUsize>);
 
 /// One write on its way, until it is dropped.
-pub(crate) struct Write<'a>(&'a InFlight);
+#[derive(Debug)]
+pub struct Write<'a>(&'a InFlight);
 
 impl Lane {
+    /// Whoever drives what waits here, if anybody does.
+    fn driver(&self) -> Option<Driver> {
+        self.driver.as_ref().and_then(WeakShared::upgrade)
+    }
+
     fn push(&mut self, waiting: Waiting) {
         let group = waiting.message.fifo.as_ref().map(|(group, _)| group.clone());
         self.waiting.insert(self.order.push(group, Vec::new()), waiting);
@@ -86,7 +84,8 @@ impl Lane {
 }
 
 impl InFlight {
-    pub(crate) fn begin(&self) -> Write<'_> {
+    /// A write begins; it is on its way until what is returned is dropped.
+    pub fn begin(&self) -> Write<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Write(self)
     }
@@ -104,51 +103,73 @@ impl Drop for Write<'_> {
 
 /// Collects messages per queue and sends them in batches. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Batcher {
-    client: Client,
+pub struct Batcher {
+    requests: Arc<dyn Requests>,
+    clock: Arc<dyn Clock>,
     in_flight: InFlight,
+    safeguards: Safeguards,
     lanes: Arc<Mutex<HashMap<Arc<str>, Lane>>>,
 }
 
 impl Batcher {
-    pub(crate) fn new(client: Client, in_flight: InFlight) -> Self {
-        Self { client, in_flight, lanes: Arc::default() }
+    /// A batcher that makes these requests. While writes are `in_flight`, messages wait for those that may follow them: up to 10 ms.
+    pub fn new(requests: Arc<dyn Requests>, clock: Arc<dyn Clock>, in_flight: InFlight) -> Self {
+        Self { requests, clock, in_flight, safeguards: Safeguards::default(), lanes: Arc::default() }
+    }
+
+    /// With these safeguards.
+    #[must_use]
+    pub fn with(self, safeguards: Safeguards) -> Self {
+        Self { safeguards, ..self }
     }
 
     /// Sends a message; durable when it returns `Ok`.
-    pub(crate) async fn send(&self, queue: &Arc<str>, message: Outgoing) -> Result<(), PortError> {
+    ///
+    /// # Errors
+    /// What its request failed with. It may have been accepted all the same, unless the error says otherwise.
+    pub async fn send(&self, queue: &Arc<str>, message: Outgoing) -> Result<(), PortError> {
         self.send_all(vec![(queue.clone(), message)]).await.pop().unwrap_or_else(|| Err(lost()))
     }
 
     /// Sends messages, each to its queue; one result per message, in order. Durable where it is `Ok`. Messages of one group that
     /// are sent at the same time have no order: who needs one waits for the first.
-    pub(crate) async fn send_all(&self, messages: Vec<(Arc<str>, Outgoing)>) -> Vec<Result<(), PortError>> {
-        let answers: Vec<_> = {
-            let mut lanes = self.lock();
-            let push = |(queue, message): (Arc<str>, Outgoing)| {
-                let (reply, answer) = oneshot::channel();
-                let lane = lanes.entry(queue.clone()).or_default();
-                lane.push(Waiting { message, reply });
-                if lane.waiting.len() >= MAX_ENTRIES {
-                    lane.full.notify_one();
-                }
-                if !std::mem::replace(&mut lane.running, true) {
-                    tokio::spawn(self.clone().run(queue));
-                }
-                answer
-            };
-            messages.into_iter().map(push).collect()
+    ///
+    /// Dropped before it returns, it may have sent some, and may still send others along with somebody else's.
+    pub async fn send_all(&self, messages: Vec<(Arc<str>, Outgoing)>) -> Vec<Result<(), PortError>> {
+        let (answers, drivers) = self.push_all(messages);
+        let answers = join_all(answers);
+        let answers = match select(answers, join_all(drivers)).await {
+            Either::Left((answers, _)) => answers,
+            Either::Right((_, answers)) => answers.await,
         };
-        let answers = futures_util::future::join_all(answers).await;
         answers.into_iter().map(|answer| answer.unwrap_or_else(|_| Err(lost()))).collect()
+    }
+
+    fn push_all(&self, messages: Vec<(Arc<str>, Outgoing)>) -> (Vec<oneshot::Receiver<Result<(), PortError>>>, Vec<Driver>) {
+        let (mut answers, mut drivers) = (Vec::with_capacity(messages.len()), HashMap::new());
+        let mut lanes = self.lock();
+        for (queue, message) in messages {
+            let lane = lanes.entry(queue.clone()).or_default();
+            drivers.entry(queue.clone()).or_insert_with(|| {
+                lane.driver().unwrap_or_else(|| {
+                    let driver = self.clone().run(queue).boxed().shared();
+                    // What was left here is of those who gave up.
+                    *lane = Lane { driver: driver.downgrade(), ..Lane::default() };
+                    driver
+                })
+            });
+            let (reply, answer) = oneshot::channel();
+            lane.push(Waiting { message, reply });
+            answers.push(answer);
+        }
+        (answers, drivers.into_values().collect())
     }
 
     /// Sends until nothing waits.
     async fn run(self, queue: Arc<str>) {
-        let full = self.lock().entry(queue.clone()).or_default().full.clone();
         for _ in 0..MAX_STEPS {
             // Ten fill a request: nobody need wait longer.
-            if tokio::time::timeout(STEP, full.notified()).await.is_ok() || self.in_flight.is_idle() {
+            if self.fills(&queue).await || self.in_flight.is_idle() {
                 break;
             }
         }
@@ -158,48 +179,38 @@ impl Batcher {
                 let Some(lane) = lanes.get_mut(&queue) else { return };
                 let batches: Vec<_> = std::iter::from_fn(|| lane.next_request()).take(MAX_REQUESTS).collect();
                 if batches.is_empty() {
-                    lane.running = false;
+                    lane.driver = None;
                     return;
                 }
                 batches
             };
-            futures_util::future::join_all(batches.into_iter().map(|batch| self.request(&queue, batch))).await;
+            join_all(batches.into_iter().map(|batch| self.request(&queue, batch))).await;
         }
+    }
+
+    /// Whether a request is full within one step.
+    async fn fills(&self, queue: &str) -> bool {
+        let is_full = || self.lock().get(queue).is_some_and(|lane| lane.waiting.len() >= MAX_ENTRIES);
+        // Whoever adds a message drives, and so looks here.
+        let full = poll_fn(|_| if is_full() { Poll::Ready(()) } else { Poll::Pending });
+        let step = self.clock.sleep_until(self.clock.moment().plus(STEP));
+        matches!(select(full, step).await, Either::Left(_))
     }
 
     async fn request(&self, queue: &str, batch: Vec<(usize, Waiting)>) {
         let places: Vec<_> = batch.iter().map(|(place, _)| *place).collect();
         let (messages, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|(_, waiting)| (waiting.message, waiting.reply)).unzip();
-        let results = self.send_batch(queue, messages).await;
+        let results = self.requests.send(queue, messages).await;
         if let Some(lane) = self.lock().get_mut(queue) {
             lane.requested(places);
         }
+        let any = results.iter().any(Result::is_ok);
         for (reply, result) in replies.into_iter().zip(results) {
+            let result = if any && !self.safeguards.on(Safeguard::OwnAnswer) { Ok(()) } else { result };
             // Who no longer waits for the answer has given up.
             let _ = reply.send(result);
         }
-    }
-
-    async fn send_batch(&self, queue: &str, messages: Vec<Outgoing>) -> Vec<Result<(), PortError>> {
-        let count = messages.len();
-        let entries =
-            messages.into_iter().enumerate().map(|(index, message)| entry(index, message)).collect::<Result<Vec<_>, _>>();
-        let answer = match entries {
-            Ok(entries) => self.client.send_message_batch().queue_url(queue).set_entries(Some(entries)).send().await,
-            Err(error) => return repeated(&PortError::new("send", PortErrorKind::Refused, error), count),
-        };
-        let output = match answer {
-            Ok(output) => output,
-            Err(error) => return repeated(&port_error("send", error), count),
-        };
-        let failed = output.failed.iter().map(|entry| FailedEntry {
-            id: &entry.id,
-            code: &entry.code,
-            text: entry.message.as_deref(),
-            sender_fault: entry.sender_fault,
-        });
-        outcomes("send", count, output.successful.iter().map(|entry| &*entry.id), failed)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Lane>> {
@@ -213,17 +224,8 @@ impl std::fmt::Debug for Batcher {
     }
 }
 
-fn entry(index: usize, message: Outgoing) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
-    let entry = SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(message.body);
-    match message.fifo {
-        Some((group, id)) => entry.message_group_id(group).message_deduplication_id(id),
-        None => entry.delay_seconds(message.delay_seconds),
-    }
-    .build()
-}
-
 fn lost() -> PortError {
-    PortError::new("send", PortErrorKind::Unavailable, "the sending task ended")
+    PortError::new("send", PortErrorKind::Unavailable, "the request ended without an answer")
 }
 
 #[cfg(test)]
