@@ -112,11 +112,13 @@ pub enum Safeguard {
     KeepUnreadable,
     /// In a request that several share, each message has its own answer.
     OwnAnswer,
+    /// A router sends nothing of an order or to an address after a failure.
+    RouteOrder,
 }
 
 impl Safeguard {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::Fence,
         Self::LastSeq,
         Self::InlineLedger,
@@ -171,6 +173,7 @@ impl Safeguard {
         Self::NewerFirst,
         Self::KeepUnreadable,
         Self::OwnAnswer,
+        Self::RouteOrder,
     ];
 }
 

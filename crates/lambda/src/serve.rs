@@ -15,7 +15,7 @@ use statefun_aws::{
     egress::{Outlet, Sink},
     queues::FunctionQueues,
 };
-use statefun_core::{Egresses, Protocol, Rules, Targets, Timestamp, TypeName, chain};
+use statefun_core::{Egresses, Protocol, Rules, Safeguards, Targets, Timestamp, TypeName, chain};
 use statefun_engine::{
     Config, Engine, Functions, Receiver,
     ports::{Clock, Moment},
@@ -103,6 +103,7 @@ async fn serve_any_router(router: impl FnOnce(&Module) -> Arc<dyn Router>, any_s
         queue: backend.queues.clone(),
         malformed: Arc::new(Malformed(backend.dead_letters.clone())),
         clock: Arc::new(SystemClock),
+        safeguards: Safeguards::default(),
     };
     let service = RouterService { dispatcher, operations: Arc::new(backend), module, any_source, timers, emf: emf() };
     run(Arc::new(service)).await

@@ -7,7 +7,7 @@ use futures_util::{
     future::{Either, join, select},
     stream,
 };
-use statefun_core::{Envelope, Targets, chain, limits::MAX_USER_RECORDS};
+use statefun_core::{Envelope, Safeguards, Targets, chain, limits::MAX_USER_RECORDS};
 use statefun_engine::ports::{Clock, EnvelopeQueue, Moment, PortError};
 
 use crate::{
@@ -56,6 +56,8 @@ pub struct Dispatcher {
     pub malformed: Arc<dyn MalformedSink>,
     /// Says when the time is over.
     pub clock: Arc<dyn Clock>,
+    /// All but in builds with the feature `mutations`.
+    pub safeguards: Safeguards,
 }
 
 /// Letters, each with its record's place in the batch.
@@ -80,7 +82,8 @@ impl Dispatcher {
     ///
     /// Records of one [`order`](IngressRecord::order), and envelopes to one address, are sent in the order of the batch: a later
     /// one only in the same call or after the earlier one was accepted. After a failure nothing later of the same order or
-    /// address is sent. Of records that arrive packed, the messages to one address share envelopes and are in order; what goes to
+    /// address is sent; what is given up for its order holds back the rest of its order only: records of different orders that go to one
+    /// address have no order then. Of records that arrive packed, the messages to one address share envelopes and are in order; what goes to
     /// different addresses is not. A call to the queue has at most one envelope per address, and otherwise all that may be sent,
     /// up to a few hundred.
     pub async fn dispatch(
@@ -93,7 +96,8 @@ impl Dispatcher {
         let Taken { arrivals, works, letters, .. } = self.take(batch);
         outcomes.iter_mut().skip(arrivals).for_each(|outcome| *outcome = Outcome::Failed);
         // They have nothing to do with each other: slow letters do not take the time of the rest.
-        let (parked, failed) = join(self.park_all(letters, deadline), self.send_all(Works::new(works), deadline)).await;
+        let (parked, failed) =
+            join(self.park_all(letters, deadline), self.send_all(Works::new(works, self.safeguards), deadline)).await;
         let failed = failed.into_iter().map(|arrival| (arrival, Outcome::Failed));
         for (arrival, became) in parked.into_iter().chain(failed) {
             // Of what was packed, one failure counts for all.

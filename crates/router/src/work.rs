@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use statefun_core::{Address, Envelope, protocol::InOrder};
+use statefun_core::{Address, Envelope, Safeguard, Safeguards, protocol::InOrder};
 
 /// Envelopes of one call to the queue. Of a call that the deadline ends nothing counts as sent: with calls that are not too long
 /// some of a large batch is done however slow the queue is.
@@ -31,15 +31,16 @@ pub(crate) struct Works {
     order: InOrder<Key>,
     /// Arrivals that are not sent whole.
     failed: Vec<usize>,
+    safeguards: Safeguards,
 }
 
 impl Works {
-    pub(crate) fn new(works: Vec<Work>) -> Self {
+    pub(crate) fn new(works: Vec<Work>, safeguards: Safeguards) -> Self {
         let mut order = InOrder::default();
         for work in &works {
             order.push(Some(Key::To(work.envelope.to.clone())), work.orders.iter().cloned().map(Key::Of).collect());
         }
-        Self { works, order, failed: Vec::new() }
+        Self { works, order, failed: Vec::new(), safeguards }
     }
 
     pub(crate) fn envelope(&self, place: usize) -> &Envelope {
@@ -55,7 +56,8 @@ impl Works {
     pub(crate) fn called(&mut self, accepted: impl IntoIterator<Item = (usize, bool)>) {
         let accepted: Vec<_> = accepted.into_iter().collect();
         let failed: Vec<_> = accepted.iter().filter(|(_, accepted)| !accepted).map(|(place, _)| *place).collect();
-        let given_up = self.order.called(accepted);
+        let in_order = self.safeguards.on(Safeguard::RouteOrder);
+        let given_up = self.order.called(accepted.into_iter().map(|(place, accepted)| (place, accepted || !in_order)));
         self.failed.extend(failed.into_iter().chain(given_up).map(|place| self.works[place].arrival));
     }
 

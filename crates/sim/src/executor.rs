@@ -78,6 +78,18 @@ impl Executor {
         lock(&self.0.ready).push_back(id);
     }
 
+    /// Runs a task of an environment and returns what it comes to; `None` if the environment is killed before.
+    pub(crate) async fn run_in<T: Send + 'static>(
+        &self,
+        env: EnvId,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (end, ended) = futures_channel::oneshot::channel();
+        // Whoever waits no longer does not need it.
+        self.spawn(env, async move { _ = end.send(task.await) });
+        ended.await.ok()
+    }
+
     /// Drops all tasks of an environment before anything else runs.
     pub(crate) fn kill(&self, env: EnvId) {
         lock(&self.0.state).killed.push(env);

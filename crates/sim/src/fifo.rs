@@ -251,7 +251,10 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Entry;
+    use crate::{
+        input::Entry,
+        workload::{Kind, Payload},
+    };
 
     /// Seed 5402124: its record rightly kept an outbox, for it was not acknowledged.
     #[test]
@@ -259,7 +262,8 @@ mod tests {
         let (mut queue, mut rng) = (Fifo::new("q", 10, 2, u64::MAX / 2), fastrand::Rng::with_seed(1));
         let to = Address::parse("sim/a/1").unwrap();
         assert!(queue.is_quiet(&to));
-        queue.send(&Entry { target: 'A', to: to.clone(), at: 0, key: 0, keyed: false, payloads: Vec::new() }.envelope(), 0);
+        let payloads = vec![Payload { number: 0, part: 0, kind: Kind::Plain, at: 'A' }];
+        queue.send(&Entry { target: 'A', to: to.clone(), at: 0, key: 0, keyed: false, payloads }.envelope(), 0);
         let (mut now, mut late) = (0, Vec::new());
         loop {
             let (received, given_up) = queue.receive(1, now, &mut rng);

@@ -1,6 +1,9 @@
 //! What is put into a world: records with a time, a target and what they ask of their handlers.
 
-use statefun_core::{Address, Envelope, EnvelopeId, OnFailure, Timestamp, TypedValue};
+use std::sync::Arc;
+
+use statefun_core::{Address, Envelope, OnFailure, Timestamp};
+use statefun_router::{IngressRecord, RouteError, Routed, Router, envelopes};
 
 use crate::{
     dials::{Dials, Keys, QUIET, SECOND, START, World},
@@ -32,22 +35,44 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The envelope that the shipped router makes of it.
     pub(crate) fn envelope(&self) -> Envelope {
-        Envelope {
-            id: self.id(),
-            to: self.to.clone(),
-            from: None,
-            sent_at: Timestamp(self.at),
-            keyed: self.keyed,
-            hops: 0,
-            trace: None,
-            messages: self.payloads.iter().filter_map(|payload| TypedValue::of(payload).ok()).collect(),
+        let router = Records(vec![self.clone()].into());
+        match envelopes(&router, &self.record(0, None)).map(|mut made| made.pop()) {
+            Ok(Some(envelope)) => envelope,
+            _ => unreachable!("an entry has a message"),
         }
     }
 
-    pub(crate) fn id(&self) -> EnvelopeId {
-        let id = EnvelopeId::of_ingress("sim", &self.key.to_be_bytes(), self.to.function());
-        if self.keyed { id.keyed() } else { id }
+    /// Its record, at a place among those of a router. Sent anew by its producer `at` another time, it is another record of the same key.
+    pub(crate) fn record(&self, place: usize, at: Option<u64>) -> IngressRecord {
+        let number = self.payloads.first().map_or(0, |payload| payload.number);
+        let position = format!("{} {number} {}", self.target, at.unwrap_or_default());
+        let mut record = IngressRecord::new("sim/in", "sim", position, Timestamp(at.unwrap_or(self.at)), place.to_string());
+        // Records of one address have one partition key; others share it.
+        record.order = Some(self.target.to_string().into());
+        record
+    }
+}
+
+/// The records that a router knows, each by its place.
+pub(crate) struct Records(pub(crate) Arc<[Entry]>);
+
+impl Records {
+    fn entry(&self, record: &IngressRecord) -> Result<&Entry, RouteError> {
+        self.0.get(record.text()?.parse::<usize>()?).ok_or_else(|| RouteError::new("no such record"))
+    }
+}
+
+impl Router for Records {
+    fn route(&self, record: &IngressRecord) -> Result<Vec<Routed>, RouteError> {
+        let entry = self.entry(record)?;
+        entry.payloads.iter().map(|payload| Routed::new(entry.to.clone(), payload)).collect()
+    }
+
+    fn deduplication_key(&self, record: &IngressRecord) -> Result<Option<String>, RouteError> {
+        let entry = self.entry(record)?;
+        Ok(entry.keyed.then(|| entry.key.to_string()))
     }
 }
 

@@ -15,11 +15,14 @@ use statefun_engine::{
     },
 };
 
+use statefun_router::MalformedSink;
+
 use crate::{
     dials::SECOND,
     executor::EnvId,
     faults::Struck,
     line::Line,
+    router::as_newer,
     trial::QUEUES,
     workload::{FLOOD_PARTS, FLOOD_PAUSE, Payload},
     world::{World, WorldState},
@@ -38,6 +41,8 @@ pub(crate) struct Connection {
     /// Its commits that are on their way.
     pub(crate) in_flight: InFlight,
     batcher: Batcher,
+    /// What it sends only a later deployment can read.
+    pub(crate) newer: bool,
 }
 
 impl Connection {
@@ -46,7 +51,7 @@ impl Connection {
         let line = Line { world: world.clone(), env, skew };
         let (in_flight, safeguards) = (InFlight::default(), world.lock().safeguards);
         let batcher = Batcher::new(Arc::new(line.clone()), Arc::new(line.clone()), in_flight.clone()).with(safeguards);
-        Self { world, env, line, queue, old, in_flight, batcher }
+        Self { world, env, line, queue, old, in_flight, batcher, newer: false }
     }
 }
 
@@ -69,8 +74,15 @@ impl Clock for Connection {
 impl EnvelopeQueue for Connection {
     async fn send(&self, envelopes: &[&Envelope]) -> Vec<Result<(), PortError>> {
         let queue: Arc<str> = QUEUES[self.queue].into();
-        let messages = envelopes.iter().map(|envelope| (queue.clone(), Outgoing::envelope(envelope)));
-        self.batcher.send_all(messages.collect()).await
+        let outgoing = |envelope: &&Envelope| {
+            let mut message = Outgoing::envelope(envelope);
+            if self.newer {
+                self.world.lock().struck(Struck::Newer);
+                message.body = as_newer(&message.body);
+            }
+            (queue.clone(), message)
+        };
+        self.batcher.send_all(envelopes.iter().map(outgoing).collect()).await
     }
 }
 
@@ -232,6 +244,13 @@ impl Visibility for Connection {
             }
         };
         self.world.call(self.env, "delay", &queue, operation).await
+    }
+}
+
+#[async_trait]
+impl MalformedSink for Connection {
+    async fn park(&self, record: &MalformedRecord) -> Result<(), PortError> {
+        self.park_malformed(record).await
     }
 }
 

@@ -1,14 +1,16 @@
-//! Stand-ins for routers: at least once, whole batches again, and late; or in order, as from a shard.
+//! Sources of records, and the shipped router between them and the queues: at least once, again and late; or in order, as from a shard.
 
-use statefun_core::{Timestamp, group_id};
-use statefun_engine::ports::Message;
+use std::sync::Arc;
+
+use statefun_core::{Targets, Timestamp, group_id};
+use statefun_engine::ports::{Clock, Message};
+use statefun_router::{Arrival, Dispatcher, IngressRecord, Outcome, kinesis_failures, sqs_failures};
 
 use crate::{
-    dials::{CALM, Router, SECOND, START, World},
+    dials::{CALM, DEADLINE, Router, SECOND, START, World},
     executor::WORLD,
     faults::{Service, Struck},
-    fifo::Posted,
-    input::{Entry, FAULTY, LOOPS},
+    input::{Entry, FAULTY, LOOPS, Records},
     trial::{QUEUES, SharedRng, Trial, lock},
     workload::Kind,
 };
@@ -17,7 +19,8 @@ impl Trial {
     /// Starts to send the records.
     pub(crate) fn route(&self, rng: &SharedRng) {
         let executor = self.world.executor.clone();
-        let batches: Vec<Vec<Entry>> = self.entries.chunks(5).map(<[Entry]>::to_vec).collect();
+        let batches: Vec<Vec<Entry>> =
+            self.entries.chunks(if self.dials.world == World::Forged { 1 } else { 5 }).map(<[Entry]>::to_vec).collect();
         if self.dials.router == Router::InOrder {
             let trial = self.clone();
             let rng = rng.clone();
@@ -43,64 +46,85 @@ impl Trial {
     /// Sends a batch until all of it is accepted; sometimes once more.
     async fn send_batch(&self, batch: &[Entry], rng: &SharedRng) {
         let mut again = 0;
+        // What its source delivers, by place.
+        let mut rest: Vec<usize> = (0..batch.len()).collect();
+        if self.dials.world == World::Forged && self.forge(&batch[0]).await {
+            return;
+        }
         loop {
             let losses = self.world.lock().losses;
-            let whole = self.send_once(batch, again, rng).await;
+            let left = self.dispatch(batch, &rest, again, rng).await;
             // Where the store writes behind, nothing counts as accepted before it is on disk.
             let pause = lock(rng).u64(5..200);
             self.world.executor.sleep(pause).await;
-            let whole = whole && self.world.lock().losses == losses;
+            let kept = self.world.lock().losses == losses;
             self.world.flush();
+            if kept {
+                rest = left;
+            }
             let late: &[u64] = if self.dials.router == Router::InOrder { &[5, 10, 20] } else { &[10, 70, 290, 310, 900, 2_000] };
             let late = late[lock(rng).usize(0..late.len())];
             let calm = self.world.executor.now() >= CALM;
             let repeat = again < 4 && lock(rng).u8(0..10) == 0 && !calm;
-            if whole && !repeat {
+            if rest.is_empty() && !repeat {
                 return;
+            }
+            if rest.is_empty() {
+                rest = (0..batch.len()).collect();
             }
             again += 1;
             self.world.executor.sleep(late * SECOND).await;
         }
     }
 
-    async fn send_once(&self, batch: &[Entry], again: u32, rng: &SharedRng) -> bool {
-        for entry in batch {
-            let now = self.world.executor.now();
-            if self.dials.world == World::Forged && self.forge(entry).await {
-                continue;
+    /// An invocation of a router Lambda with a part of a batch; returns what has to come again of it.
+    async fn dispatch(&self, batch: &[Entry], rest: &[usize], again: u32, rng: &SharedRng) -> Vec<usize> {
+        let now = self.world.executor.now();
+        let mut connection = self.connect(false);
+        connection.newer = self.dials.newer.is_some_and(|(from, until)| (from..until).contains(&now)) && lock(rng).bool();
+        let arrivals: Vec<_> =
+            rest.iter().map(|place| Arrival::Record(self.arrives(&batch[*place], *place, again > 0))).collect();
+        let (env, deadline, safeguards) = (connection.env, connection.moment().plus(DEADLINE), self.world.lock().safeguards);
+        let port = Arc::new(connection);
+        let dispatcher = Dispatcher {
+            router: Arc::new(Records(batch.into())),
+            targets: Targets::Any,
+            queue: port.clone(),
+            malformed: port.clone(),
+            clock: port,
+            safeguards,
+        };
+        let outcomes = self.world.executor.run_in(env, async move { dispatcher.dispatch(arrivals, deadline).await }).await;
+        // Whoever dies, or answers nothing, gets all of it again.
+        let outcomes = outcomes.unwrap_or_else(|| vec![Outcome::Failed; rest.len()]);
+        let numbers: Vec<_> = rest.iter().map(ToString::to_string).collect();
+        let results = numbers.iter().map(String::as_str).zip(outcomes);
+        let failed: Vec<&str> = match self.dials.router {
+            Router::InOrder => {
+                let first = kinesis_failures(results);
+                numbers.iter().map(String::as_str).skip_while(|number| Some(*number) != first).collect()
             }
-            let mut envelope = entry.envelope();
-            if entry.keyed && again > 0 {
-                // The producer sends it anew under its own key: to the queue it arrives now.
-                envelope.sent_at = Timestamp(now);
-            }
-            let queue = self.dials.queue_at(now, &mut lock(rng));
-            let newer = self.dials.newer.is_some_and(|(from, until)| (from..until).contains(&now)) && lock(rng).bool();
-            let mut world = self.world.lock();
-            if world.outages.iter().any(|outage| outage.strikes(Service::Sending, now)) {
-                return false;
-            }
-            let mut posted = Posted::envelope(&envelope);
-            if newer && entry.target != 'L' {
-                world.struck(Struck::Newer);
-                posted.body = as_newer(&posted.body).into();
-            }
-            world.stored.queues[queue].post(posted, now);
-            if again > 0 {
-                world.struck(Struck::Copy);
-            }
-            if entry.payloads[0].number > entry.key && entry.target != 'L' {
-                world.struck(Struck::KeyReused);
-            }
-            if self.dials.router == Router::InOrder {
-                world.struck(Struck::OrderedIngress);
-            }
-            drop(world);
-            if lock(rng).u8(0..33) == 0 && now < CALM {
-                return false;
-            }
+            Router::Careless => sqs_failures(results.map(|(number, outcome)| (number, None, outcome))),
+        };
+        failed.into_iter().filter_map(|number| number.parse().ok()).collect()
+    }
+
+    /// A record as its source delivers it. Of a producer that sends it anew under its own key it is another one.
+    fn arrives(&self, entry: &Entry, place: usize, again: bool) -> IngressRecord {
+        let mut world = self.world.lock();
+        if again {
+            world.struck(Struck::Copy);
         }
-        true
+        if entry.payloads[0].number > entry.key && entry.target != 'L' {
+            world.struck(Struck::KeyReused);
+        }
+        let mut record = entry.record(place, (entry.keyed && again).then(|| self.world.executor.now()));
+        if self.dials.router == Router::InOrder {
+            world.struck(Struck::OrderedIngress);
+        } else {
+            record.order = None;
+        }
+        record
     }
 
     /// An operator invokes the function by hand with this record, and makes up the largest sequence number there is.
@@ -156,7 +180,7 @@ impl Trial {
 }
 
 /// An envelope's wire form as a later version may write it.
-fn as_newer(body: &str) -> String {
+pub(crate) fn as_newer(body: &str) -> String {
     body.replacen("{\"v\":1,", "{\"v\":9,", 1)
 }
 

@@ -71,7 +71,7 @@ pub fn trial(seed: u64, world: Option<Kind>, safeguards: Safeguards, watch: Watc
     let entries = entries(&dials, &mut rng);
     let trial = Trial {
         dials: Arc::new(dials),
-        entries: Arc::new(entries),
+        entries: entries.into(),
         world: world.clone(),
         calls: Calls::default(),
         envs: Arc::default(),
@@ -89,7 +89,7 @@ pub(crate) type SharedRng = Arc<Mutex<fastrand::Rng>>;
 #[derive(Clone)]
 pub(crate) struct Trial {
     pub(crate) dials: Arc<Dials>,
-    pub(crate) entries: Arc<Vec<Entry>>,
+    pub(crate) entries: Arc<[Entry]>,
     pub(crate) world: World,
     pub(crate) calls: Calls,
     envs: Arc<Mutex<Vec<Environment>>>,
@@ -331,7 +331,8 @@ impl Trial {
         env
     }
 
-    fn new_environment(&self) -> Environment {
+    /// A new environment's connection to the world.
+    pub(crate) fn connect(&self, old: bool) -> Connection {
         let id = {
             let mut next = lock(&self.next_env);
             *next += 1;
@@ -344,13 +345,19 @@ impl Trial {
             let skew = world.rng.i64(-self.dials.skew..=self.dials.skew) * SECOND as i64;
             (skew, self.dials.queue_at(now, &mut world.rng))
         };
+        Connection::new(self.world.clone(), id, skew, queue, old)
+    }
+
+    fn new_environment(&self) -> Environment {
+        let now = self.world.executor.now();
+        let old = self.dials.old_versions && now < CALM && self.world.lock().rng.bool();
+        let connection = self.connect(old);
+        let id = connection.env;
         let variant = match self.dials.removal {
             Some((from, until, true)) if (from..until).contains(&now) => Variant::RenamedD,
             Some((from, until, false)) if (from..until).contains(&now) => Variant::WithoutD,
             _ => Variant::All,
         };
-        let old = self.dials.old_versions && now < CALM && self.world.lock().rng.bool();
-        let connection = Connection::new(self.world.clone(), id, skew, queue, old);
         let port = Arc::new(connection.clone());
         let ports = Ports {
             store: port.clone(),

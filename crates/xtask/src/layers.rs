@@ -7,7 +7,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("statefun-core", &[], &[]),
     ("statefun-engine", &["statefun-core"], &[]),
     ("statefun-explore", &["statefun-core"], &[]),
-    ("statefun-sim", &["statefun-core", "statefun-engine"], &[]),
+    ("statefun-sim", &["statefun-core", "statefun-engine", "statefun-router"], &[]),
     ("statefun-embedded", &["statefun-core", "statefun-engine"], &[]),
     ("statefun-module", &["statefun-core"], &[]),
     ("statefun-router", &["statefun-core", "statefun-engine", "statefun-module"], &[]),

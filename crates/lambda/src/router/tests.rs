@@ -10,7 +10,7 @@ use statefun_aws::{
     dead_letters::{Deleted, Listed, Replayed},
     timers::Swept,
 };
-use statefun_core::{Envelope, Record, Targets, Timestamp};
+use statefun_core::{Envelope, Record, Safeguards, Targets, Timestamp};
 use statefun_engine::{
     backend::Nudged,
     ports::{EnvelopeQueue, PortErrorKind},
@@ -115,6 +115,7 @@ impl Fixture {
             queue: memory.clone(),
             malformed: Arc::new(Malformed(memory.clone())),
             clock: Arc::new(SystemClock),
+            safeguards: Safeguards::default(),
         };
         let timers = "https://sqs.example/1/timers".to_owned();
         let service = RouterService {

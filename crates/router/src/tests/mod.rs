@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use proptest::prelude::*;
-use statefun_core::{Address, Envelope, EnvelopeId, Targets, Timestamp, TypeName};
+use statefun_core::{Address, Envelope, EnvelopeId, Safeguards, Targets, Timestamp, TypeName};
 use statefun_engine::ports::{Clock, EnvelopeQueue, Moment, PortError, PortErrorKind};
 
 use crate::{
@@ -138,7 +138,8 @@ fn route(record: &IngressRecord) -> Result<Vec<Routed>, RouteError> {
 
 fn dispatcher(model: &Arc<Model>) -> Dispatcher {
     let targets = Targets::Known([TypeName::from_static("a/b")].into());
-    Dispatcher { router: Arc::new(route), targets, queue: model.clone(), malformed: model.clone(), clock: model.clone() }
+    let (router, safeguards) = (Arc::new(route), Safeguards::default());
+    Dispatcher { router, targets, queue: model.clone(), malformed: model.clone(), clock: model.clone(), safeguards }
 }
 
 fn record(number: usize, order: Option<&str>, body: &str) -> IngressRecord {

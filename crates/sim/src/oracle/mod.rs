@@ -147,7 +147,7 @@ impl Judge<'_> {
             let holds = |entry: &&crate::input::Entry| {
                 entry.to == *at && entry.payloads.iter().any(|payload| (payload.number, payload.part) == message)
             };
-            return self.trial.entries.iter().filter(holds).any(|entry| removed(entry.id()));
+            return self.trial.entries.iter().filter(holds).any(|entry| removed(entry.envelope().id));
         }
         let timer = self.world.stored.scheduled.iter().find(|(_, (_, payload))| (payload.number, payload.part) == message);
         let sent = self.world.stored.sent.get(&(letter(Some(at)), sender, message.0, message.1));
