@@ -1,5 +1,8 @@
 //! Sends of addresses that work at the same time share requests: ten messages cost what one does.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     future::poll_fn,
@@ -226,56 +229,4 @@ impl std::fmt::Debug for Batcher {
 
 fn lost() -> PortError {
     PortError::new("send", PortErrorKind::Unavailable, "the request ended without an answer")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waiting(group: &str, bytes: usize) -> Waiting {
-        let message = Outgoing { body: "x".repeat(bytes), fifo: Some((group.to_owned(), "id".to_owned())), delay_seconds: 0 };
-        Waiting { message, reply: oneshot::channel().0 }
-    }
-
-    /// The groups of each request, if one is made after the other.
-    fn batches(waiting: Vec<Waiting>) -> Vec<Vec<String>> {
-        let mut lane = Lane::default();
-        waiting.into_iter().for_each(|one| lane.push(one));
-        let next = || {
-            let (places, groups): (Vec<_>, Vec<_>) =
-                lane.next_request()?.into_iter().map(|(place, one)| (place, one.message.fifo)).unzip();
-            lane.requested(places);
-            Some(groups.into_iter().flatten().map(|(group, _)| group).collect())
-        };
-        std::iter::from_fn(next).collect()
-    }
-
-    #[test]
-    fn a_group_is_once_in_a_request_and_in_order() {
-        let of = |groups: &str| groups.chars().map(|group| waiting(&group.to_string(), 1)).collect();
-        assert_eq!(batches(of("aabca")), [vec!["a", "b", "c"], vec!["a"], vec!["a"]]);
-        assert_eq!(batches(of("abcdefghijkl")).iter().map(Vec::len).collect::<Vec<_>>(), [10, 2]);
-        assert!(batches(Vec::new()).is_empty());
-    }
-
-    #[test]
-    fn of_a_group_one_message_is_on_its_way() {
-        let mut lane = Lane::default();
-        [waiting("a", 1), waiting("a", 1), waiting("b", 1)].into_iter().for_each(|one| lane.push(one));
-        let places = |request: Option<Vec<(usize, Waiting)>>| {
-            request.unwrap_or_default().iter().map(|(place, _)| *place).collect::<Vec<_>>()
-        };
-        assert_eq!((places(lane.next_request()), places(lane.next_request())), (vec![0, 2], vec![]));
-        lane.requested([2]);
-        assert!(places(lane.next_request()).is_empty());
-        lane.requested([0]);
-        assert_eq!(places(lane.next_request()), [1]);
-    }
-
-    #[test]
-    fn a_request_holds_a_mebibyte() {
-        let half = MAX_BYTES / 2;
-        assert_eq!(batches(vec![waiting("a", half), waiting("b", half), waiting("c", 1)]), [vec!["a", "b"], vec!["c"]]);
-        assert_eq!(batches(vec![waiting("a", MAX_BYTES), waiting("b", MAX_BYTES)]), [["a"], ["b"]]);
-    }
 }

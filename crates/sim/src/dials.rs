@@ -56,11 +56,15 @@ pub enum World {
     Twins,
     /// Nothing can be sent for longer than a queue keeps a message, and many instances see few messages.
     Expiring,
+    /// A queue is purged by the procedure, after a time in which nothing could be sent.
+    Purged,
+    /// The same at once, without the procedure: messages are lost, which is to be seen. Not among those that seeds have.
+    PurgedAtOnce,
 }
 
 impl World {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
+    /// All that seeds have.
+    pub const ALL: [Self; 15] = [
         Self::Mixed,
         Self::Moving,
         Self::Sparse,
@@ -75,6 +79,7 @@ impl World {
         Self::Reused,
         Self::Twins,
         Self::Expiring,
+        Self::Purged,
     ];
 
     /// The kind of world that a seed has, if nobody asks for another.
@@ -89,7 +94,7 @@ impl World {
     /// The world of this name, as [`name`](Self::name) gives it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|world| world.name() == name)
+        Self::ALL.into_iter().chain([Self::PurgedAtOnce]).find(|world| world.name() == name)
     }
 
     /// Its name on the command line.
@@ -110,6 +115,8 @@ impl World {
             Self::Reused => "reused",
             Self::Twins => "twins",
             Self::Expiring => "expiring",
+            Self::Purged => "purged",
+            Self::PurgedAtOnce => "purged-at-once",
         }
     }
 }
@@ -301,6 +308,11 @@ impl Dials {
                 let until = from + rng.u64(2_500..5_000) * SECOND;
                 self.outages = vec![Outage { from, until, service: Service::Sending }];
             }
+            World::Purged | World::PurgedAtOnce => {
+                (self.settles, self.max_receive, self.skew) = (false, 1_000, self.skew.min(2));
+                self.instances = 4;
+                self.protocol().horizon = Duration::from_secs(30_000);
+            }
             World::Reused => {
                 self.faults = Faults { throttle: 10, lost_reply: 10, ..Faults::NONE };
                 (self.instances, self.keys, self.router) = (9, Keys::Reused, Router::InOrder);
@@ -313,7 +325,7 @@ impl Dials {
     /// Whether outboxes have marks. They hold only where nothing but an acknowledgement takes a message out of its queue, unless it is too old.
     fn mark(&mut self, rng: &mut fastrand::Rng) {
         let taken_away = matches!(self.world, World::RemadeLower | World::RemadeHigher | World::Forged);
-        let chosen = rng.bool() || self.world == World::Expiring;
+        let chosen = rng.bool() || self.world == World::Expiring || self.purges();
         if self.redrives() || self.settles || self.volatile || taken_away || !chosen {
             return;
         }
@@ -335,7 +347,7 @@ impl Dials {
     /// What comes to the queues beside envelopes of this version.
     fn receive(&mut self, rng: &mut fastrand::Rng) {
         // Where a queue loses messages, nobody knows which of these are lost with them.
-        let keeps = !self.volatile && !self.expires();
+        let keeps = !self.volatile && !self.expires() && !self.purges();
         if keeps && rng.u8(0..3) == 0 {
             self.foreign = rng.u32(2..12);
         }
@@ -357,6 +369,11 @@ impl Dials {
     /// Whether a sender's messages may be applied out of order: a redrive, or a move to another queue.
     pub(crate) fn reorders(&self) -> bool {
         self.redrives() || self.moves || self.expires()
+    }
+
+    /// Whether the queue is purged.
+    pub(crate) fn purges(&self) -> bool {
+        matches!(self.world, World::Purged | World::PurgedAtOnce)
     }
 
     /// Whether queues remove what is too old.

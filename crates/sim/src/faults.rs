@@ -146,6 +146,7 @@ struck! {
     Proven => "outbox proven to be sent",
     Nudged => "nudge",
     RetentionOver => "message removed by its queue's retention",
+    Purged => "message purged",
     OrderedIngress => "record of an ordered source",
     SharedRequest => "request with several messages",
     EntryFailed => "message of a request that failed by itself",

@@ -79,6 +79,11 @@ impl Fifo {
         self.remove_if(|message| message.enqueued_at + retention <= now)
     }
 
+    /// Removes all, also what somebody has at the moment. Returns how many.
+    pub(crate) fn purge(&mut self) -> usize {
+        self.remove_if(|_| true)
+    }
+
     fn remove_if(&mut self, goes: impl Fn(&Message) -> bool) -> usize {
         let before = self.removed.len();
         for group in self.groups.values_mut() {

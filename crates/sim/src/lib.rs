@@ -17,6 +17,7 @@ mod line;
 mod notes;
 mod oracle;
 mod ports;
+mod purge;
 mod router;
 mod store;
 mod trial;
@@ -54,6 +55,16 @@ mod tests {
             trial(0, None, Safeguards::default(), Watch::Trace).trace,
             trial(1, None, Safeguards::default(), Watch::Trace).trace
         );
+    }
+
+    /// The oracle can fail: without the procedure a later message proves outboxes that were not sent.
+    #[test]
+    fn a_purge_without_the_procedure_is_noticed_as_a_loss() {
+        let lost = |seed| {
+            let report = trial(seed, Some(World::PurgedAtOnce), Safeguards::default(), Watch::Nothing);
+            report.problems.iter().any(|problem| problem.contains("was never sent"))
+        };
+        assert!((0..60).any(lost));
     }
 
     #[cfg(feature = "conformance")]

@@ -117,6 +117,7 @@ impl Trial {
         self.route(rng);
         self.remake(rng);
         self.send_foreign(rng);
+        self.purge(rng);
         for poller in [self.clone().poll(rng.clone()), self.clone().poll(rng.clone())] {
             self.world.executor.spawn(WORLD, poller);
         }
@@ -154,6 +155,11 @@ impl Trial {
     /// A deployment: no environment of the former one is used again.
     async fn deploy_at(self, at: u64) {
         self.world.executor.sleep_until(at).await;
+        self.retire();
+    }
+
+    /// No environment that is alive gets another invocation.
+    pub(crate) fn retire(&self) {
         lock(&self.envs).clear();
     }
 
@@ -174,7 +180,7 @@ impl Trial {
             let queue = usize::from(self.dials.moves && lock(&rng).bool());
             let received = {
                 let mut world = self.world.lock();
-                if world.outages.iter().any(|outage| outage.strikes(crate::faults::Service::Queues, now)) {
+                if world.mapping_off || world.outages.iter().any(|outage| outage.strikes(crate::faults::Service::Queues, now)) {
                     continue;
                 }
                 if self.dials.expires() {
@@ -369,8 +375,8 @@ impl Trial {
         };
         let functions = functions(&self.world, id, &self.calls, &self.dials, variant);
         let mut config = Config { first_run: id << 32, ..self.dials.config.clone() };
-        if old {
-            // It knows none.
+        if old || self.world.lock().marks_off {
+            // An old one knows none.
             Arc::make_mut(&mut config.rules).protocol.marks = None;
         }
         let rules = config.rules.clone();

@@ -108,6 +108,10 @@ pub(crate) struct WorldState {
     /// How often a commit found that somebody else had written the record.
     pub(crate) refusals: BTreeMap<Address, u32>,
     pub(crate) commits: u64,
+    /// The event source mapping is switched off.
+    pub(crate) mapping_off: bool,
+    /// Marks are switched off, where the world has them.
+    pub(crate) marks_off: bool,
     /// Messages that a foreign sender sent.
     pub(crate) foreign: BTreeSet<u32>,
     /// Runs under way.
@@ -162,6 +166,8 @@ impl World {
             leases: BTreeMap::new(),
             refusals: BTreeMap::new(),
             commits: 0,
+            mapping_off: false,
+            marks_off: false,
             foreign: BTreeSet::new(),
             open: Vec::new(),
             unsure: BTreeSet::new(),

@@ -28,8 +28,8 @@ impl Judge<'_> {
             } else if stands && protocol.needs_nudge(&record.outbox, Timestamp(END - 2_000 * SECOND)) {
                 left(format!("{address}: it was nudged, and its outbox stands"));
             }
-            // What a redrive takes from the middle of its work comes back as a duplicate, or too old.
-            let redriven = self.trial.dials.redrives() || self.trial.dials.expires();
+            // What a redrive or a purge takes from the middle of its work comes back as a duplicate, or too old.
+            let redriven = self.trial.dials.redrives() || self.trial.dials.expires() || self.trial.dials.purges();
             if !record.partial.is_empty() && !redriven {
                 left(format!("{address}: {} envelopes are left half done", record.partial.len()));
             }
