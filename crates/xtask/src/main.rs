@@ -104,7 +104,7 @@ enum Verb {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Print the cost report: calls, write units and dollars per message
+    /// Print the cost report: what a message costs in each shape of traffic. Fails if it costs more than its target
     Cost {
         /// Writes it here too
         #[arg(long)]

@@ -1,212 +1,132 @@
-//! Batches as an event source mapping would deliver them.
+//! The function whose messages are measured, and the addresses that they go to.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
-use lambda_statefun::{Application, Context, EnvelopeId, Function, FunctionError, Timestamp, TypeName, TypedValue, ValueSpec};
-use statefun_aws::{
-    Backend, Clients, Options, SystemClock,
-    queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
-    store::create_table,
-};
-use statefun_core::{Address, Delivered, Envelope};
-use statefun_engine::{
-    CacheUse, Config, Engine, Outcome, Ports,
-    ports::{Clock, Delivery, EnvelopeQueue, QueueConsumer},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::meter::{Metered, Written};
-use crate::{
-    http::REGION,
-    problem::{Problem, Result},
+use async_trait::async_trait;
+use lambda_statefun::{
+    Application, BuiltApplication, Context, EnvelopeId, Function, FunctionError, Timestamp, TypeName, TypedValue, ValueSpec,
 };
+use statefun_aws::{SystemClock, queues::FunctionQueues};
+use statefun_core::{Address, Envelope};
+use statefun_engine::ports::{Clock, Moment};
 
-const TABLE: &str = "cost";
-/// Whether items are measured: see [`Workload::run`].
-const PASSES: [bool; 2] = [false, true];
+use super::case::Case;
+use crate::problem::{Problem, Result};
+
+const FUNCTION: &str = "cost/function";
 const COUNT: ValueSpec<u64> = ValueSpec::new("count");
-const LAST: ValueSpec<String> = ValueSpec::new("last");
+const STATE: ValueSpec<String> = ValueSpec::new("state");
 
-/// What a batch looks like.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
-    pub(super) addresses: usize,
-    /// Per address.
-    pub(super) messages: usize,
-    /// Whether each message sends one.
-    pub(super) sends: bool,
-    /// Bytes that a message carries. An instance keeps a count, and the last one.
-    pub(super) payload: usize,
+/// A small message: an order, a click. 44 bytes.
+const MESSAGE: &str = "an order of a customer, or a click of a user";
+/// One that only fills ledgers, and sends nothing.
+pub(super) const FILL: &str = "fill";
+
+/// What the handler knows.
+struct Known {
+    /// Whom the instance with an id sends to. A permutation: each gets one message a round.
+    next: BTreeMap<String, String>,
+    state: String,
 }
 
-impl Shape {
-    /// Batches that are sent together, so that each send request has ten addresses: a router's batch has many.
-    fn at_once(self) -> usize {
-        if self.messages > 1 { 10_usize.div_ceil(self.addresses) } else { 1 }
-    }
-}
-
-/// What the measured batches took.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Spent {
-    pub(super) messages: u64,
-    pub(super) invocations: u64,
-    pub(super) calls: BTreeMap<String, u64>,
-    pub(super) written: Written,
-}
-
-pub(super) struct Workload {
-    shape: Shape,
-    backend: Backend,
-    store: Arc<Metered>,
-    consumer: SqsConsumer,
-    url: String,
-}
-
-async fn count(ctx: &mut Context, message: String) -> std::result::Result<(), FunctionError> {
+async fn handle(known: &Known, ctx: &mut Context, message: String) -> std::result::Result<(), FunctionError> {
     let count = ctx.get(&COUNT)?.unwrap_or(0) + 1;
     ctx.set(&COUNT, count)?;
-    ctx.set(&LAST, message)?;
+    ctx.set(&STATE, known.state.clone())?;
+    if message == FILL {
+        return Ok(());
+    }
+    let next = known.next.get(ctx.address().id()).cloned();
+    if let Some(next) = next {
+        ctx.send((FUNCTION, &*next), &message)?;
+    }
     Ok(())
 }
 
-/// Sends its message on to the instance of the next number.
-async fn pass_on(ctx: &mut Context, message: String) -> std::result::Result<(), FunctionError> {
-    count(ctx, message.clone()).await?;
-    let number: u64 = ctx.address().id().parse().map_err(FunctionError::terminal)?;
-    ctx.send(("cost/sink", &*number.to_string()), &message)?;
-    Ok(())
+/// The application of an environment.
+pub(super) fn application(case: &Case, addresses: &[Address]) -> Result<BuiltApplication> {
+    // Some seven places further, so that what is in one batch goes to another.
+    let next = addresses.iter().cycle().skip(7);
+    let next = addresses.iter().zip(next).map(|(from, to)| (from.id().to_owned(), to.id().to_owned()));
+    let next = if case.sends { next.collect() } else { BTreeMap::new() };
+    let known = Known { next, state: "x".repeat(case.record.state()) };
+    Ok(Application::new().function(Function::with_clients(FUNCTION, known, handle).state(&COUNT).state(&STATE)).build()?)
 }
 
-impl Workload {
-    pub(super) async fn new(endpoint: &str, shape: Shape) -> Result<Self> {
-        let account = format!("{:012}", fastrand::u64(500_000_000_000..600_000_000_000));
-        let clients = Clients::for_endpoint(endpoint, REGION, &account).await;
-        let probe = Clients::for_endpoint(endpoint, REGION, &account).await;
-        create_table(&probe, TABLE).await?;
-        let url = create_fifo_queue(&probe, "functions.fifo").await?;
-        let mut queues = FunctionQueues::default();
-        queues.namespace("cost", [url.clone()]);
-        let sink = create_fifo_queue(&probe, "sink.fifo").await?;
-        queues.function(TypeName::parse("cost/sink")?, [sink]);
-        let options = Options {
-            table: TABLE.to_owned(),
-            dead_letters: create_fifo_queue(&probe, "dead-letters.fifo").await?,
-            timers: create_standard_queue(&probe, "timers").await?,
-            queues,
-            egress: BTreeMap::new(),
-            marks: None,
-        };
-        let backend = Backend::new(clients, options);
-        let store = Metered::new(backend.store.clone(), backend.clients.calls.clone(), probe, TABLE.to_owned());
-        let consumer = SqsConsumer::new(&backend.clients, url.clone());
-        Ok(Self { shape, backend, store: Arc::new(store), consumer, url })
-    }
+pub(super) fn function() -> Result<TypeName> {
+    Ok(TypeName::parse(FUNCTION)?)
+}
 
-    /// Runs batches and says what they took; before them one that is not measured, so that every record is there. A first pass
-    /// counts calls. A second measures items: looking at them slows it, so that fewer sends would meet in a request.
-    pub(super) async fn run(&self, batches: usize, cold: bool, done: &impl Fn()) -> Result<Spent> {
-        let mut spent = Spent::default();
-        for metered in PASSES {
-            self.pass(batches, cold, metered, &mut spent, done).await?;
+/// As many addresses for each queue.
+pub(super) fn addresses(queues: &FunctionQueues, case: &Case) -> Result<Vec<Address>> {
+    let each = case.addresses() / case.shards;
+    let mut by_queue: BTreeMap<Arc<str>, Vec<Address>> = BTreeMap::new();
+    for number in 1_000_000..1_100_000 {
+        let address = Address::parse(&format!("{FUNCTION}/{number}"))?;
+        let queue = queues.queue_of(&address).ok_or_else(|| Problem::new("the function has no queue"))?;
+        let found = by_queue.entry(queue.clone()).or_default();
+        if found.len() < each {
+            found.push(address);
         }
-        Ok(spent)
-    }
-
-    /// How many batches [`run`](Self::run) takes for so many measured ones, and so how often it calls `done`.
-    pub(super) const fn batches(measured: usize) -> u64 {
-        ((measured + 1) * PASSES.len()) as u64
-    }
-
-    async fn pass(&self, batches: usize, cold: bool, metered: bool, spent: &mut Spent, done: &impl Fn()) -> Result<()> {
-        let mut engine = self.engine(metered)?;
-        for number in 0..=batches {
-            if cold {
-                engine = self.engine(metered)?;
-            }
-            self.batch(&engine, number + usize::from(metered) * 1_000_000).await?;
-            done();
-            let (calls, written) = (self.backend.clients.calls.take(), self.store.take()?);
-            if number == 0 {
-                continue;
-            }
-            if metered {
-                spent.written.units += written.units;
-                spent.written.items += written.items;
-                spent.written.reads += written.reads;
-                continue;
-            }
-            spent.messages += (self.shape.addresses * self.shape.messages * self.shape.at_once()) as u64;
-            spent.invocations += self.shape.at_once() as u64;
-            for (operation, count) in calls {
-                *spent.calls.entry(operation).or_default() += count.calls;
-            }
+        if by_queue.values().map(Vec::len).sum::<usize>() == case.addresses() {
+            // Neighbours are of any queue.
+            let mut all: Vec<_> = by_queue.into_values().flatten().collect();
+            fastrand::shuffle(&mut all);
+            return Ok(all);
         }
-        Ok(())
+    }
+    Err(Problem::new("the queues get no addresses"))
+}
+
+/// A message as a router makes it; `number` makes it another one.
+pub(super) fn envelope(to: &Address, number: usize, text: &str, now: Timestamp) -> Envelope {
+    let id = EnvelopeId::of_ingress("cost", format!("{text}/{number}/{to}").as_bytes(), to.function());
+    let value = TypedValue::of(&text.to_owned()).unwrap_or_else(|error| unreachable!("{error}"));
+    Envelope { id, to: to.clone(), from: None, sent_at: now, keyed: false, hops: 0, trace: None, messages: vec![value] }
+}
+
+/// The same, of a small order.
+pub(super) fn order(to: &Address, number: usize, now: Timestamp) -> Envelope {
+    envelope(to, number, MESSAGE, now)
+}
+
+/// The wall clock of all, which can be put forward: an hour takes no time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shifted(Arc<AtomicU64>);
+
+impl Shifted {
+    pub(super) fn forward(&self, by: std::time::Duration) {
+        self.0.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn engine(&self, metered: bool) -> Result<Engine> {
-        let function = match self.shape.sends {
-            true => Function::new("cost/function", pass_on),
-            false => Function::new("cost/function", count),
-        };
-        let app = Application::new().function(function.state(&COUNT).state(&LAST)).build()?;
-        let ports = match metered {
-            true => Ports { store: self.store.clone(), ..self.backend.ports() },
-            false => self.backend.ports(),
-        };
-        Ok(Engine::new(
-            app.functions,
-            ports,
-            Config { rules: app.rules.into(), first_run: fastrand::u64(..), cache: CacheUse::Always, ..Config::default() },
-        ))
+    /// One that shows the same now, and is not put forward with this one.
+    pub(super) fn fork(&self) -> Self {
+        Self(Arc::new(AtomicU64::new(self.0.load(Ordering::Relaxed))))
     }
 
-    /// Batches: sent as the router does, received, run and deleted as an event source mapping does. (SQS would deliver the messages
-    /// of an address together where it can; the emulator gives one of each address. As many requests are made.)
-    async fn batch(&self, engine: &Engine, number: usize) -> Result<()> {
-        let addresses = self.shape.addresses * self.shape.at_once();
-        let mut delivered: BTreeMap<Address, Vec<Delivered>> = BTreeMap::new();
-        for message in 0..self.shape.messages {
-            let envelopes: Vec<_> =
-                (0..addresses).map(|address| envelope(address, number, message, self.shape.payload)).collect();
-            for sent in self.backend.queues.send(&envelopes.iter().collect::<Vec<_>>()).await {
-                sent?;
-            }
-            let received = self.consumer.receive(10).await?;
-            if received.len() != addresses {
-                return Err(Problem::new(format!("{} of {addresses} messages were received at once", received.len())));
-            }
-            for Delivery { delivered: one, .. } in &received {
-                delivered.entry(one.envelope.to.clone()).or_default().push(one.clone());
-            }
-            self.delete(&received).await?;
-        }
-        let delivered: Vec<_> = delivered.into_values().collect();
-        for batch in delivered.chunks(self.shape.addresses) {
-            let outcomes = engine.run_batch(&batch.concat(), SystemClock.moment().plus(Duration::from_secs(30))).await;
-            if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
-                return Err(Problem::new(format!("a message failed: {outcomes:?}")));
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, received: &[Delivery]) -> Result<()> {
-        let entry = |(index, delivery): (usize, &Delivery)| {
-            DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(&delivery.receipt.0).build()
-        };
-        let entries = received.iter().enumerate().map(entry).collect::<std::result::Result<Vec<_>, _>>()?;
-        self.backend.clients.sqs.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await?;
-        Ok(())
+    /// What a time of the system's clock is by this one.
+    pub(super) fn of(&self, time: Timestamp) -> Timestamp {
+        Timestamp(time.0 + self.0.load(Ordering::Relaxed))
     }
 }
 
-fn envelope(address: usize, batch: usize, message: usize, payload: usize) -> Envelope {
-    let to = Address::parse(&format!("cost/function/{}", 1_000_000 + address));
-    let to = to.unwrap_or_else(|error| unreachable!("{error}"));
-    let id = EnvelopeId::of_ingress("cost", format!("{batch}/{message}/{address}").as_bytes(), to.function());
-    let value = TypedValue::of(&"x".repeat(payload)).unwrap_or_else(|error| unreachable!("{error}"));
-    let sent_at: Timestamp = SystemClock.now();
-    Envelope { id, to, from: None, sent_at, keyed: false, hops: 0, trace: None, messages: vec![value] }
+#[async_trait]
+impl Clock for Shifted {
+    fn now(&self) -> Timestamp {
+        self.of(SystemClock.now())
+    }
+
+    fn moment(&self) -> Moment {
+        SystemClock.moment()
+    }
+
+    async fn sleep_until(&self, moment: Moment) {
+        SystemClock.sleep_until(moment).await;
+    }
 }
