@@ -3,13 +3,21 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what is there, and what must hold of it? | `world.rs` |
+//! | what is there? | `world.rs`, its parts `known.rs` |
+//! | what must hold of it? | `holds.rs` |
 //! | what can happen next? | `moves.rs` |
 //! | one step of a run, with its fault | `steps.rs` |
 
+mod holds;
+mod known;
 mod moves;
 mod search;
 mod steps;
 mod world;
 
+#[cfg(feature = "mutations")]
+mod mutations;
+
+#[cfg(feature = "mutations")]
+pub use mutations::Expected;
 pub use search::{Found, Limits, Report, explore};

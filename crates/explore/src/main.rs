@@ -1,11 +1,17 @@
 //! `statefun-explore FAULTS SECONDS [marks]`: explores all worlds with at most so many faults, and fails if anything is wrong or left over.
 //! With `marks` later deliveries prove outboxes.
-//! `statefun-explore mutations FAULTS SECONDS [marks]` (feature `mutations`): says which safeguards' absence it notices.
+//! `statefun-explore mutations FAULTS SECONDS [marks]` (feature `mutations`): fails if a safeguard's absence is not noticed as it is known to
+//! be; each safeguard may take so long.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
+use statefun_core::Safeguards;
 use statefun_explore::{Limits, Report, explore};
 
 fn main() -> ExitCode {
@@ -16,12 +22,13 @@ fn main() -> ExitCode {
         words => (words, false),
     };
     let limits = |faults: &str, seconds: &str| {
-        Some(Limits { faults: faults.parse().ok()?, time: Duration::from_secs(seconds.parse().ok()?), marks })
+        let time = Duration::from_secs(seconds.parse().ok()?);
+        Some(Limits { faults: faults.parse().ok()?, time, marks, together: false, every_order: false })
     };
     let done = match *words {
         #[cfg(feature = "mutations")]
         ["mutations", faults, seconds] => limits(faults, seconds).map(mutations),
-        [faults, seconds] => limits(faults, seconds).map(|limits| told(&explore(Default::default(), limits, progress))),
+        [faults, seconds] => limits(faults, seconds).map(exploration),
         _ => None,
     };
     match done {
@@ -42,7 +49,20 @@ fn progress(states: usize) {
     }
 }
 
-fn told(report: &Report) -> bool {
+/// Both worlds, in the time of the limits.
+fn both(safeguards: Safeguards, limits: Limits) -> impl Iterator<Item = (bool, Report)> {
+    let started = Instant::now();
+    [false, true].into_iter().map(move |together| {
+        let time = limits.time.saturating_sub(started.elapsed());
+        (together, explore(safeguards, Limits { time, together, ..limits }, progress))
+    })
+}
+
+fn exploration(limits: Limits) -> bool {
+    both(Safeguards::default(), limits).fold(true, |good, (together, report)| told(together, &report) && good)
+}
+
+fn told(together: bool, report: &Report) -> bool {
     if let Some(found) = &report.found {
         println!("{}", found.problem);
         found.path.iter().for_each(|what| println!("  {what}"));
@@ -52,20 +72,32 @@ fn told(report: &Report) -> bool {
         (true, None) => "exhausted",
         (false, None) => "NOT exhausted: the time is over",
     };
-    println!("{} states, {} ends: {end}", report.states, report.ends);
+    let world = if together { "two messages in an envelope" } else { "a message in an envelope" };
+    println!("{world:<28} {:>10} states {:>8} ends: {end}", report.states, report.ends);
     report.exhausted && report.found.is_none()
 }
 
 #[cfg(feature = "mutations")]
 fn mutations(limits: Limits) -> bool {
+    use statefun_explore::Expected;
+    let mut good = true;
     for safeguard in statefun_core::Safeguard::ALL {
-        let report = explore(statefun_core::Safeguards::without(safeguard), limits, progress);
-        let noticed = match &report.found {
-            Some(found) => found.problem.clone(),
-            None if report.exhausted => "not noticed".to_owned(),
-            None => "not noticed, and not exhausted".to_owned(),
-        };
-        println!("{safeguard:?}: {noticed} ({} states)", report.states);
+        let expected = Expected::of(safeguard, limits.marks);
+        let mut noticed = "not noticed".to_owned();
+        for (_, report) in both(Safeguards::without(safeguard), limits) {
+            match report.found {
+                Some(found) => {
+                    noticed = found.problem;
+                    break;
+                }
+                None if !report.exhausted => noticed = "not noticed, NOT exhausted".to_owned(),
+                None => {}
+            }
+        }
+        let as_expected = expected.is_noticed_with(limits.faults) == !noticed.starts_with("not noticed");
+        good &= as_expected;
+        let why = if as_expected { expected.to_string() } else { format!("UNEXPECTED: {expected}") };
+        println!("{:<18} {noticed:<60.60} {why}", format!("{safeguard:?}"));
     }
-    true
+    good
 }

@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fmt::Write as _,
-    hash::{DefaultHasher, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::fast::FixedState;
 use statefun_core::Safeguards;
 
 use crate::{
-    moves::{Move, moves},
+    moves::{Move, What, moves},
     world::{Setting, World},
 };
 
@@ -27,6 +26,10 @@ pub struct Limits {
     pub time: Duration,
     /// Outboxes are proven by later deliveries, instead of being cleared.
     pub marks: bool,
+    /// The messages for the first address come in one envelope, instead of in one each.
+    pub together: bool,
+    /// Steps that commute are taken in every order, too. Nothing more is found by that, which a test shows; it takes much longer.
+    pub every_order: bool,
 }
 
 /// What is wrong, and how it came about.
@@ -45,6 +48,8 @@ pub struct Report {
     pub states: usize,
     /// Worlds in which nothing can happen any more.
     pub ends: usize,
+    /// The sum of their hashes, by which the ends of two searches are compared.
+    pub ends_sum: u128,
     /// No world is left unexplored within the limits.
     pub exhausted: bool,
     /// The first violation, which ends the search.
@@ -53,12 +58,12 @@ pub struct Report {
 
 /// How a world came about.
 struct Path {
-    what: String,
+    what: What,
     before: Option<Arc<Path>>,
 }
 
 /// Worlds that were seen, in parts that threads lock one at a time.
-struct Seen(Vec<Mutex<HashSet<u128>>>);
+struct Seen(Vec<Mutex<HashSet<u128, FixedState>>>);
 
 impl Seen {
     fn new() -> Self {
@@ -79,7 +84,7 @@ struct Shared {
     seen: Seen,
     waiting: Mutex<Waiting>,
     states: AtomicUsize,
-    ends: AtomicUsize,
+    ends: Mutex<(usize, u128)>,
     over: AtomicBool,
     found: Mutex<Option<Found>>,
 }
@@ -94,10 +99,10 @@ struct Waiting {
 /// Explores all worlds, on all cores; `progress` is told how many were reached, now and then.
 #[must_use]
 pub fn explore(safeguards: Safeguards, limits: Limits, progress: impl Fn(usize) + Sync) -> Report {
-    let setting = Setting::new(safeguards, limits.marks);
-    let first = setting.first(limits.faults);
+    let setting = Setting::new(safeguards, limits);
+    let mut first = setting.first(limits.faults);
     let seen = Seen::new();
-    seen.insert(hash(&first));
+    seen.insert(first.hash());
     let shared = Shared {
         setting,
         limits,
@@ -105,7 +110,7 @@ pub fn explore(safeguards: Safeguards, limits: Limits, progress: impl Fn(usize) 
         seen,
         waiting: Mutex::new(Waiting { worlds: vec![(first, None)], busy: 0 }),
         states: AtomicUsize::new(1),
-        ends: AtomicUsize::new(0),
+        ends: Mutex::default(),
         over: AtomicBool::new(false),
         found: Mutex::default(),
     };
@@ -115,8 +120,8 @@ pub fn explore(safeguards: Safeguards, limits: Limits, progress: impl Fn(usize) 
         }
     });
     let found = lock(&shared.found).take();
-    let (states, ends) = (shared.states.load(Ordering::Relaxed), shared.ends.load(Ordering::Relaxed));
-    Report { states, ends, exhausted: found.is_none() && !shared.over.load(Ordering::Relaxed), found }
+    let (states, (ends, ends_sum)) = (shared.states.load(Ordering::Relaxed), *lock(&shared.ends));
+    Report { states, ends, ends_sum, exhausted: found.is_none() && !shared.over.load(Ordering::Relaxed), found }
 }
 
 impl Shared {
@@ -171,9 +176,12 @@ impl Shared {
             self.over.store(true, Ordering::Relaxed);
             return;
         }
-        self.ends.fetch_add(usize::from(!goes_on), Ordering::Relaxed);
-        for Move { what, world } in moves {
-            if self.seen.insert(hash(&world)) {
+        if !goes_on {
+            let mut ends = lock(&self.ends);
+            *ends = (ends.0 + 1, ends.1.wrapping_add(world.clone().hash()));
+        }
+        for Move { what, mut world } in moves {
+            if self.seen.insert(world.hash()) {
                 let states = self.states.fetch_add(1, Ordering::Relaxed) + 1;
                 if states.is_multiple_of(10_000) {
                     progress(states);
@@ -194,28 +202,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn told(mut path: Option<&Path>) -> Vec<String> {
     let mut told = Vec::new();
     while let Some(Path { what, before }) = path {
-        told.push(what.clone());
+        told.push(what.to_string());
         path = before.as_deref();
     }
     told.reverse();
     told
-}
-
-/// A world by what can be seen of it. 128 bits: that two differ and have one is not to be expected.
-fn hash(world: &World) -> u128 {
-    let mut both = Both([DefaultHasher::new(), DefaultHasher::new()]);
-    both.0[1].write_u8(1);
-    // Hashing cannot fail.
-    let _ = write!(both, "{world:?}");
-    let [high, low] = both.0.map(|hasher| hasher.finish());
-    u128::from(high) << 64 | u128::from(low)
-}
-
-struct Both([DefaultHasher; 2]);
-
-impl std::fmt::Write for Both {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.iter_mut().for_each(|hasher| hasher.write(text.as_bytes()));
-        Ok(())
-    }
 }

@@ -3,13 +3,17 @@
 use std::collections::HashSet;
 
 use statefun_core::{
-    Commit, Context, Effect, Outbox, Owner, Record, TypedValue,
-    protocol::{Committed, Event, Handled, Leased, Leasing, Loaded, Outcome, PortErrorKind, Progress, Step},
+    Commit, Context, Effect, Outbox, Owner, Record, Safeguard, TypedValue,
+    protocol::{Batch, Committed, Event, Handled, Leased, Leasing, Loaded, Outcome, PortErrorKind, Progress, Step},
 };
 
-use crate::world::{Late, Run, SEEN, Setting, World};
+use crate::{
+    known::Known,
+    world::{Late, Next, Run, SEEN, Setting, World},
+};
 
 /// What a run did, and how that went.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Fate {
     pub(crate) step: &'static str,
     pub(crate) end: &'static str,
@@ -25,7 +29,6 @@ enum Request {
 
 /// What a run asks for.
 enum Asked {
-    Begin,
     Load { fresh: bool },
     LookUp(Vec<statefun_core::EnvelopeId>),
     Enter,
@@ -42,33 +45,33 @@ const FAILED: Event = Event::Failed(PortErrorKind::Unavailable);
 /// Every way in which the next step of the environment's run may come out.
 pub(crate) fn step(setting: &Setting, world: &World, environment: usize) -> Vec<(Fate, World)> {
     let mut base = world.clone();
-    let Some(mut run) = base.environments[environment].run.take() else { return Vec::new() };
-    let address = run.address;
+    let Some(run) = base.environments[environment].run.take() else { return Vec::new() };
+    let (address, mut run) = (run.address, (*run).clone());
     let mut worlds = Vec::new();
-    let mut add = |step, end, mut world: World, mut run: Box<Run>, event| {
+    let mut add = |step, end, mut world: World, mut run: Run, event| {
         let at = world.at();
         world.broken |= run.batch.on(event, at).is_err();
         run.batch.take_notices();
         if let Some(kept) = run.batch.take_kept() {
-            world.environments[environment].cache[address] = Some(kept);
+            world.environments[environment].cache[address] = Some(Known::new(*kept));
         }
-        world.environments[environment].run = Some(run);
+        run.next = next(&mut run.batch);
+        world.environments[environment].run = Some(Known::new(run));
         worlds.push((Fate { step, end }, world));
     };
     let fails = world.faults > 0;
     match asked(&mut run) {
-        Asked::Begin => add("begins", "", base, run, Event::Begin),
         Asked::Load { fresh } => {
             if !fresh && let Some(record) = base.environments[environment].cache[address].clone() {
                 let mut next = base.clone();
                 next.environments[environment].cache[address] = None;
-                add("takes its cached record", "", next, run.clone(), Event::Loaded(Loaded::Cached(record)));
+                add("takes its cached record", "", next, run.clone(), Event::Loaded(Loaded::Cached(boxed(&record))));
             }
             if fails {
                 add("reads", ", which fails", base.with_fault(), run.clone(), FAILED);
             }
             base.environments[environment].cache[address] = None;
-            let record = base.records[address].clone().map(Box::new);
+            let record = base.records[address].as_ref().map(boxed);
             add("reads", "", base, run, Event::Loaded(Loaded::Read(record)));
         }
         Asked::LookUp(ids) => {
@@ -111,7 +114,7 @@ pub(crate) fn step(setting: &Setting, world: &World, environment: usize) -> Vec<
                 request.carry_out(setting, &mut next, address);
                 add(name, ", and the answer is lost", next, run.clone(), request.failed());
                 let mut next = base.with_fault();
-                next.late.push(request.late(address));
+                next.late.push(Known::new(request.late(address)));
                 add(name, ", which takes effect late", next, run.clone(), request.failed());
             }
             let mut next = base;
@@ -133,15 +136,12 @@ pub(crate) fn step(setting: &Setting, world: &World, environment: usize) -> Vec<
             add("sends", "", next, run, Event::Sent(Progress { sent, ..Progress::default() }));
         }
         Asked::Pause => add("pauses", "", base, run, Event::Woken),
-        Asked::Done(outcomes) => worlds.extend(ends(base, *run, &outcomes, fails)),
+        Asked::Done(outcomes) => worlds.extend(ends(base, &run, &outcomes, fails)),
     }
     worlds
 }
 
 fn asked(run: &mut Run) -> Asked {
-    if run.batch.is_new() {
-        return Asked::Begin;
-    }
     match run.batch.step() {
         Step::Load { fresh, .. } => Asked::Load { fresh },
         Step::Lease(leasing) => Asked::Write(Request::Lease(leasing)),
@@ -158,8 +158,20 @@ fn asked(run: &mut Run) -> Asked {
     }
 }
 
+/// How far what a batch does now may be noticed.
+fn next(batch: &mut Batch) -> Next {
+    match batch.step() {
+        Step::Enter(_) | Step::Barrier { .. } | Step::Pause { .. } | Step::Invoke { lease: None, .. } => Next::Within,
+        Step::Invoke { .. } => Next::Calls,
+        Step::Load { .. } | Step::LookUp { .. } | Step::Lease(_) | Step::Finish { .. } | Step::Free(_) | Step::Done(_) => {
+            Next::Concerns
+        }
+        Step::Commit { .. } | Step::Send { .. } => Next::Shows,
+    }
+}
+
 /// The batch is over: what is done is deleted, the rest comes again. An acknowledgement may be lost.
-fn ends(mut world: World, run: Run, outcomes: &[Outcome], fails: bool) -> Vec<(Fate, World)> {
+fn ends(mut world: World, run: &Run, outcomes: &[Outcome], fails: bool) -> Vec<(Fate, World)> {
     let queue = &mut world.queues[run.address];
     for waiting in queue.iter_mut().filter(|waiting| waiting.receipt == Some(run.owner)) {
         waiting.receipt = None;
@@ -205,48 +217,53 @@ fn send(setting: &Setting, world: &mut World, outbox: &[Effect]) {
 pub(crate) fn commit(setting: &Setting, world: &mut World, commit: &Commit) -> Committed {
     let address = setting.number_of(&commit.address);
     let found = world.records[address].as_ref().map_or(0, |record| record.version);
-    if found != commit.expect && setting.fences() {
+    if found != commit.expect && setting.has(Safeguard::Fence) {
         return Committed::Fenced;
     }
     if let Some(segment) = &commit.segment {
-        world.segments[address].extend(segment.ids.iter().map(|spilled| (spilled.id, segment.newest)));
+        let mut segments = (*world.segments[address]).clone();
+        segments.extend(segment.ids.iter().map(|spilled| (spilled.id, segment.newest)));
+        world.segments[address] = Known::new(segments);
     }
     world.goes(address, &commit.record.outbox);
-    world.records[address] = Some(Record { version: commit.record.version.max(found), ..commit.record.clone() });
+    put(world, address, Record { version: commit.record.version.max(found), ..commit.record.clone() });
     Committed::Stored
 }
 
 pub(crate) fn lease(world: &mut World, address: usize, leasing: &Leasing) -> Leased {
-    let record = world.records[address].clone().unwrap_or_else(|| Record::new(leasing.born));
+    let record = world.records[address].as_deref().cloned().unwrap_or_else(|| Record::new(leasing.born));
     let is_ours = record.version == leasing.makes && record.lease == Some(leasing.lease);
     if record.version != leasing.expect && !is_ours {
         return Leased::Refused;
     }
-    world.records[address] = Some(Record { version: leasing.makes, lease: Some(leasing.lease), ..record });
+    put(world, address, Record { version: leasing.makes, lease: Some(leasing.lease), ..record });
     Leased::Taken
 }
 
-pub(crate) fn finish(world: &mut World, address: usize, expect: u64) -> bool {
-    if world.records[address].as_ref().is_some_and(|record| record.version == expect) {
-        world.goes(address, &Outbox::default());
-    }
-    match world.records[address].take() {
-        Some(record) if record.version == expect => {
-            world.records[address] = Some(Record { version: expect + 1, lease: None, outbox: Outbox::default(), ..record });
-            true
-        }
-        other => {
-            world.records[address] = other;
-            false
-        }
-    }
+pub(crate) fn finish(setting: &Setting, world: &mut World, address: usize, expect: u64) -> bool {
+    let Some(record) =
+        world.records[address].clone().filter(|record| record.version == expect || !setting.has(Safeguard::FinishFence))
+    else {
+        return false;
+    };
+    world.goes(address, &Outbox::default());
+    put(world, address, Record { version: record.version + 1, lease: None, outbox: Outbox::default(), ..(*record).clone() });
+    true
 }
 
 pub(crate) fn free(world: &mut World, address: usize, owner: Owner) {
-    if let Some(record) = world.records[address].as_mut().filter(|record| record.lease.is_some_and(|lease| lease.owner == owner))
-    {
-        (record.version, record.lease) = (record.version + 1, None);
+    let leased = |record: &Known<Record>| record.lease.is_some_and(|lease| lease.owner == owner);
+    if let Some(record) = world.records[address].clone().filter(leased) {
+        put(world, address, Record { version: record.version + 1, lease: None, ..(*record).clone() });
     }
+}
+
+fn put(world: &mut World, address: usize, record: Record) {
+    world.records[address] = Some(Known::new(record));
+}
+
+fn boxed(record: &Known<Record>) -> Box<Record> {
+    Box::new((**record).clone())
 }
 
 impl Request {
@@ -263,7 +280,7 @@ impl Request {
         match self {
             Self::Commit(commit) => Event::Committed(self::commit(setting, world, commit)),
             Self::Lease(leasing) => Event::Leased(lease(world, address, leasing)),
-            Self::Finish(expect) => Event::Finished(finish(world, address, *expect)),
+            Self::Finish(expect) => Event::Finished(finish(setting, world, address, *expect)),
             Self::Free(owner) => {
                 free(world, address, *owner);
                 Event::Freed
@@ -281,7 +298,7 @@ impl Request {
 
     fn late(&self, address: usize) -> Late {
         match self {
-            Self::Commit(commit) => Late::Commit(commit.clone()),
+            Self::Commit(commit) => Late::Commit(address, commit.clone()),
             Self::Lease(leasing) => Late::Lease(address, *leasing),
             Self::Finish(expect) => Late::Finish(address, *expect),
             Self::Free(owner) => Late::Free(address, *owner),

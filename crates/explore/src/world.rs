@@ -3,9 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use statefun_core::{
-    Address, Budget, Commit, Delivered, Effect, Envelope, EnvelopeId, FunctionSpec, LastSeq, LedgerShape, Moment, OnFailure,
-    Outbox, Owner, Protocol, Record, Rules, Safeguard, Safeguards, Timestamp, TypeName, TypedValue, ValueSpec,
-    protocol::{At, Batch, Leasing, Marks, Pace},
+    Address, Budget, Commit, Delivered, Envelope, EnvelopeId, FunctionSpec, LastSeq, LedgerShape, Moment, OnFailure, Owner,
+    Protocol, Record, Rules, Safeguard, Safeguards, Timestamp, TypeName, TypedValue, ValueSpec,
+    protocol::{At, Batch, Event, Leasing, Marks, Pace},
+};
+
+use crate::{
+    known::{Known, digest},
+    search::Limits,
 };
 
 pub(crate) const SEEN: ValueSpec<String> = ValueSpec::new("seen");
@@ -18,54 +23,57 @@ const START: u64 = 1_780_000_000;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a queue refuses a second copy.
 const DEDUP: u64 = 300;
+/// How far a clock step goes: beyond the queue's deduplication, and beyond every deadline.
+pub(crate) const STEP: u64 = 400;
 /// Deliveries are counted up to this: more make no difference.
 const MOST_RECEIVES: u32 = 4;
 
 /// Addresses, by number.
 pub(crate) const ADDRESSES: usize = 2;
 pub(crate) const ENVIRONMENTS: usize = 2;
-/// Messages from outside: two to the first address, one to the second.
-const INGRESS: [(u8, usize); 3] = [(1, 0), (2, 0), (3, 1)];
 
 /// Everything there is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct World {
     /// Seconds since the start.
     pub(crate) now: u64,
     /// Faults that may still strike.
     pub(crate) faults: u8,
-    pub(crate) records: [Option<Record>; ADDRESSES],
+    pub(crate) records: [Option<Known<Record>>; ADDRESSES],
     /// Spilled ids, each with when its segment was the newest.
-    pub(crate) segments: [BTreeMap<EnvelopeId, Timestamp>; ADDRESSES],
+    pub(crate) segments: [Known<BTreeMap<EnvelopeId, Timestamp>>; ADDRESSES],
     pub(crate) queues: [Vec<Waiting>; ADDRESSES],
     /// What the queues refuse, since when.
-    taken: BTreeMap<EnvelopeId, u64>,
-    last_seq: u64,
+    pub(crate) taken: Known<BTreeMap<EnvelopeId, u64>>,
+    /// By address, as nothing compares those of two.
+    last_seq: [u64; ADDRESSES],
     pub(crate) environments: [Environment; ENVIRONMENTS],
     /// Requests whose callers gave up, and which take effect in any order, or together with what comes later.
-    pub(crate) late: Vec<Late>,
+    pub(crate) late: Vec<Known<Late>>,
     /// A run took an event that does not answer its step.
     pub(crate) broken: bool,
     /// An outbox left its record, and not all of it was sent.
-    unsent: bool,
+    pub(crate) unsent: bool,
+    /// A message was redriven: it comes again behind those that were sent later.
+    pub(crate) reordered: bool,
 }
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
-    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) envelope: Known<Arc<Envelope>>,
     pub(crate) seq: u64,
     enqueued_at: u64,
-    receives: u32,
+    pub(crate) receives: u32,
     /// The delivery that has it, if one has.
     pub(crate) receipt: Option<Owner>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
-    pub(crate) run: Option<Box<Run>>,
+    pub(crate) run: Option<Known<Run>>,
     /// Of own commits.
-    pub(crate) cache: [Option<Box<Record>>; ADDRESSES],
+    pub(crate) cache: [Option<Known<Record>>; ADDRESSES],
 }
 
 /// A batch on its way.
@@ -76,12 +84,26 @@ pub(crate) struct Run {
     pub(crate) owner: Owner,
     /// Messages that were delivered to it, by number.
     pub(crate) deliveries: Vec<u64>,
+    pub(crate) next: Next,
+}
+
+/// What a run does next, as far as others may notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Something within its environment.
+    Within,
+    /// Calls its handler, which takes a lease if it is slow.
+    Calls,
+    /// Something that concerns its address alone: reads, takes or frees its lease, clears its outbox, ends.
+    Concerns,
+    /// Commits, or sends.
+    Shows,
 }
 
 /// A request that is still on its way.
 #[derive(Debug, Clone)]
 pub(crate) enum Late {
-    Commit(Box<Commit>),
+    Commit(usize, Box<Commit>),
     Lease(usize, Leasing),
     Finish(usize, u64),
     Free(usize, Owner),
@@ -93,10 +115,13 @@ pub(crate) struct Setting {
     functions: [Arc<FunctionSpec>; ADDRESSES],
     rules: Arc<Rules>,
     pace: Pace,
+    together: bool,
+    pub(crate) every_order: bool,
 }
 
 impl Setting {
-    pub(crate) fn new(safeguards: Safeguards, marks: bool) -> Self {
+    pub(crate) fn new(safeguards: Safeguards, limits: Limits) -> Self {
+        let Limits { marks, together, every_order, .. } = limits;
         let addresses = [FIRST, SECOND].map(|name| Address::new(name, "x").unwrap_or_else(|error| unreachable!("{error}")));
         let function = |name| {
             let mut spec = FunctionSpec { on_failure: OnFailure::DeadLetter { max_attempts: 3 }, ..FunctionSpec::new(name) };
@@ -119,7 +144,7 @@ impl Setting {
             drain_at_once: 1,
         };
         let rules = Arc::new(Rules { protocol, budget, ..Rules::default() });
-        Self { addresses, functions: [FIRST, SECOND].map(function), rules, pace }
+        Self { addresses, functions: [FIRST, SECOND].map(function), rules, pace, together, every_order }
     }
 
     pub(crate) fn number_of(&self, address: &Address) -> usize {
@@ -132,24 +157,25 @@ impl Setting {
             now: 0,
             faults,
             records: [None, None],
-            segments: [BTreeMap::new(), BTreeMap::new()],
+            segments: [(); ADDRESSES].map(|()| Known::new(BTreeMap::new())),
             queues: [Vec::new(), Vec::new()],
-            taken: BTreeMap::new(),
-            last_seq: 0,
+            taken: Known::new(BTreeMap::new()),
+            last_seq: [0; ADDRESSES],
             environments: Default::default(),
             late: Vec::new(),
             broken: false,
             unsent: false,
+            reordered: false,
         };
-        for (number, to) in INGRESS {
-            world.enqueue(self, &self.ingress(number, to));
+        for (_, envelope) in self.ingress() {
+            world.enqueue(self, &envelope);
         }
         world
     }
 
-    /// The envelope of a message from outside.
-    pub(crate) fn ingress(&self, number: u8, to: usize) -> Envelope {
-        Envelope {
+    /// Envelopes from outside, each with the number of its first message.
+    fn ingress(&self) -> Vec<(u8, Envelope)> {
+        let envelope = |number: u8, messages: &[u8], to: usize| Envelope {
             id: EnvelopeId([number; 16]),
             to: self.addresses[to].clone(),
             from: None,
@@ -157,8 +183,12 @@ impl Setting {
             keyed: false,
             hops: 0,
             trace: None,
-            messages: vec![TypedValue::of(&number.to_string()).unwrap_or_else(|error| unreachable!("{error}"))],
-        }
+            messages: messages.iter().map(|message| text(*message)).collect(),
+        };
+        let first = if self.together { vec![(1, &[1, 2][..])] } else { vec![(1, &[1][..]), (2, &[2][..])] };
+        let mut all: Vec<_> = first.into_iter().map(|(number, messages)| (number, envelope(number, messages, 0))).collect();
+        all.push((3, envelope(3, &[3], 1)));
+        all
     }
 
     /// How many messages a delivery may have: as many as wait, or, where a later one may prove something, one after the other.
@@ -166,14 +196,24 @@ impl Setting {
         if self.rules.protocol.marks.is_some() { 1..=2 } else { 2..=2 }
     }
 
-    pub(crate) fn fences(&self) -> bool {
-        self.rules.protocol.safeguards.on(Safeguard::Fence)
+    /// A redrive policy breaks order, and the proofs that marks rest on: a queue with marks must not have one.
+    pub(crate) fn redrives(&self) -> bool {
+        self.rules.protocol.marks.is_none()
     }
 
-    /// Copies that a producer may send again.
-    pub(crate) fn copies(&self) -> impl Iterator<Item = Envelope> {
-        INGRESS.iter().filter(|(number, _)| *number != 2).map(|(number, to)| self.ingress(*number, *to))
+    /// Whether what the store and the queues do has this safeguard.
+    pub(crate) fn has(&self, safeguard: Safeguard) -> bool {
+        self.rules.protocol.safeguards.on(safeguard)
     }
+
+    /// Copies that a producer may send again: of one message to each address.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (u8, Envelope)> {
+        self.ingress().into_iter().filter(|(number, _)| *number != 2)
+    }
+}
+
+fn text(message: u8) -> TypedValue {
+    TypedValue::of(&message.to_string()).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 impl World {
@@ -193,44 +233,77 @@ impl World {
         if self.taken.get(&envelope.id).is_some_and(|at| now < at + DEDUP) {
             return;
         }
-        self.taken.insert(envelope.id, now);
-        self.last_seq += 1;
-        let waiting =
-            Waiting { envelope: Arc::new(envelope.clone()), seq: self.last_seq, enqueued_at: now, receives: 0, receipt: None };
-        self.queues[setting.number_of(&envelope.to)].push(waiting);
+        let mut taken = (*self.taken).clone();
+        taken.insert(envelope.id, now);
+        self.taken = Known::new(taken);
+        self.append(setting.number_of(&envelope.to), Known::new(Arc::new(envelope.clone())));
     }
 
-    /// A number that no lease and no run has: the lowest, so that worlds that differ by it only are one.
-    fn free_owner(&self) -> Owner {
-        let leases = self.records.iter().flatten().filter_map(|record| record.lease.map(|lease| lease.owner));
-        let runs = self.environments.iter().filter_map(|environment| environment.run.as_ref().map(|run| run.owner));
-        let late = self.late.iter().filter_map(|late| match late {
-            Late::Commit(commit) => commit.record.lease.map(|lease| lease.owner),
-            Late::Lease(_, leasing) => Some(leasing.lease.owner),
-            Late::Free(_, owner) => Some(*owner),
-            Late::Finish(..) => None,
-        });
-        let receipts = self.queues.iter().flatten().filter_map(|waiting| waiting.receipt);
-        let known: Vec<Owner> = leases.chain(runs).chain(late).chain(receipts).collect();
+    fn append(&mut self, address: usize, envelope: Known<Arc<Envelope>>) {
+        self.last_seq[address] += 1;
+        let (seq, enqueued_at) = (self.last_seq[address], self.now);
+        self.queues[address].push(Waiting { envelope, seq, enqueued_at, receives: 0, receipt: None });
+    }
+
+    /// A message was received in vain for longer than the queue refuses copies, went to a dead-letter queue, and comes back from there.
+    pub(crate) fn redrive(&mut self, address: usize, place: usize) {
+        let waiting = self.queues[address].remove(place);
+        self.now = self.now.max(waiting.enqueued_at + STEP);
+        self.append(address, waiting.envelope);
+        self.reordered = true;
+    }
+
+    /// A number that no lease and no run of the address has: the lowest, so that worlds that differ by it only are one.
+    fn free_owner(&self, address: usize) -> Owner {
+        let lease = self.records[address].as_ref().and_then(|record| record.lease.map(|lease| lease.owner));
+        let late = self.late.iter().filter(|late| late.address() == address).filter_map(|late| late.owner());
+        let receipts = self.queues[address].iter().filter_map(|waiting| waiting.receipt);
+        let known: Vec<Owner> = lease.into_iter().chain(self.runs_of(address)).chain(late).chain(receipts).collect();
         (1..).map(Owner).find(|owner| !known.contains(owner)).unwrap_or(Owner(0))
     }
 
+    /// The runs that work on an address.
+    pub(crate) fn runs_of(&self, address: usize) -> impl Iterator<Item = Owner> {
+        let runs = self.environments.iter().filter_map(|environment| environment.run.as_ref());
+        runs.filter(move |run| run.address == address).map(|run| run.owner)
+    }
+
+    /// What can be seen of the world. Which of the environments is the first makes no difference, for nothing names them, and all of them
+    /// may do the same; nor does the order of requests that take effect at any time.
+    pub(crate) fn hash(&mut self) -> u128 {
+        self.environments.sort_by_cached_key(Environment::hashes);
+        self.late.sort_by_key(Known::hash);
+        let mut seen = Vec::with_capacity(48);
+        let flags = [self.broken, self.unsent, self.reordered].map(u128::from);
+        seen.extend([self.now.into(), self.faults.into()].into_iter().chain(flags).chain(self.last_seq.map(u128::from)));
+        seen.extend(self.records.iter().map(|record| Known::hash_of(record.as_ref())));
+        seen.extend(self.segments.iter().map(Known::hash));
+        seen.push(self.taken.hash());
+        seen.extend(self.environments.iter().flat_map(Environment::hashes));
+        for queue in &self.queues {
+            seen.push(queue.len() as u128);
+            seen.extend(queue.iter().flat_map(Waiting::hashes));
+        }
+        seen.extend(self.late.iter().map(Known::hash));
+        digest(&seen[..])
+    }
+
     /// An environment receives the first messages of an address.
-    pub(crate) fn receive(&mut self, setting: &Setting, environment: usize, address: usize, count: usize) {
-        let (owner, at) = (self.free_owner(), self.at());
+    pub(crate) fn receive(&mut self, setting: &Setting, environment: usize, address: usize, count: usize) -> Owner {
+        let (owner, at) = (self.free_owner(address), self.at());
         let mut delivered = Vec::new();
         for waiting in self.queues[address].iter_mut().take(count) {
             waiting.receives = (waiting.receives + 1).min(MOST_RECEIVES);
             waiting.receipt = Some(owner);
             delivered.push(Delivered {
-                envelope: waiting.envelope.clone(),
+                envelope: (*waiting.envelope).clone(),
                 seq: LastSeq { queue: 1, seq: waiting.seq.into() },
                 enqueued_at: Timestamp((START + waiting.enqueued_at) * 1_000),
                 receive_count: waiting.receives,
             });
         }
         let deliveries = self.queues[address].iter().take(count).map(|waiting| waiting.seq).collect();
-        let batch = Batch::new(
+        let mut batch = Batch::new(
             setting.functions[address].clone(),
             setting.rules.clone(),
             setting.pace,
@@ -240,61 +313,40 @@ impl World {
             None,
             at,
         );
-        self.environments[environment].run = Some(Box::new(Run { batch, address, owner, deliveries }));
+        // That it begins changes nothing, whenever it does.
+        self.broken |= batch.on(Event::Begin, at).is_err();
+        self.environments[environment].run = Some(Known::new(Run { batch, address, owner, deliveries, next: Next::Concerns }));
+        owner
+    }
+}
+
+impl Environment {
+    fn hashes(&self) -> [u128; 1 + ADDRESSES] {
+        let [first, second] = &self.cache;
+        [Known::hash_of(self.run.as_ref()), Known::hash_of(first.as_ref()), Known::hash_of(second.as_ref())]
+    }
+}
+
+impl Waiting {
+    fn hashes(&self) -> [u128; 3] {
+        let Self { envelope, seq, enqueued_at, receives, receipt } = self;
+        let receipt = receipt.map_or(0, |owner| owner.0);
+        [envelope.hash(), u128::from(*seq) << 64 | u128::from(*enqueued_at), u128::from(*receives) << 64 | u128::from(receipt)]
+    }
+}
+
+impl Late {
+    pub(crate) fn address(&self) -> usize {
+        let (Self::Commit(address, _) | Self::Lease(address, _) | Self::Finish(address, _) | Self::Free(address, _)) = self;
+        *address
     }
 
-    /// The outbox of an address is replaced by another one, or cleared.
-    pub(crate) fn goes(&mut self, address: usize, stays: &Outbox) {
-        let Some(record) = &self.records[address] else { return };
-        self.unsent |= record.outbox.entries.iter().any(|entry| self.is_unsent(entry) && !stays.entries.contains(entry));
-    }
-
-    fn is_unsent(&self, effect: &Effect) -> bool {
-        matches!(effect, Effect::Send(envelope) if !self.taken.contains_key(&envelope.id))
-    }
-
-    /// Messages in the order in which an address applied them.
-    pub(crate) fn seen(&self, address: usize) -> String {
-        let stored = self.records[address].as_ref().and_then(|record| record.state.get("seen"));
-        stored.and_then(|stored| stored.value.get::<String>().ok().flatten()).unwrap_or_default()
-    }
-
-    /// What is wrong at any moment.
-    pub(crate) fn problem(&self) -> Option<String> {
-        if self.broken {
-            return Some("the machine refuses an answer to its own step".to_owned());
+    fn owner(&self) -> Option<Owner> {
+        match self {
+            Self::Commit(_, commit) => commit.record.lease.map(|lease| lease.owner),
+            Self::Lease(_, leasing) => Some(leasing.lease.owner),
+            Self::Free(_, owner) => Some(*owner),
+            Self::Finish(..) => None,
         }
-        if self.unsent {
-            return Some("an outbox is gone, and not all of it was sent".to_owned());
-        }
-        for address in 0..ADDRESSES {
-            let seen = self.seen(address);
-            if let Some(twice) = seen.chars().find(|one| seen.matches(*one).count() > 1) {
-                return Some(format!("message {twice} was applied twice: address {address} saw {seen}"));
-            }
-        }
-        let (first, second) = (self.seen(0), self.seen(1));
-        if first.contains("21") {
-            return Some(format!("out of order: {first}"));
-        }
-        let of_first: String = second.chars().filter(|one| *one != '3').collect();
-        (!first.starts_with(&of_first)).then(|| format!("the second saw {second}, and the first applied {first}"))
-    }
-
-    /// What is wrong once nothing can happen any more.
-    pub(crate) fn problem_at_the_end(&self) -> Option<String> {
-        let (first, second) = (self.seen(0), self.seen(1));
-        if first.len() != 2 || second.len() != 3 {
-            return Some(format!("something is lost: the first saw {first}, the second {second}"));
-        }
-        for outbox in self.records.iter().flatten().map(|record| &record.outbox).filter(|outbox| !outbox.is_empty()) {
-            if outbox.mark.is_none() {
-                return Some("an outbox stands, and nothing comes".to_owned());
-            }
-            if outbox.entries.iter().any(|entry| self.is_unsent(entry)) {
-                return Some("an outbox stands that was never sent, and nothing comes".to_owned());
-            }
-        }
-        None
     }
 }
