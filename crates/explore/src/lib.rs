@@ -4,14 +4,17 @@
 //! | question | file |
 //! |---|---|
 //! | what is there? | `world.rs`, its parts `known.rs` |
+//! | who is in it, and what comes from outside? | `setting.rs` |
 //! | what must hold of it? | `holds.rs` |
 //! | what can happen next? | `moves.rs` |
 //! | one step of a run, with its fault | `steps.rs` |
+//! | which safeguards' absence is noticed? | `mutations.rs` |
 
 mod holds;
 mod known;
 mod moves;
 mod search;
+mod setting;
 mod steps;
 mod world;
 

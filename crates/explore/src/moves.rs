@@ -3,8 +3,9 @@
 use statefun_core::{Lease, Owner};
 
 use crate::{
+    setting::Setting,
     steps::{self, Fate},
-    world::{ADDRESSES, ENVIRONMENTS, Late, Next, Run, STEP, Setting, World},
+    world::{ADDRESSES, ENVIRONMENTS, Late, Next, Run, STEP, World},
 };
 
 /// What is waited for until a lease ends.

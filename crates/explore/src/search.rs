@@ -14,7 +14,8 @@ use statefun_core::Safeguards;
 
 use crate::{
     moves::{Move, What, moves},
-    world::{Setting, World},
+    setting::Setting,
+    world::World,
 };
 
 /// How far a search goes.
@@ -100,7 +101,7 @@ struct Waiting {
 #[must_use]
 pub fn explore(safeguards: Safeguards, limits: Limits, progress: impl Fn(usize) + Sync) -> Report {
     let setting = Setting::new(safeguards, limits);
-    let mut first = setting.first(limits.faults);
+    let mut first = World::first(&setting, limits.faults);
     let seen = Seen::new();
     seen.insert(first.hash());
     let shared = Shared {

@@ -9,7 +9,8 @@ use statefun_core::{
 
 use crate::{
     known::Known,
-    world::{Late, Next, Run, SEEN, Setting, World},
+    setting::{SEEN, Setting},
+    world::{Late, Next, Run, World},
 };
 
 /// What a run did, and how that went.
@@ -95,13 +96,11 @@ pub(crate) fn step(setting: &Setting, world: &World, environment: usize) -> Vec<
                 add("calls a slow handler", "", next.clone(), run.clone(), Event::Handled(handled, Some(Some(leased))));
             }
             if fails {
-                add(
-                    "calls its handler",
-                    ", which has no time",
-                    base.with_fault(),
-                    run.clone(),
-                    Event::Handled(Handled::CutShort, None),
-                );
+                // It is given up when it has done all of its work.
+                let mut run = run.clone();
+                handled(&mut run);
+                let cut_short = Event::Handled(Handled::CutShort, None);
+                add("calls its handler", ", which has no time left", base.with_fault(), run, cut_short);
             }
             let handled = handled(&mut run);
             add("calls its handler", "", base, run, Event::Handled(handled, None));

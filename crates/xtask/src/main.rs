@@ -55,7 +55,7 @@ enum Verb {
         /// The search is given up after so long, and has failed then
         #[arg(long, default_value_t = 15)]
         minutes: u64,
-        /// Switch each safeguard off in turn, and say which the search notices
+        /// Switch each safeguard off in turn: the search fails unless it notices just those that it is known to notice
         #[arg(long)]
         mutations: bool,
         /// Outboxes are proven by later deliveries, instead of being cleared

@@ -12,8 +12,12 @@ pub(crate) const LAMBDA: &str = "flights/lambda";
 const SEEDS: &str = "400";
 /// Seeds within which a missing safeguard must be noticed.
 const MUTATION_SEEDS: u64 = 200;
-/// Faults of the exploration; `cargo xtask explore` does two.
-const FAULTS: u8 = 1;
+/// Faults of the exploration: with marks two take a minute on two cores that have nothing else to do, and three would take more than an hour.
+const FAULTS: u8 = 2;
+/// What a part of the exploration may take where the cores are slower, or busy: the bound of `cargo xtask explore`.
+const EXPLORATION_SECONDS: u64 = 900;
+/// Faults with which the exploration notices missing safeguards; for each one it looks at all worlds.
+const MUTATION_FAULTS: u8 = 1;
 /// Kills of the test command; `cargo xtask kill` does more.
 const KILLS: u32 = 15;
 
@@ -46,8 +50,12 @@ fn run_all(parts: &mut Parts) -> Result<(), String> {
     parts.run("conformance of the simulated ports", || {
         quiet_cargo(&["test", "--release", "--package", "statefun-sim", "--features", "conformance"]).run()
     })?;
-    parts.run("exploration", || explore(FAULTS, 120, false, false).run())?;
-    parts.run("exploration with marks", || explore(FAULTS, 120, false, true).run())?;
+    for (marks, name) in [(false, "exploration"), (true, "exploration with marks")] {
+        parts.run(name, || explore(FAULTS, EXPLORATION_SECONDS, false, marks).run())?;
+    }
+    for (marks, name) in [(false, "mutations of the exploration"), (true, "mutations of the exploration with marks")] {
+        parts.run(name, || explore(MUTATION_FAULTS, EXPLORATION_SECONDS, true, marks).run())?;
+    }
     parts.run("simulation", || sim(&["seeds", "0", SEEDS]).run())?;
     parts.run("mutations", || mutations(MUTATION_SEEDS).run())?;
     parts.run("kills", || kill(KILLS, None))?;
