@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use statefun_aws::{
-    Clients, Options, queue_hash,
+    Clients, Options,
     queues::{FunctionQueues, SqsConsumer, create_fifo_queue, create_standard_queue},
     store::{DynamoStore, create_table},
 };
-use statefun_core::{Address, Delivered, LastSeq, LedgerShape, Protocol, Record, protocol::Marks, stored::record_bytes};
+use statefun_core::{
+    Address, Delivered, LastSeq, LedgerShape, Protocol, Record, protocol::Marks, queue_hash, stored::record_bytes,
+};
 use statefun_engine::ports::{Clock, Delivery, QueueConsumer};
 
 use super::{
