@@ -66,7 +66,7 @@ impl std::ops::AddAssign for Chain {
     }
 }
 
-/// What is known, and what was billed since it was asked for.
+/// What is known, and what was billed since it was asked for. Its methods return `None` for a request of another form than they know.
 #[derive(Debug, Default)]
 struct State {
     items: HashMap<Key, Sizes>,
@@ -141,22 +141,24 @@ impl State {
         *self.calls.entry((kind, about.to_owned())).or_default() += 1;
     }
 
-    fn read(&mut self, asked: &BatchGetItemInput) {
+    fn read(&mut self, asked: &BatchGetItemInput) -> Option<()> {
         for keys in asked.request_items.iter().flatten().flat_map(|(_, wanted)| &wanted.keys) {
-            let Some(key) = key(keys) else { continue };
+            let key = key(keys)?;
             self.bill.reads += 1;
             self.bill.read_units += read_units(self.items.get(&key).map_or(0, total));
             self.call("read", &key.0);
         }
+        Some(())
     }
 
     /// A query is billed by all it finds together.
-    fn query(&mut self, asked: &QueryInput, found: Option<&QueryOutput>) {
+    fn query(&mut self, asked: &QueryInput, found: Option<&QueryOutput>) -> Option<()> {
         let items = found.map(QueryOutput::items).unwrap_or_default();
         self.bill.reads += 1;
         self.bill.read_units += read_units(items.iter().map(|item| total(&sizes(item))).sum());
         let partition = asked.expression_attribute_values.as_ref().and_then(|values| values.get(":pk")?.as_s().ok());
-        self.call("read", partition.map_or("", String::as_str));
+        self.call("read", partition?);
+        Some(())
     }
 
     fn update(&mut self, asked: &UpdateItemInput, refused: bool) -> Option<()> {
@@ -195,12 +197,13 @@ impl State {
         Some(())
     }
 
-    fn send(&mut self, asked: &SendMessageBatchInput) {
+    fn send(&mut self, asked: &SendMessageBatchInput) -> Option<()> {
         let entries = asked.entries();
         self.bill.send_requests += 1;
         self.bill.send_chunks += chunks(entries.iter().map(|entry| entry.message_body.len()).sum());
         self.bill.sent += entries.len() as u64;
-        self.call("send", asked.queue_url.as_deref().unwrap_or_default());
+        self.call("send", asked.queue_url.as_deref()?);
+        Some(())
     }
 }
 
@@ -236,11 +239,11 @@ impl Intercept for Meter {
             state.problem = Some(format!("a call failed: {error:?}"));
         }
         let metered = match asked {
-            Asked::Read(asked) => Some(state.read(asked)),
-            Asked::Query(asked) => Some(state.query(asked, answer.ok().and_then(|found| found.downcast_ref()))),
+            Asked::Read(asked) => state.read(asked),
+            Asked::Query(asked) => state.query(asked, answer.ok().and_then(|found| found.downcast_ref())),
             Asked::Update(asked) => state.update(asked, refused),
             Asked::Put(asked) => state.put(asked),
-            Asked::Send(asked) => Some(state.send(asked)),
+            Asked::Send(asked) => state.send(asked),
             Asked::Other(input) => {
                 state.problem = Some(format!("a call is not known: {input}"));
                 return Ok(());
@@ -304,7 +307,7 @@ mod tests {
         let mut other = keys();
         other.insert("pk".to_owned(), AttributeValue::S("a/b/none".to_owned()));
         let wanted = KeysAndAttributes::builder().keys(keys()).keys(other).build().unwrap();
-        state.read(&BatchGetItemInput::builder().request_items("table", wanted).build().unwrap());
+        state.read(&BatchGetItemInput::builder().request_items("table", wanted).build().unwrap()).unwrap();
         assert_eq!((state.bill.reads, state.bill.read_units), (2, 3));
     }
 

@@ -40,7 +40,7 @@ pub(crate) async fn run(endpoint: &str, json: Option<&Path>) -> Result<()> {
         rows.push((case, spent));
         shown.inc(1);
         if shown.is_hidden() && rows.len() % 20 == 0 {
-            eprintln!("{} of {} cases, {:.0} s", rows.len(), shown.length().unwrap_or_default(), start.elapsed().as_secs_f64());
+            println!("{} of {} cases, {:.0} s", rows.len(), shown.length().unwrap_or_default(), start.elapsed().as_secs_f64());
         }
     }
     shown.finish_and_clear();
