@@ -94,7 +94,8 @@ fn mutations(limits: Limits) -> bool {
                 None => {}
             }
         }
-        let as_expected = expected.is_noticed_with(limits.faults) == !noticed.starts_with("not noticed");
+        let missed = noticed.starts_with("not noticed");
+        let as_expected = expected.is_noticed_with(limits.faults) != missed;
         good &= as_expected;
         let why = if as_expected { expected.to_string() } else { format!("UNEXPECTED: {expected}") };
         println!("{:<18} {noticed:<60.60} {why}", format!("{safeguard:?}"));
