@@ -76,7 +76,7 @@ impl Case {
 
     /// Rounds that are measured.
     pub(super) fn rounds(&self) -> usize {
-        (MESSAGES / (self.addresses() * self.folded)).max(3)
+        MESSAGES.div_ceil(self.addresses() * self.folded).max(3)
     }
 
     /// A name for those who wait.
