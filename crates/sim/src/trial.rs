@@ -10,6 +10,7 @@ use statefun_core::{Address, Rules, Safeguards};
 use statefun_engine::{
     Config, Engine, Ports, Receiver, backend,
     ports::{Clock, DueTimers, InstanceStore, Message},
+    receive::ANSWER_RESERVE,
 };
 
 use crate::{
@@ -244,7 +245,8 @@ impl Trial {
     async fn run(&self, env: &Environment, received: &[Message]) -> Vec<Option<Duration>> {
         let addresses = addresses(received);
         self.world.lock().open.extend(addresses.iter().map(|to| (env.id, to.clone())));
-        let deadline = self.world.executor.now() + millis(DEADLINE);
+        // From then on the engine gives up.
+        let deadline = self.world.executor.now() + millis(DEADLINE - ANSWER_RESERVE);
         let failed = env.receiver.serve(&env.read(received), env.connection.moment().plus(DEADLINE)).await;
         let mut world = self.world.lock();
         for to in &addresses {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What is kept of the time before the deadline for the answer, beside what the engine keeps for its commits.
-const ANSWER_RESERVE: Duration = Duration::from_millis(300);
+pub const ANSWER_RESERVE: Duration = Duration::from_millis(300);
 
 /// How long a message waits that only a later deployment can read.
 const UNTIL_DEPLOYED: Duration = Duration::from_secs(300);
