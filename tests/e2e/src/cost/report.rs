@@ -10,7 +10,7 @@ use super::{
 /// Handler runs, and writes, per message at most, where a target is set.
 const AT_MOST: f64 = 1.02;
 
-/// Batches that [rates](rates) come to. Modelled, not measured: see docs/deploy.md.
+/// Batches that [`rates`] come to. Modelled, not measured: see docs/deploy.md.
 const RATES: [(&str, f64, f64); 4] = [("10/s", 1.0, 1.0), ("100/s", 1.2, 3.0), ("1,000/s", 2.0, 8.0), ("10,000/s", 6.0, 8.0)];
 
 /// A measured case.
