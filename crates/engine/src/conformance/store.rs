@@ -214,7 +214,8 @@ async fn segments(store: &dyn InstanceStore) -> Check {
         ensure!(works("commit", store.commit(&fenced).await)? == Committed::Fenced, "commit: an old version was let through");
         let found = works("spilled", store.spilled(&one, &ids, after(0)).await)?;
         ensure!(!found.contains(&id(999)) && !found.contains(&id(998).keyed()), "commit: a fenced one stored its segment");
-        ensure!(found.len() == 3, "commit: a fenced one removed ids of the segment that was there, {found:?} are left");
+        let left = ids[..3].iter().all(|id| found.contains(id));
+        ensure!(left, "commit: a fenced one removed ids of the segment that was there, {found:?} are left");
     }
     let next = stored(store, &one).await?;
     let mut known = super::sample::commit(&one, &next, after(61), Vec::new());
