@@ -43,6 +43,9 @@ impl Expected {
             TimerDeleteLast | Tombstone | Cancel | TimerDue => Not("there are no timers"),
             HopLimit => Not("nothing is sent on for long"),
             Sweep | NudgeClears => Not("there are no nudges"),
+            OwnGroup | NewerFirst | KeepUnreadable => Not("queues hold envelopes of this version in their own groups only"),
+            OwnAnswer => Not("no messages share a request"),
+            RouteOrder => Not("there is no router"),
         }
     }
 
