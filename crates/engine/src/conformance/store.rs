@@ -225,7 +225,7 @@ async fn segments(store: &dyn InstanceStore) -> Check {
     ensure!(works("commit", store.commit(&known).await)? != Committed::Fenced, "commit: the right version was refused");
     let ids = [id(100), id(101), id(102)];
     let found = works("spilled", store.spilled(&one, &ids, Timestamp::ZERO).await)?;
-    ensure!(found.len() == 3, "spilled: {found:?} instead of what two segments hold");
+    ensure!(ids.iter().all(|id| found.contains(id)), "spilled: {found:?} instead of what two segments hold");
     let found = works("spilled", store.spilled(&one, &ids, after(61)).await)?;
     ensure!(found == [id(102)], "spilled: {found:?} instead of what is new enough");
     Ok(())
