@@ -12,7 +12,7 @@ use statefun_engine::backend::Tag;
 
 use super::{
     keys::{self, BYTES, Item, TTL, VERSION, bytes, number},
-    record::{PROTOCOL, encode_rest, state_attribute},
+    record::{FENCE, PROTOCOL, encode_rest, state_attribute},
 };
 
 /// Bytes of values, and of the outbox, that stay inline. An item takes 400 KB; ledger, tokens and keys need at most 60.
@@ -100,11 +100,12 @@ impl Writes {
         match lease {
             Some(Lease { owner, until }) => {
                 self.update.set("h", bytes(owner.0.to_be_bytes()));
-                self.update.set("u", number(until.0));
+                self.update.set("l", number(until.0));
             }
-            None => ["h", "u"].into_iter().for_each(|name| self.update.remove(name)),
+            None => ["h", "l"].into_iter().for_each(|name| self.update.remove(name)),
         }
-        // An older version's.
+        // What protocol 1 looks at.
+        self.update.set("u", number(FENCE));
         self.update.remove("e");
     }
 

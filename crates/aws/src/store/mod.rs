@@ -37,7 +37,7 @@ use crate::{
     error::{port_error, unreadable},
     store::{
         keys::{bytes, number},
-        record::PROTOCOL,
+        record::{FENCE, PROTOCOL},
     },
 };
 
@@ -117,10 +117,12 @@ impl InstanceStore for DynamoStore {
         let Leasing { expect, makes, born, lease } = *leasing;
         let _write = self.in_flight.begin();
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
-        let request = request
-            .update_expression("SET c = :protocol, b = if_not_exists(b, :born), v = :makes, h = :owner, u = :until REMOVE e");
+        let request = request.update_expression(
+            "SET c = :protocol, u = :fence, b = if_not_exists(b, :born), v = :makes, h = :owner, l = :until REMOVE e",
+        );
         let request = request.condition_expression(format!("{} OR (v = :makes AND h = :owner)", unchanged(expect)));
         let request = request.expression_attribute_values(":protocol", number(PROTOCOL));
+        let request = request.expression_attribute_values(":fence", number(FENCE));
         let request = request.expression_attribute_values(":expect", number(expect));
         let request = request.expression_attribute_values(":makes", number(makes));
         let request = request.expression_attribute_values(":born", number(born.0));
@@ -146,7 +148,10 @@ impl InstanceStore for DynamoStore {
     async fn finish(&self, address: &Address, expect: u64) -> Result<bool, PortError> {
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
         // With the tag goes what the keys of a spilled outbox begin with.
-        let request = request.update_expression("SET v = :next REMOVE o, p, t, u, h").condition_expression("v = :expect");
+        let request = request.update_expression("SET c = :protocol, u = :fence, v = :next REMOVE o, p, t, h, l, e");
+        let request = request.condition_expression("v = :expect");
+        let request = request.expression_attribute_values(":protocol", number(PROTOCOL));
+        let request = request.expression_attribute_values(":fence", number(FENCE));
         let request = request.expression_attribute_values(":expect", number(expect));
         let request = request.expression_attribute_values(":next", number(expect.saturating_add(1)));
         let request = request.return_values(ReturnValue::UpdatedOld).return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -169,7 +174,7 @@ impl InstanceStore for DynamoStore {
 
     async fn free(&self, address: &Address, owner: Owner) -> Result<(), PortError> {
         let request = self.client.update_item().table_name(&*self.table).set_key(Some(keys::record(address)));
-        let request = request.update_expression("SET v = v + :one REMOVE u, h").condition_expression("h = :owner");
+        let request = request.update_expression("SET v = v + :one REMOVE h, l").condition_expression("h = :owner");
         let request = request.expression_attribute_values(":one", number(1));
         let request = request.expression_attribute_values(":owner", bytes(owner.0.to_be_bytes()));
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {

@@ -7,15 +7,16 @@
 //! | `b` N | born, milliseconds |
 //! | `v` N | version |
 //! | `t` B | the tag of the commit that wrote it last, 8 bytes |
-//! | `h` B, `u` N | owner of the lease, 8 bytes, and its end, milliseconds; absent if it is free |
+//! | `h` B, `l` N | owner of the lease, 8 bytes, and its end, milliseconds; absent if it is free |
+//! | `u` N | 9·10¹⁸: to protocol 1 a lease that never ends |
 //! | `r` B | the rest: last_seq, ledger, invoked_at, tokens, partial, trials, last_at ([`statefun_core::stored`]) |
 //! | `o` B | the outbox with its mark; absent if empty |
 //! | `p` N | parts of an outbox that is spilled to items of its own |
 //! | `s.NAME` B | a state value; S if it is big: `<parts>.<version>`, the number of its parts, which are items of their own, and the version that wrote them, which they carry as `n` N |
 //! | `g` N | set once a value was ever big: a load then looks for parts |
 //!
-//! An item without `c` is of the version before: it also has `e` (an epoch), a lease without an owner, and N for a big value, whose parts carry no
-//! version.
+//! An item without `c` is of protocol 1: it also has `e` (an epoch, which its writes ask for), the end of its lease in `u`, and N for a big value,
+//! whose parts carry no version.
 //!
 //! Names are short because a write is billed by the whole item's size, names included.
 
@@ -35,6 +36,9 @@ pub(super) const STATE: &str = "s.";
 
 /// The protocol that this version speaks. It does not touch what a later one wrote.
 pub(super) const PROTOCOL: u64 = 2;
+/// What each write leaves in `u`. Protocol 1 takes a record if `u` is absent or in the past, and knows no `c`: so it can never take one that
+/// protocol 2 wrote. It is beyond any clock, and a number of one digit takes two bytes.
+pub(super) const FENCE: u64 = 9_000_000_000_000_000_000;
 
 /// A big value's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,16 +105,10 @@ pub(super) fn decode(address: &Address, mut item: Item) -> Result<Loaded, Unread
     if protocol > PROTOCOL {
         return Err(Unreadable::Newer { found: u8::try_from(protocol).unwrap_or(u8::MAX), known: PROTOCOL as u8 });
     }
-    let lease = owner.zip(number("u")?).map(|(owner, until)| Lease { owner, until: Timestamp(until) });
+    let lease = owner.zip(number("l")?).map(|(owner, until)| Lease { owner, until: Timestamp(until) });
     let version = number("v")?.unwrap_or_default();
-    let record = Record {
-        born: Timestamp(number("b")?.ok_or(Unreadable::Form("a record's birth"))?),
-        version,
-        // An older version's lease went with its environments.
-        lease: lease.filter(|_| protocol > 1),
-        outbox,
-        ..rest
-    };
+    let record =
+        Record { born: Timestamp(number("b")?.ok_or(Unreadable::Form("a record's birth"))?), version, lease, outbox, ..rest };
     let (outbox_parts, had_big) = (number("p")?.unwrap_or_default() as usize, number("g")?.is_some());
     let outbox_tag = tag.map_or(version, |tag| tag.0);
     let mut loaded = Loaded { record, big: BTreeMap::new(), outbox_parts, outbox_tag, had_big };

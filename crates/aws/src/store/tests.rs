@@ -124,6 +124,32 @@ async fn a_record_of_a_later_protocol_is_not_touched() {
     assert!(error.source.to_string().contains("newer version"), "{}", error.source);
 }
 
+/// Protocol 1 takes a record if `u` is absent or past, and commits if `e` is what it knows.
+#[tokio::test]
+async fn protocol_1_can_take_no_record_that_was_written() {
+    let (store, script) = store([fine(), fine(), fine(), fine()]);
+    let lease = Lease { owner: Owner(3), until: Timestamp(9_000) };
+    store.commit(&commit(None)).await.unwrap();
+    store.commit(&commit(Some(true))).await.unwrap();
+    store.finish(&address(), 7).await.unwrap();
+    store.lease(&address(), &Leasing { expect: 7, makes: 8, born: Timestamp(5), lease }).await.unwrap();
+    for (operation, body) in script.asked() {
+        let update = if operation == "UpdateItem" { &body } else { &body["TransactItems"][0]["Update"] };
+        let mut expression = update["UpdateExpression"].as_str().unwrap().replace(',', " ,") + " ";
+        for (place, name) in update["ExpressionAttributeNames"].as_object().into_iter().flatten() {
+            expression = expression.replace(&format!("{place} "), &format!("{} ", name.as_str().unwrap()));
+        }
+        let (sets, removes) = expression.split_once(" REMOVE ").unwrap();
+        let set = |name: &str| {
+            let place =
+                sets.trim_start_matches("SET ").split(" , ").find_map(|set| set.strip_prefix(&format!("{name} = "))).unwrap();
+            update["ExpressionAttributeValues"][place.trim()]["N"].as_str().unwrap()
+        };
+        assert_eq!((set("u"), set("c")), ("9000000000000000000", "2"), "{expression}");
+        assert!(removes.split(',').any(|name| name.trim() == "e"), "{expression}");
+    }
+}
+
 /// Others may write between the read of a record and that of what it keeps elsewhere.
 #[tokio::test]
 async fn a_torn_read_is_read_again_and_is_damage_only_if_nothing_changed() {

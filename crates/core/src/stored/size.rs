@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Keys, numbers, marks, and the names of their attributes.
-const FIXED: usize = 134;
+const FIXED: usize = 137;
 /// The mark of an outbox, and its times.
 const STANDING: usize = 50;
 

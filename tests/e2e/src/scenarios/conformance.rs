@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, primitives::Blob, types::AttributeValue};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use statefun_aws::{
     Backend, Clients, Options, SystemClock,
@@ -49,12 +50,41 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
     };
     let backend = Backend::new(clients, options);
     let emulated = Emulated { consumer: Arc::new(SqsConsumer::new(&backend.clients, url)), backend, out };
-    let findings = conformance::check(&emulated).await;
+    let mut findings = conformance::check(&emulated).await;
+    findings.extend(protocol_1_is_out(&emulated.backend.clients).await?);
     if findings.is_empty() {
         Ok("the AWS adapters keep the rules of the ports".to_owned())
     } else {
         Err(Problem::new(findings.join("; ")))
     }
+}
+
+/// Takes each record that the kit left as the runtime before protocol 2 did, when its lease was free: what it gets, it overwrites.
+async fn protocol_1_is_out(clients: &Clients) -> Result<Vec<String>> {
+    let now = SystemClock.now().0;
+    let scan = clients.dynamodb.scan().table_name("conformance").filter_expression("sk = :record");
+    let mut pages =
+        scan.expression_attribute_values(":record", AttributeValue::S("r".to_owned())).into_paginator().items().send();
+    let (mut records, mut taken) = (0, Vec::new());
+    while let Some(item) = pages.next().await {
+        let mut item = item?;
+        let request = clients.dynamodb.update_item().table_name("conformance");
+        let [pk, sk] = ["pk", "sk"].map(|name| item.remove(name).expect("every item has a key"));
+        let request = request.key("pk", pk.clone()).key("sk", sk).update_expression("SET u = :now");
+        let request = request.condition_expression("attribute_not_exists(u) OR u <= :now OR h = :holder");
+        let request = request.expression_attribute_values(":now", AttributeValue::N(now.to_string()));
+        let request = request.expression_attribute_values(":holder", AttributeValue::B(Blob::new([0; 8])));
+        match request.send().await {
+            Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => taken.push(format!("protocol 1 can take {pk:?}")),
+        }
+        records += 1;
+    }
+    if records == 0 {
+        taken.push("the kit left no record".to_owned());
+    }
+    Ok(taken)
 }
 
 #[async_trait]
