@@ -51,20 +51,20 @@ impl Cache {
     }
 
     /// A record was read: tells whether the one that is kept is still right, and forgets it.
-    pub(crate) fn compare(&mut self, address: &Address, version: Option<u64>) {
+    pub(crate) fn compare(&mut self, address: &Address, version: Option<u64>, among: usize) {
         if let Some(kept) = self.remove(address) {
-            self.judge(address, version == Some(kept.version));
+            self.judge(address, version == Some(kept.version), among);
         }
     }
 
-    /// A cached record turned out right, or wrong.
-    pub(crate) fn judge(&mut self, address: &Address, right: bool) {
+    /// A cached record turned out right, or wrong: one of a batch of so many addresses.
+    pub(crate) fn judge(&mut self, address: &Address, right: bool, among: usize) {
         if self.used == CacheUse::Always {
             return;
         }
         match self.rates.get_mut(address.function()) {
-            Some(rate) => rate.note(right),
-            None => self.rates.entry(address.function().clone()).or_default().note(right),
+            Some(rate) => rate.note(right, among),
+            None => self.rates.entry(address.function().clone()).or_default().note(right, among),
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
         for version in 0..20 {
             cache.put(address(), record(version));
             assert_eq!(cache.take(&address()), None, "after {version}");
-            cache.compare(&address(), Some(version));
+            cache.compare(&address(), Some(version), 1);
         }
         cache.put(address(), record(20));
         assert!(cache.has(&address()) && cache.take(&address()).is_some());
@@ -133,12 +133,12 @@ mod tests {
         let mut cache = Cache::new(10, 10_000, CacheUse::WhereItPays);
         for version in 0..100 {
             cache.put(address(), record(version));
-            cache.compare(&address(), Some(version + version % 2));
+            cache.compare(&address(), Some(version + version % 2), 1);
             cache.put(address(), record(version));
             assert_eq!(cache.take(&address()), None);
-            cache.compare(&address(), Some(version));
+            cache.compare(&address(), Some(version), 1);
             cache.put(address(), record(version));
-            cache.compare(&address(), Some(version + 1));
+            cache.compare(&address(), Some(version + 1), 1);
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Drive<'a> {
     pub(crate) beside: Option<Pass<'a>>,
     /// What a read that was shared with other addresses found.
     pub(crate) found: Option<Found>,
+    /// Addresses in the same batch, this one included.
+    pub(crate) among: usize,
     /// What the backend failed with last.
     pub(crate) error: Option<PortError>,
 }
@@ -66,7 +68,7 @@ impl Drive<'_> {
                 report::failure(self.address, &notice, self.error.as_ref());
             }
             if let Notice::Committed { cached: true } | Notice::Refused { cached: true } = notice {
-                self.engine.cache().judge(self.address, matches!(notice, Notice::Committed { .. }));
+                self.engine.cache().judge(self.address, matches!(notice, Notice::Committed { .. }), self.among);
             }
             report::notice(&self.counters, self.address, notice);
         }
@@ -144,7 +146,7 @@ impl Drive<'_> {
         };
         if let Ok(record) = &found {
             FunctionCounters::add(&self.counters.read, 1);
-            self.engine.cache().compare(self.address, record.as_ref().map(|record| record.version));
+            self.engine.cache().compare(self.address, record.as_ref().map(|record| record.version), self.among);
         }
         self.event(found, |record| Event::Loaded(Loaded::Read(record)))
     }

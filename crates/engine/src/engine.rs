@@ -39,6 +39,8 @@ struct Start<'a> {
     lost: Option<Lost>,
     /// What a read that was shared with other addresses found.
     found: Option<Found>,
+    /// Further addresses in the same batch.
+    others: usize,
 }
 
 /// A backend: everything the engine needs from outside.
@@ -101,13 +103,14 @@ impl Engine {
         }
         let mut outcomes = vec![Outcome::Retry(Duration::ZERO); batch.len()];
         let mut found = self.read_together(&order).await;
+        let others = order.len().saturating_sub(1);
         let runs = order.into_iter().filter_map(|address| groups.remove(address).map(|indices| (address, indices)));
         let mut runs: FuturesUnordered<_> = runs
             .map(|(address, indices)| {
                 let found = found.remove(address);
                 async move {
                     let deliveries = indices.iter().map(|index| batch[*index].clone()).collect();
-                    (indices, self.run_in(address, deliveries, deadline, Start { found, ..Start::default() }).await)
+                    (indices, self.run_in(address, deliveries, deadline, Start { found, others, ..Start::default() }).await)
                 }
             })
             .collect();
@@ -136,11 +139,11 @@ impl Engine {
         watch: &Watch,
         lost: Option<Lost>,
     ) -> Vec<Outcome> {
-        self.run_in(address, deliveries, deadline, Start { permit, watch: Some(watch), lost, found: None }).await
+        self.run_in(address, deliveries, deadline, Start { permit, watch: Some(watch), lost, ..Start::default() }).await
     }
 
     async fn run_in(&self, address: &Address, deliveries: Arc<[Delivered]>, deadline: Moment, start: Start<'_>) -> Vec<Outcome> {
-        let Start { permit, watch, lost, found } = start;
+        let Start { permit, watch, lost, found, others } = start;
         let Some(function) = self.functions.get(address.function()) else {
             // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
             tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
@@ -151,8 +154,8 @@ impl Engine {
         let (spec, rules) = (function.spec.clone(), self.config.rules.clone());
         let batch = Batch::new(spec, rules, pace, (address.clone(), deliveries), deadline, self.next_owner(), lost, self.at());
         let counters = self.metrics.of(address.function());
-        let drive =
-            Drive { engine: self, function, counters, address, permit, watch, alone: None, beside: None, found, error: None };
+        let (alone, beside, among, error) = (None, None, others + 1, None);
+        let drive = Drive { engine: self, function, counters, address, permit, watch, alone, beside, found, among, error };
         drive.run(batch).await
     }
 

@@ -10,9 +10,9 @@ const READ: f64 = 0.125;
 const WRITE_UNIT: usize = 1_024;
 const READ_UNIT: usize = 4_096;
 
-/// What was seen counts less with each further look: about the last fifty count.
+/// What was seen counts less with each further batch: about the last fifty count.
 const FADES: f64 = 0.98;
-/// So many looks at least, faded, before a rate is one.
+/// So many batches at least, faded, before a rate is one.
 const ENOUGH: f64 = 16.0;
 
 /// How often the records in a cache were what the store had, of late.
@@ -23,10 +23,14 @@ pub struct HitRate {
 }
 
 impl HitRate {
-    /// A cached record was compared with the stored one: by a read, or by the condition of a commit.
-    pub fn note(&mut self, right: bool) {
-        self.right = self.right * FADES + f64::from(u8::from(right));
-        self.seen = self.seen * FADES + 1.0;
+    /// A cached record was compared with the stored one: by a read, or by the condition of a commit. `among` is the number of addresses in
+    /// its batch, at least 1. Those that came together once often come together again, and are then right or wrong together: a whole batch
+    /// counts as one look.
+    pub fn note(&mut self, right: bool, among: usize) {
+        let look = 1.0 / among.max(1) as f64;
+        let fades = FADES.powf(look);
+        self.right = self.right * fades + if right { look } else { 0.0 };
+        self.seen = self.seen * fades + look;
     }
 
     /// Whether committing from the cache is cheaper than reading first, for a record of so many bytes. Not before enough was seen.
@@ -45,8 +49,8 @@ mod tests {
     fn rate(right: usize, wrong: usize) -> HitRate {
         let mut rate = HitRate::default();
         for _ in 0..20 {
-            (0..wrong).for_each(|_| rate.note(false));
-            (0..right).for_each(|_| rate.note(true));
+            (0..wrong).for_each(|_| rate.note(false, 1));
+            (0..right).for_each(|_| rate.note(true, 1));
         }
         rate
     }
@@ -63,16 +67,30 @@ mod tests {
     #[test]
     fn a_process_that_cannot_know_reads() {
         let mut rate = HitRate::default();
-        (0..19).for_each(|_| rate.note(true));
+        (0..19).for_each(|_| rate.note(true, 1));
         assert!(!rate.pays(100));
+    }
+
+    #[test]
+    fn a_batch_counts_as_one_look() {
+        let mut rate = HitRate::default();
+        // Ten environments: a tenth of the batches comes back to the one that had it last.
+        for batch in 0..100 {
+            (0..10).for_each(|_| rate.note(batch % 10 < 2, 10));
+            assert!(!rate.pays(700), "batch {batch}");
+        }
+        (0..200).for_each(|_| rate.note(true, 10));
+        assert!(!rate.pays(700), "twenty of about fifty");
+        (0..1_000).for_each(|_| rate.note(true, 10));
+        assert!(rate.pays(700));
     }
 
     #[test]
     fn what_was_long_ago_counts_no_more() {
         let mut rate = rate(1, 0);
-        (0..100).for_each(|_| rate.note(false));
+        (0..100).for_each(|_| rate.note(false, 1));
         assert!(!rate.pays(100));
-        (0..300).for_each(|_| rate.note(true));
+        (0..300).for_each(|_| rate.note(true, 1));
         assert!(rate.pays(100));
     }
 }
