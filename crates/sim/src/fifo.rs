@@ -247,7 +247,8 @@ impl Message {
             queue: queue.clone(),
             sent_at: Timestamp(self.enqueued_at),
             receive_count: self.receive_count,
-            id: format!("{queue} {}", self.seq),
+            // A queue that was made anew counts anew, and gives no id twice.
+            id: format!("{queue} {} {}", self.enqueued_at, self.seq),
             receipt: self.receipt(),
         }
     }

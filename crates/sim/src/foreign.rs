@@ -7,7 +7,7 @@ use statefun_core::{Envelope, EnvelopeId, Timestamp, TypedValue, group_id};
 use crate::{
     dials::{CALM, QUIET, SECOND, START},
     executor::WORLD,
-    faults::Struck,
+    faults::{Service, Struck},
     fifo::Posted,
     trial::{SharedRng, Trial, lock},
     workload::{Kind, Payload, instance},
@@ -26,6 +26,9 @@ impl Trial {
             let (trial, rng) = (self.clone(), rng.clone());
             self.world.executor.spawn(WORLD, async move {
                 trial.world.executor.sleep_until(at).await;
+                while trial.is_out(Service::Sending) {
+                    trial.world.executor.sleep(10 * SECOND).await;
+                }
                 let queue = trial.dials.queue_at(at, &mut lock(&rng));
                 let posted = posted(FIRST + number, trial.dials.instances, &mut lock(&rng));
                 let mut world = trial.world.lock();

@@ -17,7 +17,7 @@ use crate::{
     calls::Calls,
     dials::{CALM, DEADLINE, Dials, END, MARGIN, QUIET, SECOND, START, World as Kind},
     executor::{EnvId, Executor, WORLD},
-    faults::{Faults, Strikes, Struck},
+    faults::{Faults, Service, Strikes, Struck},
     fifo::Fifo,
     input::{Entry, entries},
     oracle::{count_dropped, judge},
@@ -180,8 +180,9 @@ impl Trial {
             let now = self.world.executor.now();
             let queue = usize::from(self.dials.moves && lock(&rng).bool());
             let received = {
+                let out = self.is_out(Service::Queues);
                 let mut world = self.world.lock();
-                if world.mapping_off || world.outages.iter().any(|outage| outage.strikes(crate::faults::Service::Queues, now)) {
+                if world.mapping_off || out {
                     continue;
                 }
                 if self.dials.expires() {
@@ -197,6 +198,12 @@ impl Trial {
                 self.world.executor.spawn(env.id, self.clone().invoke(env, received));
             }
         }
+    }
+
+    /// Whether nobody can use it at the moment.
+    pub(crate) fn is_out(&self, service: Service) -> bool {
+        let now = self.world.executor.now();
+        self.world.lock().outages.iter().any(|outage| outage.strikes(service, now))
     }
 
     /// One Lambda invocation: run the batch, then delete what is done and give back the rest. The report may be lost.
@@ -277,6 +284,9 @@ impl Trial {
 
     /// Somebody invokes the function with one message, until it is done.
     pub(crate) async fn invoke_by_hand(self, message: Message) {
+        // No queue has it: what its outbox holds waits for this message all the time.
+        let open = Address::parse(&message.group).ok().map(|to| (WORLD, to));
+        self.world.lock().open.extend(open.clone());
         loop {
             let env = self.new_environment();
             let (trial, message) = (self.clone(), message.clone());
@@ -288,8 +298,12 @@ impl Trial {
             });
             self.world.executor.sleep(60 * SECOND).await;
             if *lock(&done) {
-                return;
+                break;
             }
+        }
+        let mut world = self.world.lock();
+        if let Some(place) = world.open.iter().position(|held| Some(held) == open.as_ref()) {
+            world.open.swap_remove(place);
         }
     }
 
