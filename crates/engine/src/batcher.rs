@@ -26,7 +26,7 @@ use crate::ports::{Clock, Outgoing, PortError, PortErrorKind, Requests};
 /// Entries of a request, and the bytes of all their bodies. Source: SQS quotas.
 const MAX_ENTRIES: usize = 10;
 const MAX_BYTES: usize = 1_024 * 1_024;
-/// A message waits for others in steps: at least one, then while commits of other addresses are on their way, which may send too.
+/// A message waits for others in steps, while commits of other addresses are on their way, which may send too.
 const STEP: Duration = Duration::from_millis(1);
 const MAX_STEPS: u32 = 10;
 /// Requests at the same time, per queue.
@@ -140,6 +140,7 @@ impl Batcher {
     /// Dropped before it returns, it may have sent some, and may still send others along with somebody else's.
     pub async fn send_all(&self, messages: Vec<(Arc<str>, Outgoing)>) -> Vec<Result<(), PortError>> {
         let (answers, drivers) = self.push_all(messages);
+        others_first().await;
         let answers = join_all(answers);
         let answers = match select(answers, join_all(drivers)).await {
             Either::Left((answers, _)) => answers,
@@ -172,7 +173,7 @@ impl Batcher {
     async fn run(self, queue: Arc<str>) {
         for _ in 0..MAX_STEPS {
             // Ten fill a request: nobody need wait longer.
-            if self.fills(&queue).await || self.in_flight.is_idle() {
+            if self.in_flight.is_idle() || self.fills(&queue).await {
                 break;
             }
         }
@@ -225,6 +226,18 @@ impl std::fmt::Debug for Batcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Batcher").finish_non_exhaustive()
     }
+}
+
+/// Lets all who can send without waiting do so.
+fn others_first() -> impl Future<Output = ()> {
+    let mut polled = false;
+    poll_fn(move |context| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
 }
 
 fn lost() -> PortError {

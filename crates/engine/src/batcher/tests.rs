@@ -33,6 +33,7 @@ fn batches(waiting: Vec<Waiting>) -> Vec<Vec<String>> {
 struct Gate {
     open: AtomicBool,
     asked: Mutex<Vec<Vec<String>>>,
+    slept: AtomicUsize,
 }
 
 #[async_trait]
@@ -45,7 +46,9 @@ impl Clock for Gate {
         Moment::default()
     }
 
-    async fn sleep_until(&self, _: Moment) {}
+    async fn sleep_until(&self, _: Moment) {
+        self.slept.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -71,7 +74,8 @@ async fn sends(batcher: Batcher, body: &str) -> Result<(), PortError> {
 fn whoever_gives_up_does_not_keep_the_others_from_their_answers() {
     let ((gate, batcher), mut context) = (gated(), Context::from_waker(Waker::noop()));
     let (mut first, mut second) = (Box::pin(sends(batcher.clone(), "a")), Box::pin(sends(batcher.clone(), "b")));
-    assert!(first.as_mut().poll(&mut context).is_pending() && second.as_mut().poll(&mut context).is_pending());
+    assert!(first.as_mut().poll(&mut context).is_pending() && first.as_mut().poll(&mut context).is_pending());
+    assert!(second.as_mut().poll(&mut context).is_pending());
     assert_eq!(*gate.asked.lock().unwrap(), [["a"]], "its request is on its way");
     drop(first);
     gate.open.store(true, Ordering::Relaxed);
@@ -80,14 +84,44 @@ fn whoever_gives_up_does_not_keep_the_others_from_their_answers() {
     assert!(batcher.lock()["queue"].driver().is_none(), "nobody drives a queue that nothing waits for");
 }
 
+/// Nobody else is about to commit: nothing is waited for.
+#[test]
+fn those_who_send_at_once_share_a_request_without_waiting() {
+    let ((gate, batcher), mut context) = (gated(), Context::from_waker(Waker::noop()));
+    gate.open.store(true, Ordering::Relaxed);
+    let all = join_all(["a", "b", "c"].map(|body| sends(batcher.clone(), body)));
+    let mut all = Box::pin(all);
+    assert!(all.as_mut().poll(&mut context).is_pending());
+    assert!(matches!(all.as_mut().poll(&mut context), Poll::Ready(_)));
+    assert_eq!(*gate.asked.lock().unwrap(), [["a", "b", "c"]]);
+    assert_eq!(gate.slept.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_is_sent_waits_for_commits_on_their_way() {
+    let gate = Arc::<Gate>::default();
+    let in_flight = InFlight::default();
+    let (batcher, mut context) =
+        (Batcher::new(gate.clone(), gate.clone(), in_flight.clone()), Context::from_waker(Waker::noop()));
+    gate.open.store(true, Ordering::Relaxed);
+    let write = in_flight.begin();
+    let mut sending = Box::pin(sends(batcher, "a"));
+    assert!(sending.as_mut().poll(&mut context).is_pending());
+    assert!(matches!(sending.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
+    assert_eq!(gate.slept.load(Ordering::Relaxed), MAX_STEPS as usize, "and no longer");
+    drop(write);
+}
+
 #[test]
 fn after_all_have_given_up_the_next_one_begins_anew() {
     let ((gate, batcher), mut context) = (gated(), Context::from_waker(Waker::noop()));
     let (mut first, mut second) = (Box::pin(sends(batcher.clone(), "a")), Box::pin(sends(batcher.clone(), "b")));
-    assert!(first.as_mut().poll(&mut context).is_pending() && second.as_mut().poll(&mut context).is_pending());
+    assert!(first.as_mut().poll(&mut context).is_pending() && first.as_mut().poll(&mut context).is_pending());
+    assert!(second.as_mut().poll(&mut context).is_pending());
     drop((first, second));
     gate.open.store(true, Ordering::Relaxed);
     let mut third = Box::pin(sends(batcher, "a"));
+    assert!(third.as_mut().poll(&mut context).is_pending());
     assert!(matches!(third.as_mut().poll(&mut context), Poll::Ready(Ok(()))));
     assert_eq!(*gate.asked.lock().unwrap(), [["a"], ["a"]], "what nobody waits for any more is not sent");
 }
@@ -98,7 +132,9 @@ fn messages_for_several_queues_have_their_answers_in_order() {
     gate.open.store(true, Ordering::Relaxed);
     let message = |queue: &str, body: &str| (queue.into(), Outgoing::json(body.to_owned(), body.to_owned(), body.to_owned()));
     let all = vec![message("one", "a"), message("two", "b"), message("one", "a"), message("one", "c")];
-    let Poll::Ready(results) = Box::pin(batcher.send_all(all)).as_mut().poll(&mut context) else { panic!() };
+    let mut sending = Box::pin(batcher.send_all(all));
+    assert!(sending.as_mut().poll(&mut context).is_pending());
+    let Poll::Ready(results) = sending.as_mut().poll(&mut context) else { panic!() };
     assert!(results.len() == 4 && results.iter().all(Result::is_ok));
     let mut asked = gate.asked.lock().unwrap().clone();
     asked.sort();

@@ -22,8 +22,6 @@ const PROCESSOR: f64 = MEMORY_MB / 1_769.0;
 const READ_MS: f64 = 6.0;
 const WRITE_MS: f64 = 6.0;
 const SEND_MS: f64 = 20.0;
-/// What a send waits at least for others to share its request (`batcher.rs`).
-const GATHER_MS: f64 = 1.0;
 /// From the end of an invocation until its poller has the next batch. Assumed; it decides only how many batches share a line of metrics.
 const POLL_MS: f64 = 60.0;
 
@@ -62,7 +60,7 @@ impl Spent {
     /// Milliseconds of a batch: its share of a processor, and one after the other what it waits for.
     pub(super) fn wall_ms(&self) -> f64 {
         let Chain { reads, writes, sends } = self.chain;
-        let waits = reads as f64 * READ_MS + writes as f64 * WRITE_MS + sends as f64 * (SEND_MS + GATHER_MS);
+        let waits = reads as f64 * READ_MS + writes as f64 * WRITE_MS + sends as f64 * SEND_MS;
         (waits + self.cpu_ms / PROCESSOR) / self.batches.max(1) as f64
     }
 
