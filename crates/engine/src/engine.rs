@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use statefun_core::{
     Address, Delivered, Owner, Record, Rules,
-    protocol::{Batch, Lost, Outcome, Pace},
+    protocol::{At, Batch, Lost, Outcome, Pace},
 };
 
 use crate::{
@@ -41,6 +41,8 @@ struct Start<'a> {
     found: Option<Found>,
     /// Further addresses in the same batch.
     others: usize,
+    /// When the batch began, if that was before: what a shared read takes is of its time too.
+    began: Option<At>,
 }
 
 /// A backend: everything the engine needs from outside.
@@ -102,6 +104,7 @@ impl Engine {
             group.push(index);
         }
         let mut outcomes = vec![Outcome::Retry(Duration::ZERO); batch.len()];
+        let began = Some(self.at());
         let mut found = self.read_together(&order).await;
         let others = order.len().saturating_sub(1);
         let runs = order.into_iter().filter_map(|address| groups.remove(address).map(|indices| (address, indices)));
@@ -110,7 +113,10 @@ impl Engine {
                 let found = found.remove(address);
                 async move {
                     let deliveries = indices.iter().map(|index| batch[*index].clone()).collect();
-                    (indices, self.run_in(address, deliveries, deadline, Start { found, others, ..Start::default() }).await)
+                    (
+                        indices,
+                        self.run_in(address, deliveries, deadline, Start { found, others, began, ..Start::default() }).await,
+                    )
                 }
             })
             .collect();
@@ -143,7 +149,8 @@ impl Engine {
     }
 
     async fn run_in(&self, address: &Address, deliveries: Arc<[Delivered]>, deadline: Moment, start: Start<'_>) -> Vec<Outcome> {
-        let Start { permit, watch, lost, found, others } = start;
+        let Start { permit, watch, lost, found, others, began } = start;
+        let began = began.unwrap_or_else(|| self.at());
         let Some(function) = self.functions.get(address.function()) else {
             // Nothing is lost and order is kept: the messages wait for a deployment that has the function.
             tracing::error!(function = %address.function(), "messages wait for a function that this application lacks: deploy it");
@@ -152,7 +159,7 @@ impl Engine {
         let Config { lease_after, lease_margin, reserve, backoff, drain_at_once, .. } = self.config;
         let pace = Pace { lease_after, lease_margin, reserve, backoff, drain_at_once };
         let (spec, rules) = (function.spec.clone(), self.config.rules.clone());
-        let batch = Batch::new(spec, rules, pace, (address.clone(), deliveries), deadline, self.next_owner(), lost, self.at());
+        let batch = Batch::new(spec, rules, pace, (address.clone(), deliveries), deadline, self.next_owner(), lost, began);
         let counters = self.metrics.of(address.function());
         let (alone, beside, among, error) = (None, None, others + 1, None);
         let drive = Drive { engine: self, function, counters, address, permit, watch, alone, beside, found, among, error };

@@ -38,6 +38,8 @@ pub(crate) struct Memory {
     pub(crate) egress_out: Mutex<Option<(TypedValue, PortErrorKind)>>,
     /// The wall clock is so far ahead.
     pub(crate) ahead: Mutex<Duration>,
+    /// What a read takes.
+    pub(crate) reading: Mutex<Duration>,
     /// Commits fail.
     pub(crate) commits_down: Mutex<bool>,
     /// Commits that accept an envelope fail.
@@ -94,6 +96,8 @@ impl Clock for Memory {
 #[async_trait]
 impl InstanceStore for Memory {
     async fn load(&self, addresses: &[&Address]) -> Vec<Found> {
+        let reading = *self.reading.lock().unwrap();
+        self.sleep_until(in_time(reading)).await;
         let records = self.records.lock().unwrap();
         addresses.iter().map(|address| Ok(records.get(*address).cloned().map(Box::new))).collect()
     }

@@ -101,8 +101,8 @@ impl InstanceStore for Connection {
             let is_its = |record: &&mut Record| record.lease.is_some_and(|lease| lease.owner == run);
             if let Some(record) = world.stored.table.get_mut(&owner).filter(is_its) {
                 (record.version, record.lease) = (record.next_version(), None);
+                world.took_effect(env, &owner);
             }
-            world.took_effect(env, &owner);
         };
         self.world.call(self.env, "free", address, operation).await
     }

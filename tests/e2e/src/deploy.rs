@@ -41,8 +41,8 @@ pub(crate) struct Changes {
     pub(crate) without_events: &'static [(&'static str, &'static str)],
     /// Deploy the test's own functions too.
     pub(crate) own_functions: bool,
-    /// Later messages prove outboxes.
-    pub(crate) marks: bool,
+    /// A write clears each outbox: no later message proves it.
+    pub(crate) no_marks: bool,
 }
 
 /// A deployed stack.
@@ -191,8 +191,8 @@ fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value
         }
     }
     merge(&mut template, own);
-    if changes.marks {
-        template["Parameters"]["OutboxMarks"]["Default"] = "on".into();
+    if changes.no_marks {
+        template["Parameters"]["OutboxMarks"]["Default"] = "off".into();
     }
     if let Some(timeout) = changes.timeout {
         template["Globals"]["Function"]["Timeout"] = timeout.into();
@@ -277,11 +277,11 @@ mod tests {
         });
         let (timeout, visibility) = (Some(3), Some(4));
         let changes =
-            Changes { timeout, visibility, without_events: &[("FlightsRouter", "A")], own_functions: true, marks: true };
+            Changes { timeout, visibility, without_events: &[("FlightsRouter", "A")], own_functions: true, no_marks: true };
         let without = changed(template.clone(), &Changes::default(), "packages").unwrap();
         let changed = changed(template, &changes, "packages").unwrap();
         let expected = json!({
-            "Parameters": {"OutboxMarks": {"Default": "on"}},
+            "Parameters": {"OutboxMarks": {"Default": "off"}},
             "Globals": {"Function": {"Timeout": 3, "Environment": {"Variables": {"OWN_QUEUE": {"Ref": "OwnQueue"}}}}},
             "Resources": {
                 "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 4}},

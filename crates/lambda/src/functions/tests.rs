@@ -266,6 +266,22 @@ async fn a_message_that_asks_for_unreadable_state_goes_back_uncounted_with_a_gro
     assert!(written.contains("statefun_unreadable_state_total"), "{written}");
 }
 
+/// The same of one that a read of several records left too little.
+#[tokio::test]
+async fn a_handler_is_not_to_blame_for_a_slow_read() {
+    let memory = Arc::<Memory>::default();
+    let service = service(&memory);
+    *memory.reading.lock().unwrap() = Duration::from_millis(800);
+    for _ in 0..4 {
+        let deadline = in_time(Duration::from_millis(3_300));
+        let answer = service.handle(event(&[("a", "slow"), ("b", "slow")]), deadline).await;
+        assert_eq!(answer.unwrap(), BatchResponse::of(["m0", "m1"]));
+    }
+    assert!(memory.letters.lock().unwrap().is_empty());
+    let records = memory.records.lock().unwrap();
+    assert!(records.values().all(|record| record.trials.is_empty()), "{records:?}");
+}
+
 #[tokio::test]
 async fn a_malformed_message_is_parked_and_done() {
     let memory = Arc::<Memory>::default();

@@ -16,7 +16,7 @@ use crate::{
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) const CHANGES: Changes =
-    Changes { timeout: Some(4), visibility: Some(4), without_events: &[], own_functions: true, marks: false };
+    Changes { timeout: Some(4), visibility: Some(4), without_events: &[], own_functions: true, no_marks: false };
 
 /// The queue of the test's own functions.
 pub(super) const QUEUE: &str = "E2eFunctionsQueue";

@@ -42,7 +42,7 @@ pub(super) async fn plain(setting: &Setting, account: &str) -> Result<String> {
 pub(super) async fn faulty(setting: &Setting, account: &str) -> Result<String> {
     let slice = Slice::read(setting, of_the_late)?;
     let without_events = &[("FlightsRouter", "Departures")];
-    let changes = Changes { timeout: Some(5), visibility: Some(3), without_events, marks: true, ..Changes::default() };
+    let changes = Changes { timeout: Some(5), visibility: Some(3), without_events, ..Changes::default() };
     let world = World::deploy(setting, account, &changes).await?;
     let alerts = subscribe(&world).await?;
     world.put("Departures", slice.records.clone()).await?;

@@ -93,7 +93,7 @@ async fn emitted(world: &World) -> Result<Vec<u64>> {
 /// An outbox that was sent stands, and the next message proves it: nothing is sent twice. One that was not, and that no message comes to, is
 /// found by the sweep: a nudge makes its function send it.
 pub(super) async fn outboxes(setting: &Setting, account: &str) -> Result<String> {
-    let changes = Changes { without_events: &[("RouterLambda", "Sweep")], marks: true, ..CHANGES };
+    let changes = Changes { without_events: &[("RouterLambda", "Sweep")], ..CHANGES };
     let world = World::deploy(setting, account, &changes).await?;
     let pass = || Act::Pass(vec!["bob".to_owned()]);
     tell(&world, "ann", 1, pass()).await?;
