@@ -9,6 +9,7 @@ mod licences;
 mod run;
 mod sam;
 mod tests;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -104,6 +105,8 @@ enum Verb {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Upgrade from protocol 1, built from its own sources: a stack on the emulator, and a local host that is killed, in the middle of their work
+    Upgrade,
     /// Print the cost report: what a message costs in each shape of traffic. Fails if it costs more than its target
     Cost {
         /// Writes it here too
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { minutes, only, seed } => fuzz(minutes, &only, seed).run(),
         Verb::Bench { json, only } => bench(json, only).run(),
         Verb::E2e { times, only, seed } => e2e::run(&e2e_args(times, only, seed)),
+        Verb::Upgrade => upgrade::run(),
         Verb::Cost { json } => e2e::cost(json),
         Verb::Sam { architecture } => sam::build(&architecture),
         Verb::Template => sam::lint(),

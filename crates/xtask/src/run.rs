@@ -2,7 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -42,6 +42,12 @@ impl Step {
             self.shown.push(' ');
             self.shown.push_str(arg);
         }
+        self
+    }
+
+    /// In this folder, instead of the workspace's root.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
         self
     }
 

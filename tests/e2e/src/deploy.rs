@@ -89,8 +89,17 @@ impl Packages {
 
     /// Deploys to an account that has nothing yet.
     pub(crate) async fn deploy(&self, http: &Http, changes: &Changes) -> Result<Stack> {
+        self.put(http, changes, "CREATE").await
+    }
+
+    /// Deploys these in place of others.
+    pub(crate) async fn update(&self, http: &Http, changes: &Changes) -> Result<Stack> {
+        self.put(http, changes, "UPDATE").await
+    }
+
+    async fn put(&self, http: &Http, changes: &Changes, what: &str) -> Result<Stack> {
         // Names of buckets are shared by all accounts.
-        let bucket = format!("packages-{}", http.account());
+        let bucket = format!("packages-{}-{}", what.to_lowercase(), http.account());
         let template = changed(self.template.clone(), changes, &bucket)?;
         http.call(Method::PUT, "s3", &format!("/{bucket}"), "text/plain", "").await?;
         for name in functions(&template).filter_map(|(_, function)| function["Properties"]["CodeUri"]["Key"].as_str()) {
@@ -98,13 +107,14 @@ impl Packages {
             http.call(Method::PUT, "s3", &format!("/{bucket}/{name}"), "application/zip", zip).await?;
         }
         let name = stack_name(http);
-        let mut parameters = vec![("Action", "CreateStack"), ("Version", "2010-05-15"), ("StackName", name.as_str())];
+        let action = if what == "UPDATE" { "UpdateStack" } else { "CreateStack" };
+        let mut parameters = vec![("Action", action), ("Version", "2010-05-15"), ("StackName", name.as_str())];
         let text = template.to_string();
         parameters.push(("TemplateBody", &text));
         parameters.extend([("Capabilities.member.1", "CAPABILITY_IAM"), ("Capabilities.member.2", "CAPABILITY_AUTO_EXPAND")]);
         let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         http.query("cloudformation", &parameters.collect::<Vec<_>>()).await?;
-        until("the stack is not deployed", Duration::from_secs(30), async || describe(http).await).await
+        until("the stack is not deployed", Duration::from_secs(30), async || complete(http, what).await).await
     }
 
     /// Removes the stack.
@@ -131,9 +141,14 @@ pub(crate) fn read(python: &Path, workspace: &Path, template: &Path) -> Result<V
 
 /// The account's stack, if it is complete.
 pub(crate) async fn describe(http: &Http) -> Result<Stack> {
+    complete(http, "CREATE").await
+}
+
+/// The same, if this is what was done with it last.
+async fn complete(http: &Http, what: &str) -> Result<Stack> {
     let stack = ask(http, "DescribeStacks").await?;
     match elements(&stack, "StackStatus").first() {
-        Some(&"CREATE_COMPLETE") => {
+        Some(status) if *status == format!("{what}_COMPLETE") => {
             let resources = ask(http, "DescribeStackResources").await?;
             Ok(Stack {
                 outputs: pairs(&stack, "OutputKey", "OutputValue"),

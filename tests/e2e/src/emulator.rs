@@ -83,24 +83,22 @@ impl Drop for Emulator {
 }
 
 /// Processes of a function in an account, by their ids. `functions_call` tells the emulator from others on this machine.
-fn processes(functions_call: SocketAddr, account: &str, function: &str) -> Vec<u32> {
-    let wanted = [
-        format!("AWS_ENDPOINT_URL=http://{functions_call}"),
-        format!("AWS_ACCESS_KEY_ID={account}"),
-        format!("AWS_LAMBDA_FUNCTION_NAME={function}"),
-    ];
+pub(crate) fn processes(functions_call: SocketAddr, account: &str, function: impl Fn(&str) -> bool) -> Vec<u32> {
+    let wanted = [format!("AWS_ENDPOINT_URL=http://{functions_call}"), format!("AWS_ACCESS_KEY_ID={account}")];
     let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| {
         let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-        wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()))
+        let variables: Vec<_> = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        wanted.iter().all(|wanted| variables.iter().any(|variable| variable == wanted))
+            && variables.iter().any(|variable| variable.strip_prefix("AWS_LAMBDA_FUNCTION_NAME=").is_some_and(&function))
     })
     .collect()
 }
 
 /// Kills all processes of a function, with SIGKILL. Says how many there were.
 pub(crate) fn kill(functions_call: SocketAddr, account: &str, function: &str) -> usize {
-    let killed = processes(functions_call, account, function).into_iter().filter(|id| {
+    let killed = processes(functions_call, account, |name| name == function).into_iter().filter(|id| {
         let kill = Command::new("kill").args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status();
         kill.is_ok_and(|status| status.success())
     });

@@ -12,6 +12,7 @@ mod faults;
 mod http;
 mod problem;
 mod proxy;
+mod runtime;
 mod sam;
 mod scenarios;
 mod stream;
@@ -78,6 +79,9 @@ struct Args {
     /// What `sam build` built for: arm64 or x86_64
     #[arg(long)]
     architecture: Option<String>,
+    /// Upgrade a stack of the version whose sources and binaries are in these two folders
+    #[arg(long, num_args = 2, value_names = ["SOURCES", "BINARIES"])]
+    upgrade: Vec<PathBuf>,
     /// Scenarios at a time
     #[arg(long, default_value_t = 3)]
     jobs: usize,
@@ -123,6 +127,11 @@ fn run(args: &Args, seed: u64) -> Result<()> {
 }
 
 async fn chosen(args: &Args, setting: &Setting) -> Result<()> {
+    if let [sources, binaries] = &args.upgrade[..] {
+        let before = Packages::build(&args.python, sources, binaries)?;
+        println!("{}", scenarios::upgrade::run(setting, &before).await?);
+        return Ok(());
+    }
     let (Some(program), Some(architecture)) = (args.sam.clone(), args.architecture.clone()) else {
         return all(args, setting).await;
     };

@@ -1,6 +1,10 @@
 //! The engine's conformance kit on the AWS adapters.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, primitives::Blob, types::AttributeValue};
@@ -59,25 +63,32 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
     }
 }
 
-/// Takes each record that the kit left as the runtime before protocol 2 did, when its lease was free: what it gets, it overwrites.
+/// Whether the runtime of protocol 1 gets the lease of this record; then it overwrites it.
+pub(super) async fn protocol_1_takes(clients: &Clients, table: &str, mut item: HashMap<String, AttributeValue>) -> Result<bool> {
+    let mut key = |name| item.remove(name).ok_or_else(|| Problem::new("an item has no key"));
+    let (pk, sk) = (key("pk")?, key("sk")?);
+    let request = clients.dynamodb.update_item().table_name(table).key("pk", pk).key("sk", sk).update_expression("SET u = :now");
+    let request = request.condition_expression("attribute_not_exists(u) OR u <= :now OR h = :holder");
+    let request = request.expression_attribute_values(":now", AttributeValue::N(SystemClock.now().0.to_string()));
+    let request = request.expression_attribute_values(":holder", AttributeValue::B(Blob::new([0; 8])));
+    match request.send().await {
+        Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => Ok(false),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(true),
+    }
+}
+
+/// None of the records that the kit left is one that protocol 1 can take.
 async fn protocol_1_is_out(clients: &Clients) -> Result<Vec<String>> {
-    let now = SystemClock.now().0;
     let scan = clients.dynamodb.scan().table_name("conformance").filter_expression("sk = :record");
     let mut pages =
         scan.expression_attribute_values(":record", AttributeValue::S("r".to_owned())).into_paginator().items().send();
     let (mut records, mut taken) = (0, Vec::new());
     while let Some(item) = pages.next().await {
-        let mut item = item?;
-        let request = clients.dynamodb.update_item().table_name("conformance");
-        let [pk, sk] = ["pk", "sk"].map(|name| item.remove(name).expect("every item has a key"));
-        let request = request.key("pk", pk.clone()).key("sk", sk).update_expression("SET u = :now");
-        let request = request.condition_expression("attribute_not_exists(u) OR u <= :now OR h = :holder");
-        let request = request.expression_attribute_values(":now", AttributeValue::N(now.to_string()));
-        let request = request.expression_attribute_values(":holder", AttributeValue::B(Blob::new([0; 8])));
-        match request.send().await {
-            Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => taken.push(format!("protocol 1 can take {pk:?}")),
+        let item = item?;
+        let address = item.get("pk").cloned();
+        if protocol_1_takes(clients, "conformance", item).await? {
+            taken.push(format!("protocol 1 can take {address:?}"));
         }
         records += 1;
     }

@@ -144,12 +144,12 @@ async fn router(world: &World) -> Result<String> {
 }
 
 /// Rows, and what they come to.
-struct Slice {
-    records: Vec<Record>,
-    expected: Expected,
+pub(super) struct Slice {
+    pub(super) records: Vec<Record>,
+    pub(super) expected: Expected,
 }
 
-struct Expected {
+pub(super) struct Expected {
     aircraft: BTreeMap<String, Value>,
     airports: BTreeMap<String, Value>,
     routes: BTreeMap<String, Value>,
@@ -158,7 +158,7 @@ struct Expected {
 
 impl Slice {
     /// A part of the week's rows, and what the example makes of them on this machine.
-    fn read(setting: &Setting, part: impl Fn(&[&str], &mut Vec<&str>)) -> Result<Self> {
+    pub(super) fn read(setting: &Setting, part: impl Fn(&[&str], &mut Vec<&str>)) -> Result<Self> {
         let week = setting.workspace.join("functions/flights/data/flights-week.csv");
         let text = std::fs::read_to_string(&week)?;
         let mut lines: Vec<&str> = text.lines().collect();
@@ -220,7 +220,7 @@ impl Expected {
 }
 
 /// A queue that gets what is published to the alerts' topic.
-async fn subscribe(world: &World) -> Result<String> {
+pub(super) async fn subscribe(world: &World) -> Result<String> {
     let queue = world.clients.sqs.create_queue().queue_name("alerts").send().await?.queue_url.unwrap_or_default();
     let arn = format!("arn:aws:sqs:{}:{}:alerts", crate::http::REGION, world.account);
     world.clients.sns.subscribe().topic_arn(world.stack.output("Alerts")?).protocol("sqs").endpoint(arn).send().await?;
@@ -229,7 +229,7 @@ async fn subscribe(world: &World) -> Result<String> {
 
 /// Waits until the state is as expected, and compares the alerts. These may come twice: a topic does not deduplicate, so they
 /// are told apart by their ids.
-async fn agree(world: &World, expected: &Expected, alerts: &str) -> Result<()> {
+pub(super) async fn agree(world: &World, expected: &Expected, alerts: &str) -> Result<()> {
     until("the states differ from those of the local run", LIMIT, async || {
         let routes = world.states::<Value>("flights/route", "numbers").await?;
         compare("routes", &routes, &expected.routes, route)?;

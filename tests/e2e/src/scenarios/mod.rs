@@ -6,6 +6,7 @@ mod flights;
 mod greeter;
 mod outages;
 mod shop;
+pub(crate) mod upgrade;
 
 use std::{future::Future, pin::Pin};
 

@@ -79,12 +79,13 @@ pub(crate) fn application() -> Application {
         .function(Function::new("kill/late", gather).state(&SEEN))
 }
 
-/// Kills `times` times, at moments that `seed` decides, and counts.
-pub(crate) fn run(times: u32, seed: u64) -> Result<String, String> {
-    Trial::run(times, seed).map_err(|problem| format!("seed {seed}: {problem}"))
+/// Kills `times` times, at moments that `seed` decides, and counts. The first half is of the program `before`, if one is named.
+pub(crate) fn run(times: u32, seed: u64, before: Option<PathBuf>) -> Result<String, String> {
+    Trial::run(times, seed, before).map_err(|problem| format!("seed {seed}: {problem}"))
 }
 
 struct Trial {
+    before: Option<PathBuf>,
     data: PathBuf,
     address: String,
     /// Numbers acknowledged so far, by source: 1 to this.
@@ -94,10 +95,11 @@ struct Trial {
 }
 
 impl Trial {
-    fn run(times: u32, seed: u64) -> Result<String, String> {
+    fn run(times: u32, seed: u64, before: Option<PathBuf>) -> Result<String, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let trial = Self {
+            before,
             data: folder.path().join("data"),
             address: listener.map_err(|error| error.to_string())?.to_string(),
             acknowledged: (0..SOURCES).map(|_| AtomicU64::new(0)).collect(),
@@ -126,9 +128,10 @@ impl Trial {
         ))
     }
 
-    fn start(&self) -> Result<Child, String> {
+    /// Starts it, before the last kill but so many.
+    fn start(&self, left: u32, times: u32) -> Result<Child, String> {
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = Command::new(own);
+        let mut command = Command::new(self.before.as_ref().filter(|_| left > times / 2).unwrap_or(&own));
         command.arg("--victim").arg(&self.data).args(["--listen", &self.address]);
         command.env("RUST_LOG", "warn").stdout(Stdio::null()).spawn().map_err(|error| error.to_string())
     }
@@ -136,7 +139,7 @@ impl Trial {
     /// Kills and starts again, `times` times; the last process stays.
     fn kill_often(&self, times: u32, seed: u64) -> Result<Child, String> {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut child = self.start()?;
+        let mut child = self.start(times, times)?;
         let shown = ProgressBar::new(times.into()).with_finish(ProgressFinish::AndClear);
         for kill in shown.wrap_iter(0..times) {
             let before = self.total();
@@ -150,7 +153,7 @@ impl Trial {
                 thread::sleep(Duration::from_millis(2));
             }
             child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
-            child = self.start()?;
+            child = self.start(times - kill - 1, times)?;
         }
         Ok(child)
     }

@@ -21,6 +21,9 @@ struct Args {
     /// Only lets a message kill the process, which has so many attempts
     #[arg(long, value_name = "ATTEMPTS")]
     only_deaths: Option<u32>,
+    /// The first half of the kills is of this program, of an older version: then this one takes over its data folder
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// Used by itself: be the process that is killed
     #[arg(long, hide = true)]
     victim: Option<PathBuf>,
@@ -34,20 +37,20 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let Args { times, seed, only_deaths, victim, listen, mortal, input } = Args::parse();
+    let Args { times, seed, only_deaths, before, victim, listen, mortal, input } = Args::parse();
     let text = |path: PathBuf| path.display().to_string();
     match (victim, mortal, only_deaths) {
         (Some(data), ..) => host(load::application(), vec!["--data".into(), text(data), "--listen".into(), listen]),
         (_, Some(data), Some(attempts)) => host(deaths::application(attempts), deaths::args(text(data), input.map(text))),
         (_, _, Some(attempts)) => said(deaths::run(attempts)),
-        _ => all(times, seed.unwrap_or_else(|| fastrand::u64(..1_000_000))),
+        _ => all(times, seed.unwrap_or_else(|| fastrand::u64(..1_000_000)), before),
     }
 }
 
 /// Both parts, the quick one first.
-fn all(times: u32, seed: u64) -> ExitCode {
+fn all(times: u32, seed: u64, before: Option<PathBuf>) -> ExitCode {
     let deaths = [2, OnFailure::DEFAULT_ATTEMPTS].map(|attempts| said(deaths::run(attempts)));
-    let load = said(load::run(times, seed));
+    let load = said(load::run(times, seed, before));
     deaths.into_iter().chain([load]).find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS)
 }
 

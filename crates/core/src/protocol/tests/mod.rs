@@ -129,6 +129,15 @@ fn a_batch_is_loaded_worked_committed_cleared_and_only_then_done() {
     assert!(batch.take_kept().is_some_and(|record| record.outbox.is_empty() && record.version == 5));
 }
 
+/// Such as one that a later version wrote: its messages wait for that.
+#[test]
+fn a_record_that_cannot_be_read_is_not_written() {
+    let mut batch = batch(&[delivered(1, 400), delivered(2, 400)]);
+    assert_eq!(steps(&mut batch, [Event::Begin, Event::Failed(PortErrorKind::Refused)]), ["load", "done"]);
+    let outcomes = outcomes(&mut batch);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry(pause) if !pause.is_zero())), "{outcomes:?}");
+}
+
 /// From the gate to the commit of one envelope of two messages.
 const WORKED: [&str; 3] = ["invoke", "enter", "invoke"];
 
