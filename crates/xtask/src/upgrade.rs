@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<(), String> {
     let build = ["build", "--workspace", "--bins", "--profile", "test", "--features", LAMBDA];
     quiet_cargo(&build).within(&sources).env("CARGO_TARGET_DIR", &text(&target)).run()?;
     let binaries = target.join("debug");
-    e2e::run(&[format!("--upgrade={}", text(&sources)), text(&binaries)])?;
+    e2e::run(&["--upgrade".to_owned(), text(&sources), text(&binaries)])?;
     println!("a local host of protocol 1 is killed, and ours goes on with its folder");
     program("kill").args(&[KILLS, "--before", &text(&binaries.join("kill"))]).run()
 }

@@ -52,7 +52,7 @@ impl Environment {
         });
         let mut command = Command::new(binary);
         command.env_clear().envs(variables).env("AWS_LAMBDA_RUNTIME_API", address.to_string());
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
         Ok(Self { _process: process, events, answers })
     }
 
