@@ -1,4 +1,4 @@
-"""Gives routers the records of streams once more that they have given up, as the queue UnreadRecords tells of them.
+"""Gives routers the records of streams once more that they have given up, as the queue UnreadRecords reports them.
 
 Ids of messages are made of a record's shard and sequence number. Both stay, so these are the same messages: what had been sent
 before has no second effect.

@@ -95,7 +95,7 @@ impl Function {
     /// refuse an older number. It costs a write more per run.
     ///
     /// State and messages need none of this: only one of two runs at a time can commit. A run that meets another's lease comes again later. A
-    /// lease is a courtesy: an environment that was frozen may go on after its end, and only the number tells.
+    /// lease is a courtesy: an environment that was frozen may go on after its end, and only the number shows it.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;

@@ -123,8 +123,8 @@
 //! is durable in a folder, and a `kill -9` at any moment loses and doubles nothing.
 //!
 //! With the feature `lambda` the same program is a Lambda function: it serves its SQS FIFO queues, keeps state in DynamoDB, and is
-//! told by its environment and `module.yaml` where everything is. Records get in through a router Lambda: `run_module_router`
-//! does what `module.yaml` says, `run_router` what a [`Router`] of one's own does.
+//! finds in its environment and `module.yaml` where everything is. Records get in through a router Lambda: `run_module_router`
+//! does what `module.yaml` says, `run_router` what your own [`Router`] does.
 //!
 //! # Tests
 //!

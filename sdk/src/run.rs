@@ -86,7 +86,7 @@ pub async fn run(app: Application) -> Result<(), Error> {
     if is_lambda() { serve(built).await } else { host_main(built).await }
 }
 
-/// [`run`] with arguments of one's own, the program's name first, and with its error handed back.
+/// [`run`] with your own arguments, the program's name first, and with its error handed back.
 ///
 /// # Errors
 /// If the application cannot be built, the arguments or the environment are wrong, or the host cannot start or go on.
@@ -95,7 +95,7 @@ pub async fn run_with<A: Into<OsString>>(app: Application, args: impl IntoIterat
     if is_lambda() { serve(built).await } else { host(built, args.into_iter().map(Into::into)).await }
 }
 
-/// Runs a router Lambda with a router of one's own, such as a closure: records of Kinesis streams and SQS queues become messages
+/// Runs a router Lambda with your own router, such as a closure: records of Kinesis streams and SQS queues become messages
 /// to functions. It also serves the timers' wake-ups, the sweep, and operators' commands.
 ///
 /// ```no_run

@@ -79,7 +79,7 @@ impl Effects {
     /// The messages sent to an address, read as `T`.
     ///
     /// # Panics
-    /// If the address is not well formed, or one of them is no `T`.
+    /// If the address is not well formed, or one of them is not a `T`.
     #[must_use]
     pub fn sent_to<T: Value>(&self, to: impl ToAddress) -> Vec<T> {
         let to = to.to_address().unwrap_or_else(|error| panic!("{error}"));
@@ -89,7 +89,7 @@ impl Effects {
     /// The records sent to an egress, read as `T`.
     ///
     /// # Panics
-    /// If one of them is no `T`.
+    /// If one of them is not a `T`.
     #[must_use]
     pub fn egress_of<T: Value>(&self, egress: &str) -> Vec<T> {
         self.egress.iter().filter(|(name, _)| name.as_str() == egress).map(|(_, value)| read(value)).collect()
@@ -223,7 +223,7 @@ impl TestContext {
         turn
     }
 
-    /// Commits the turn to the instance and tells its effects.
+    /// Commits the turn to the instance and returns its effects.
     fn apply(&mut self, mut turn: Turn) -> Effects {
         self.delivered += 1;
         turn.keep();

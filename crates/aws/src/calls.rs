@@ -21,7 +21,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 pub struct Count {
     /// Requests that were sent, retries included: each is billed.
     pub calls: u64,
-    /// Capacity units that DynamoDB said it consumed. Failed conditions are billed too, but not told.
+    /// Capacity units that DynamoDB said it consumed. Failed conditions are billed too, but not reported.
     pub units: f64,
 }
 

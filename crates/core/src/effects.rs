@@ -133,7 +133,7 @@ pub enum Reason {
     Exhausted,
     /// The process died or ran out of time while it ran the message alone.
     Died,
-    /// It is older than the retention horizon, so whether it was already applied cannot be told.
+    /// It is older than the retention horizon, so whether it was already applied cannot be known.
     TooOld,
     /// The record could not be read.
     Malformed,

@@ -206,7 +206,7 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Mistakes as they are told together, each behind `prefix`: one of several lines has an empty line before and after it.
+/// Mistakes as they are reported together, each behind `prefix`: one of several lines has an empty line before and after it.
 #[must_use]
 pub fn paragraphs(prefix: &str, problems: &[String]) -> String {
     let mut text = String::new();

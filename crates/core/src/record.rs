@@ -14,7 +14,7 @@ pub struct Record {
     /// The fencing token: every write raises it, and names the one that it must find. The first one is the milliseconds of the birth, so that a
     /// record that is deleted and made anew never meets a writer of its former life. Zero: it is not stored yet.
     pub version: u64,
-    /// Who asked others to wait, and until when. A courtesy: the version alone guards the record.
+    /// The run that asked others to wait, and until when. A courtesy: the version alone guards the record.
     pub lease: Option<Lease>,
     /// The last sequence number taken, and from which queue.
     pub last_seq: Option<LastSeq>,

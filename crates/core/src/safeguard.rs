@@ -70,7 +70,7 @@ pub enum Safeguard {
     TrialEach,
     /// A message that failed is tried as often as its function allows.
     RetryFirst,
-    /// State that cannot be read is no attempt of the message that asked for it.
+    /// State that cannot be read is not an attempt of the message that asked for it.
     StateIsNoAttempt,
     /// A dead letter says why its message was given up.
     LetterReason,

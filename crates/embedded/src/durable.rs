@@ -14,7 +14,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Who waits, by operation.
+/// The waiters, by operation.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waiting: BTreeMap<(u64, u64), Waker>,

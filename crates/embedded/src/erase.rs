@@ -18,7 +18,7 @@ const NAMED: usize = 3;
 /// folder. The folder stays, with its lock, which is held meanwhile. A folder that is not there is no error.
 ///
 /// # Errors
-/// [`OpenError`]: another process has the folder, it is no state folder, or something else is in it. Nothing is deleted then, unless
+/// [`OpenError`]: another process has the folder, it is not a state folder, or something else is in it. Nothing is deleted then, unless
 /// it is an [`OpenError::Io`]; after that, or a crash, it is still a state folder and can be erased again.
 pub fn erase(dir: &Path, owned: &dyn Fn(&Path, FileType) -> bool) -> Result<(), OpenError> {
     if !dir.exists() {

@@ -134,7 +134,7 @@ fn write(shared: &Shared, batch: &Batch) -> Result<(), DiskError> {
 /// After a failed write nobody knows what is on disk: nothing more is accepted, and nothing that waits is acknowledged.
 fn fail(state: &mut State, error: &DiskError) {
     let reason =
-        format!("a write to the state folder failed: {error}. Mend the cause and start again; nothing acknowledged is lost");
+        format!("a write to the state folder failed: {error}. Fix the cause and start again; nothing acknowledged is lost");
     tracing::error!(%error, "the state folder cannot be written; the store stops");
     state.log.down = Some(reason.into());
 }

@@ -172,7 +172,7 @@ impl Dedup {
         }
     }
 
-    /// What tells a key's contents apart; copies of an envelope are the same.
+    /// What distinguishes a key's contents; copies of an envelope are the same.
     fn fingerprint(self, envelope: &Envelope) -> Option<Fingerprint> {
         matches!(self, Self::Keys { .. }).then(|| Fingerprint::of(&envelope.messages))
     }

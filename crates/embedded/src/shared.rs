@@ -58,7 +58,7 @@ pub(crate) struct Watched {
     pub(crate) idle: bool,
 }
 
-/// Who is to be woken once the mutex is free.
+/// Those to wake once the mutex is free.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     /// Lanes that became ready.
@@ -67,7 +67,7 @@ pub(crate) struct Wakes {
     pub(crate) timers: bool,
 }
 
-/// What the flusher tells those who wait for it.
+/// What the flusher reports to those who wait for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Published {
     pub(crate) down: bool,
@@ -320,7 +320,7 @@ impl State {
 
 pub(crate) const CLOSED: &str = "the store is closed";
 
-/// An error that nobody but the operator can mend.
+/// An error that nobody but the operator can fix.
 pub(crate) fn refused(call: &'static str, reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
     PortError::new(call, PortErrorKind::Refused, reason)
 }

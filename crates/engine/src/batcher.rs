@@ -212,7 +212,7 @@ impl Batcher {
         let any = results.iter().any(Result::is_ok);
         for (reply, result) in replies.into_iter().zip(results) {
             let result = if any && !self.safeguards.on(Safeguard::OwnAnswer) { Ok(()) } else { result };
-            // Who no longer waits for the answer has given up.
+            // Whoever no longer waits for the answer has given up.
             let _ = reply.send(result);
         }
     }

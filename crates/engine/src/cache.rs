@@ -50,7 +50,7 @@ impl Cache {
         self.used == CacheUse::Always || self.rates.get(address.function()).is_some_and(|rate| rate.pays(bytes))
     }
 
-    /// A record was read: tells whether the one that is kept is still right, and forgets it.
+    /// A record was read: notes whether the one that is kept is still right, and forgets it.
     pub(crate) fn compare(&mut self, address: &Address, version: Option<u64>, among: usize) {
         if let Some(kept) = self.remove(address) {
             self.judge(address, version == Some(kept.version), among);

@@ -1,4 +1,4 @@
-//! Who may run handlers: many beside each other, or one alone. First come, first served, so that neither waits for ever. (No lock of a
+//! Which runs may call handlers: many beside each other, or one alone. First come, first served, so that neither waits for ever. (No lock of a
 //! library: those that are fair look at the clock, which a simulation cannot repeat.)
 
 use std::{

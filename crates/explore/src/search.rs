@@ -97,7 +97,7 @@ struct Waiting {
     busy: usize,
 }
 
-/// Explores all worlds, on all cores; `progress` is told how many were reached, now and then.
+/// Explores all worlds, on all cores; `progress` is called with how many were reached, now and then.
 #[must_use]
 pub fn explore(safeguards: Safeguards, limits: Limits, progress: impl Fn(usize) + Sync) -> Report {
     let setting = Setting::new(safeguards, limits);

@@ -1,4 +1,4 @@
-//! What a function takes in from outside: checked at the door, where the sender can still be told.
+//! What a function takes in from outside: checked at the door, while the sender can still learn of it.
 
 use bytes::Bytes;
 use statefun_core::{Accepted, FunctionSpec, TypeName, TypedValue, Value, limits::MAX_MESSAGE_BYTES, nearest};

@@ -34,7 +34,7 @@ pub enum HostError {
     InUse {
         /// The folder.
         data: String,
-        /// Who has it.
+        /// The process that has it.
         pid: Option<u32>,
         /// What to do instead.
         advice: String,
@@ -102,7 +102,7 @@ impl HostError {
 }
 
 impl HostError {
-    /// Tells a person, on the standard error, and gives the process's exit code. Waits for a moment, if nobody reads.
+    /// Reports to a person, on the standard error, and gives the process's exit code. Waits for a moment, if nobody reads.
     pub fn report(&self) -> ExitCode {
         let text = match self {
             Self::Usage(text) => text.clone(),
@@ -111,7 +111,7 @@ impl HostError {
         };
         let (sender, written) = mpsc::channel::<()>();
         let write = move || {
-            // If even that is closed, nobody is there to be told.
+            // If even that is closed, nobody is there to read it.
             let _ = io::stderr().write_all(text.as_bytes());
             drop(sender);
         };
@@ -122,7 +122,7 @@ impl HostError {
     }
 }
 
-/// Why an input cannot be read (any further). Single bad rows are no such error: they go to the dead letters.
+/// Why an input cannot be read (any further). Single bad rows are not such an error: they go to the dead letters.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The file cannot be opened or read.

@@ -120,7 +120,7 @@ impl Feed {
         self.attributes().filter_map(|name| pair(name).transpose()).collect()
     }
 
-    /// The part of its records, if they need it, that nothing but a field of one's choice can stand for.
+    /// The part of its records, if they need it, that nothing but a field of your choice can stand for.
     pub(crate) fn needs_key(&self) -> Option<&'static str> {
         self.selectors().find_map(|selector| match selector {
             Selector::PartitionKey => Some("partition key"),

@@ -1,4 +1,4 @@
-//! Messages from inside the process: what tests, benchmarks and ingresses of one's own use.
+//! Messages from inside the process: what tests, benchmarks and your own ingresses use.
 
 use std::cell::RefCell;
 
@@ -126,7 +126,7 @@ impl Inner {
         }
         let Ingested { op, accepted, ids, differs } = self.store.ingest_with(envelopes, None, repeats).await?;
         if differs {
-            // Nobody is told of a first use that a crash could still undo.
+            // Nobody learns of a first use that a crash could still undo.
             self.store.durable(op).await?;
             return Err(SendError::KeyReused);
         }

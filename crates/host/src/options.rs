@@ -118,7 +118,7 @@ impl SinkSpec {
             },
             _ => {
                 let text = without_password(text);
-                return Err(format!("`{text}` is no sink: write `stdout`, `file:PATH` or `https://URL`"));
+                return Err(format!("`{text}` is not a sink: write `stdout`, `file:PATH` or `https://URL`"));
             }
         };
         sink.check().map(|()| sink)
@@ -172,7 +172,7 @@ fn check_url(url: &Uri) -> Result<(), String> {
         return wrong("a port is a number from 1 to 65535");
     }
     if basic_authorization(url).is_err() {
-        return wrong("user and password have a `%` without two hexadecimal digits, or characters that are no text");
+        return wrong("user and password have a `%` without two hexadecimal digits, or bytes that are not UTF-8");
     }
     Ok(())
 }

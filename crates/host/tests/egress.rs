@@ -113,7 +113,7 @@ async fn http_gets_records_in_order_and_holds_up_nobody_else() {
         );
         assert!(keys.insert(key));
     }
-    // What is left are the bad one's.
+    // What is left belongs to the bad one.
     while host.store().waiting().egress != 50 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -1,4 +1,4 @@
-//! Clients that are slow, send too much or ask for what is not there: each is told, in JSON, and holds nothing for long.
+//! Clients that are slow, send too much or ask for what is not there: each gets an answer in JSON, and holds nothing for long.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, too")]
 
@@ -36,7 +36,7 @@ async fn what_a_path_or_a_query_gets_wrong_is_told_in_json() {
     assert_eq!(seen(&host, "test/counter/a"), 0);
 }
 
-/// What one reader takes for one thing and another for another thing is refused where its sender can still be told.
+/// What one reader takes for one thing and another for another thing is refused while its sender can still learn of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_mean_two_things_is_refused_at_the_door() {
     let (_data, host, to) = started(|_| {}).await;

@@ -31,7 +31,7 @@ const OVERDUE: &str = "statefun_overdue_outboxes";
 /// How often an environment writes its counters. CloudWatch counts by the minute; a line at each invocation would cost more than what it is about.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Knows what was told already.
+/// Knows what was reported already.
 #[derive(Debug, Default)]
 pub(crate) struct Emf {
     told: Mutex<BTreeMap<TypeName, Vec<u64>>>,
@@ -49,7 +49,7 @@ impl Emf {
     }
 
     /// Tells of messages that have to come again, by when they were sent. One that fails now and then is young; what is old waits
-    /// for something to be mended, whatever that is.
+    /// for something to be fixed, whatever that is.
     pub(crate) fn failing(&self, sent: impl IntoIterator<Item = Timestamp>, now: Timestamp) {
         self.write(&self.failing_line(sent, now));
     }

@@ -105,7 +105,7 @@ pub(crate) struct KinesisData {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UnknownEvent {
     #[error(
-        "this is no event of SQS or Kinesis and no command such as `{{\"statefun\":\"sweep\"}}`: check what invokes the function"
+        "this is not an event of SQS or Kinesis and no command such as `{{\"statefun\":\"sweep\"}}`: check what invokes the function"
     )]
     Shape,
     #[error("events of `{0}` are not served: event sources are SQS queues and Kinesis streams; let others send to a queue")]
@@ -146,7 +146,7 @@ fn read_all<T: for<'de> Deserialize<'de>>(source_name: &'static str, records: Ve
 /// What an event source mapping with `ReportBatchItemFailures` is answered: who is not named is done.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct BatchResponse {
-    /// Who has to come again: message ids, or a sequence number.
+    /// What has to come again: message ids, or a sequence number.
     pub(crate) failures: Vec<String>,
 }
 

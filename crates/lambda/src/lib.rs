@@ -6,7 +6,7 @@
 //! | the router's | Kinesis streams, SQS queues, the timers' queue, the minute's sweep, operators' commands | [`serve_router`] |
 //!
 //! Both answer with the messages that have to come again (`ReportBatchItemFailures` must be set on every event source mapping),
-//! both serve any number of invocations in one process, and both start without a call to any service. What they are told by the
+//! both serve any number of invocations in one process, and both start without a call to any service. What they get from the
 //! environment is in [`Settings`].
 
 mod adapters;

@@ -76,7 +76,7 @@ pub async fn serve_functions(functions: Functions, rules: Rules) -> Result<(), S
     }
 }
 
-/// Serves the events of a router Lambda with a router of one's own. It gets the records of all streams and queues that invoke the
+/// Serves the events of a router Lambda with your own router. It gets the records of all streams and queues that invoke the
 /// Lambda, whether the module file declares them or not; the record says which one it is of.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::log;
 
-/// What a Lambda of this runtime is told by its environment.
+/// What a Lambda of this runtime reads in its environment.
 ///
 /// | variable | |
 /// |---|---|
@@ -68,7 +68,7 @@ impl Settings {
         let dead_letters = needed("STATEFUN_DEAD_LETTERS", "the URL of the dead letters' FIFO queue");
         let timers = needed("STATEFUN_TIMERS", "the URL of the timers' standard queue");
         if !dead_letters.is_empty() && !dead_letters.ends_with(".fifo") {
-            problems.push(format!("STATEFUN_DEAD_LETTERS=`{dead_letters}` is no FIFO queue: its name ends in `.fifo`"));
+            problems.push(format!("STATEFUN_DEAD_LETTERS=`{dead_letters}` is not a FIFO queue: its name ends in `.fifo`"));
         }
         if timers.ends_with(".fifo") {
             problems.push(format!(

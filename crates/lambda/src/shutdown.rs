@@ -1,6 +1,6 @@
 //! The end of an execution environment.
 //!
-//! Lambda tells a runtime with SIGTERM, but only where an extension is registered; an internal one that subscribes to nothing is
+//! Lambda sends a runtime SIGTERM, but only where an extension is registered; an internal one that subscribes to nothing is
 //! enough, and costs an invocation nothing. Source: "Lambda execution environment lifecycle" and "Lambda Extensions API".
 
 use bytes::Bytes;

@@ -32,7 +32,7 @@ pub(crate) enum Role {
     Egress,
 }
 
-/// Notes a thing, or tells that it is there already.
+/// Notes a thing, or returns that it is there already.
 pub(crate) fn once<T: Eq + Hash>(reader: &mut Reader<'_>, seen: &mut HashMap<T, Place>, thing: T, place: Place, what: &str) {
     match seen.get(&thing) {
         None => drop(seen.insert(thing, place)),

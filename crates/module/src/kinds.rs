@@ -68,7 +68,7 @@ fn one_document(reader: &mut Reader<'_>, document: &Node, module: &mut Module, s
     Some(())
 }
 
-/// The kind, as far as it is one: also the one that was meant, or one that is not served; both are told.
+/// The kind, as far as it is one: also the one that was meant, or one that is not served; both are reported.
 fn kind_of(reader: &mut Reader<'_>, value: Value<'_>) -> Option<&'static str> {
     let Text { text, place, .. } = reader.text(value, "kind")?;
     if let Some(kind) = KINDS.iter().find(|kind| **kind == text) {

@@ -1,7 +1,7 @@
 //! `module.yaml`: which queues carry messages to which functions, and the ways in and out of an application, as StateFun's
 //! multi-document YAML says them. The reference of all kinds and keys is `docs/module.md`.
 //!
-//! [`Module::parse`] reads a file's text, [`ModuleFile::resolve`] puts the environment's variables in and tells everything that is
+//! [`Module::parse`] reads a file's text, [`ModuleFile::resolve`] puts the environment's variables in and reports everything that is
 //! wrong, all at once.
 
 mod between;
@@ -24,7 +24,7 @@ pub use problem::{InvalidModule, Place, Problem};
 use reader::{Reader, Variables};
 use tree::Tree;
 
-/// The text of a module file. Whether it is right is told by [`resolve`](Self::resolve).
+/// The text of a module file. [`resolve`](Self::resolve) reports whether it is right.
 #[derive(Debug)]
 pub struct ModuleFile {
     source: problem::Source,
@@ -36,7 +36,7 @@ impl Module {
     /// Takes the text of a module file; `file` is its name in reports.
     ///
     /// # Errors
-    /// If nothing can be said of it: it has more than 1 MiB, or is not UTF-8. All other mistakes are told by
+    /// If nothing can be said of it: it has more than 1 MiB, or is not UTF-8. All other mistakes are reported by
     /// [`ModuleFile::resolve`], together.
     pub fn parse(file: &str, text: impl AsRef<[u8]>) -> Result<ModuleFile, InvalidModule> {
         let source = problem::Source::new(file, text.as_ref())?;

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JsonPointer(String);
 
-/// A text is no JSON pointer.
+/// A text is not a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a JSON pointer: write `/key` or `/key/0/key`, with `~1` for a `/` and `~0` for a `~` in a key")]
 pub struct InvalidJsonPointer {

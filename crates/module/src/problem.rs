@@ -1,4 +1,4 @@
-//! What is wrong with a module file, and how that is told.
+//! What is wrong with a module file, and how that is reported.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use statefun_core::paragraphs;
 /// Bytes of a module file. Beyond this it is not a module file.
 const MAX_FILE_BYTES: usize = 1 << 20;
 
-/// Problems of one report. Who has more begins with these.
+/// Problems of one report. A file with more begins with these.
 pub(crate) const MAX_PROBLEMS: usize = 100;
 
 /// Characters of a line that are shown; more of it would not help.
@@ -92,7 +92,7 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
-/// A mistake as it is noted. There may be as many as there are values in the file: lines are shown of those that are told.
+/// A mistake as it is noted. There may be as many as there are values in the file: lines are shown of those that are reported.
 #[derive(Debug, Clone)]
 pub(crate) struct Finding {
     place: Place,
@@ -137,7 +137,7 @@ impl Source {
         Ok(source)
     }
 
-    /// The findings as they are told, if there are any: the first of them, in the file's order.
+    /// The findings as they are reported, if there are any: the first of them, in the file's order.
     pub(crate) fn valid(&self, mut findings: Vec<Finding>) -> Result<(), InvalidModule> {
         if findings.is_empty() {
             return Ok(());

@@ -45,7 +45,7 @@ pub(crate) struct Map<'n> {
     place: Place,
     what: String,
     entries: Vec<(&'n str, Value<'n>)>,
-    /// Keys that were suggested for others, which therefore need not be told to be missing.
+    /// Keys that were suggested for others, which therefore need not be reported as missing.
     suggested: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
     /// All that is wrong. Of the variables that are `set`, one that the file does not name may be meant where one is missing.
     pub(crate) fn finish(mut self, set: &[String]) -> Vec<Finding> {
         let unused: Vec<_> = set.iter().filter(|name| !self.named.contains(*name)).map(String::as_str).collect();
-        // There may be as many as there are texts: no more are looked up than can be told.
+        // There may be as many as there are texts: no more are looked up than can be reported.
         self.missing.sort();
         self.missing.truncate(MAX_PROBLEMS);
         for (place, name) in self.missing {
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that is not empty. `None` if it is none, or if a variable in it is missing (which is then told).
+    /// A text that is not empty. `None` if it is none, or if a variable in it is missing (which is then reported).
     pub(crate) fn text(&mut self, value: Value<'_>, what: &str) -> Option<Text> {
         self.read(value, what, false)
     }

@@ -127,7 +127,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Tells about a location that cannot be what it should.
+    /// Reports a location that cannot be what it should.
     pub(crate) fn expect(&mut self, fits: bool, place: Place, message: String, help: &str) -> Option<()> {
         if !fits {
             self.wrong(place, message, Some(help.to_owned()));

@@ -1,5 +1,5 @@
 //! Keys that StateFun's Kinesis kinds have and that something else decides here: the event source mapping, the Lambda's role and
-//! region. Their form is checked, so that a file can be used unchanged, and a mistake in it is still told.
+//! region. Their form is checked, so that a file can be used unchanged, and a mistake in it is still reported.
 
 use crate::{
     reader::{Map, Reader, Value, where_of},

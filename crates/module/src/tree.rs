@@ -1,4 +1,4 @@
-//! YAML as nodes that know their places. Repeated keys are kept, so that they can be told with everything else.
+//! YAML as nodes that know their places. Repeated keys are kept, so that they can be reported with everything else.
 
 use std::{collections::HashMap, sync::Arc};
 

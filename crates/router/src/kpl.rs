@@ -18,7 +18,7 @@ const DIGEST_BYTES: usize = 16;
 /// A record as its producer wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRecord {
-    /// Its partition key, shared with others of its Kinesis record; that one's own if it was not aggregated.
+    /// Its partition key, shared with others of its Kinesis record; the record's if it was not aggregated.
     pub partition_key: Arc<str>,
     /// Its explicit hash key, if it was aggregated and has one. Shared too.
     pub explicit_hash_key: Option<Arc<str>>,
@@ -61,9 +61,9 @@ struct PackedRecord {
 
 /// The user records in a Kinesis record. One that is not aggregated, or only looks so, is its own only user record.
 ///
-/// User records that belong to another shard by their hash key are not left out: an event source mapping does not tell the
+/// User records that belong to another shard by their hash key are not left out: an event source mapping does not report the
 /// shard's range. After a shard was split or merged, a producer's library may repeat such records with the same content, which a
-/// deduplication key of one's own tells apart from new ones.
+/// deduplication key distinguishes from new ones.
 ///
 /// # Errors
 /// An aggregated record beyond [`MAX_USER_RECORDS`] or [`MAX_PARTITION_KEY_CHARS`]: it belongs to the dead letters as a whole.
@@ -121,7 +121,7 @@ struct Entries {
 }
 
 impl Entries {
-    /// `None` if it is no protobuf message. (Groups, which nobody has written for long, are not read.)
+    /// `None` if it is not a protobuf message. (Groups, which nobody has written for long, are not read.)
     fn count(mut content: &[u8]) -> Option<Self> {
         let mut entries = Self::default();
         while !content.is_empty() {
@@ -196,7 +196,7 @@ mod tests {
     fn what_only_looks_aggregated_is_a_plain_record() {
         let mut bad_digest = packed(CONTENT);
         *bad_digest.last_mut().unwrap() ^= 1;
-        // A key index beyond the table; bytes that are no protobuf; too short for a digest.
+        // A key index beyond the table; bytes that are not protobuf; too short for a digest.
         let beyond = packed(b"\x0a\x01a\x1a\x04\x08\x05\x1a\x00");
         let beyond_hash = packed(b"\x0a\x01a\x1a\x06\x08\x00\x10\x03\x1a\x00");
         for data in [&bad_digest[..], &beyond, &beyond_hash, &packed(b"\x0a\xff"), &MAGIC, b"", b"{\"name\":\"Bob\"}"] {

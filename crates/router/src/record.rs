@@ -18,7 +18,7 @@ pub struct IngressRecord {
     pub ingress: Arc<str>,
     /// The name of the stream or queue.
     pub source: Arc<str>,
-    /// What tells the record from all others of its source: shard and sequence number, or the message's id.
+    /// What distinguishes the record from all others of its source: shard and sequence number, or the message's id.
     pub position: String,
     /// When its source took it.
     pub arrived: Timestamp,

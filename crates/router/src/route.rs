@@ -74,7 +74,7 @@ impl Routed {
     /// `value` for `to`, which is an address or a pair such as `("example/greeter", "Bob")`.
     ///
     /// # Errors
-    /// If that is no address, or the value cannot be written.
+    /// If that is not an address, or the value cannot be written.
     pub fn new<T: Value>(to: impl ToAddress, value: &T) -> Result<Self, RouteError> {
         Ok(Self { to: to.to_address()?, value: TypedValue::of(value)? })
     }

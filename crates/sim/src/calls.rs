@@ -18,7 +18,7 @@ pub(crate) struct Ends {
     pub(crate) terminal: u32,
     /// The call did not come to its end: it was given up. (What died with its process is not counted here.)
     pub(crate) cut: u32,
-    /// The highest attempt that a handler was told of.
+    /// The highest attempt that a handler saw.
     pub(crate) attempt: u32,
 }
 

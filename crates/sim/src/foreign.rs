@@ -40,7 +40,7 @@ impl Trial {
     }
 }
 
-/// A message: half of them are no envelopes, in groups that have others.
+/// A message: half of them are not envelopes, in groups that have others.
 fn posted(number: u32, instances: u32, rng: &mut fastrand::Rng) -> Posted {
     let letter = ['A', 'B', 'C', 'D'][rng.usize(0..4)];
     let to = instance(letter, if matches!(letter, 'A' | 'B') { rng.u32(0..instances) } else { 0 });

@@ -151,7 +151,7 @@ impl Trial {
             receipt: "none".to_owned(),
         };
         self.clone().invoke_by_hand(message).await;
-        // What is enqueued within the margin after that commit cannot be told from what the number covers.
+        // What is enqueued within the margin after that commit cannot be distinguished from what the number covers.
         self.world.executor.sleep(100 * SECOND).await;
         true
     }

@@ -136,7 +136,7 @@ enum Fault {
     Late(u64),
 }
 
-/// Who ended an environment.
+/// What ended an environment.
 pub(crate) enum Killer {
     /// Something outside.
     Outside,

@@ -63,7 +63,7 @@ fn once(folder: &Path, module: &str) -> Result<Duration, String> {
     Ok(polled?.duration_since(start))
 }
 
-/// Answers what comes before the first poll, and tells when that comes.
+/// Answers what comes before the first poll, and reports when that comes.
 fn serve(mut connection: TcpStream, polled: &mpsc::Sender<Instant>) {
     let Ok(reader) = connection.try_clone().map(BufReader::new) else { return };
     for line in reader.lines().map_while(Result::ok) {

@@ -1,4 +1,4 @@
-//! One aircraft: its flights come here in the order of the file, and it tells airports and routes.
+//! One aircraft: its flights come here in the order of the file, and it informs airports and routes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! One airport: departures, arrivals and cancellations, as aircraft tell them. For flights without a tail number the airport
+//! One airport: departures, arrivals and cancellations, as aircraft report them. For flights without a tail number the airport
 //! they start from does what the aircraft would have done.
 
 use lambda_statefun::{ContextError, prelude::*};
@@ -53,7 +53,7 @@ impl Airport {
 enum Message {
     /// A flight without a tail number that starts here.
     Flight(Flight),
-    /// What an aircraft tells, or another airport.
+    /// What an aircraft or another airport reports.
     Movement(Movement),
 }
 

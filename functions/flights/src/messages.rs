@@ -1,4 +1,4 @@
-//! What is told to aircraft, airports and routes, and what comes out. All of it is JSON.
+//! What aircraft, airports and routes are sent, and what comes out. All of it is JSON.
 
 use lambda_statefun::{Context, FunctionError, Json, TypeName, Value};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ impl Flight {
         if self.flown { Movement::Departed { delay: self.dep_delay } } else { Movement::Cancelled }
     }
 
-    /// Tells its destination, if it arrived there, and its route.
+    /// Informs its destination, if it arrived there, and its route.
     pub(crate) fn tell_destination_and_route(&self, ctx: &mut Context) -> Result<(), FunctionError> {
         if self.arrived {
             ctx.send((AIRPORT_FUNCTION, &self.dest), &Movement::Arrived)?;

@@ -21,10 +21,10 @@ pub struct Report {
     pub dead_letters: u64,
 }
 
-/// What is told of an aircraft: all that it keeps.
+/// What the report has of an aircraft: all that it keeps.
 pub type AircraftReport = Aircraft;
 
-/// What is told of an airport.
+/// What the report has of an airport.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AirportReport {
     /// Flights that left from here.
@@ -41,7 +41,7 @@ pub struct AirportReport {
     pub worst_departure_delay: Option<i32>,
 }
 
-/// What is told of a route.
+/// What the report has of a route.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RouteReport {
     /// Flights flown.

@@ -16,7 +16,7 @@ const MAX_NAME_BYTES: usize = 64;
 pub struct Row {
     /// Which aircraft flew; absent if the row does not say.
     pub tailnum: Option<String>,
-    /// What is told.
+    /// What is sent.
     pub flight: Flight,
 }
 
@@ -31,7 +31,7 @@ impl Row {
     }
 }
 
-/// Reads a row, whose fields `field` tells by column. A value is missing if it is empty or `NA`.
+/// Reads a row, whose fields `field` gives by column. A value is missing if it is empty or `NA`.
 ///
 /// # Errors
 /// Why the row cannot be read.

@@ -69,7 +69,7 @@ async fn every_number_of_the_week_agrees() {
     let outcome = run(&job).await.unwrap();
     assert_eq!((outcome.start, outcome.rows), (Start::New, 6_099));
     assert_expected(&outcome);
-    // A row, and what it causes: every flight tells two airports and a route, a cancelled one an airport and a route.
+    // A row, and what it causes: every flight informs two airports and a route, a cancelled one an airport and a route.
     assert!(outcome.messages > 4 * 6_000, "{} messages", outcome.messages);
 
     let again = run(&job).await.unwrap();

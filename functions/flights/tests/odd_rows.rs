@@ -1,4 +1,4 @@
-//! Rows that cannot be read are told by line and reason, and change nothing else.
+//! Rows that cannot be read are reported by line and reason, and change nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
 mod common;

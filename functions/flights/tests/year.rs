@@ -2,7 +2,7 @@
 //!
 //! `cargo test --release -p flights --test year -- --ignored`
 //!
-//! `FLIGHTS_YEAR=FILE` takes a file of one's own, such as nycflights13's; otherwise one is made of the week.
+//! `FLIGHTS_YEAR=FILE` takes your own file, such as nycflights13's; otherwise one is made of the week.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
 mod common;

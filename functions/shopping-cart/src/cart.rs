@@ -110,7 +110,7 @@ fn take_answer(ctx: &mut Context, cart: &mut Cart, answer: &Reservation) -> Resu
 }
 
 /// Holds everything in the cart from now on. The message that ends the hold can be cancelled until it is due; one that was due
-/// already but has not arrived is told by its number.
+/// already but has not arrived is known by its number.
 fn hold(ctx: &mut Context) -> Result<(), FunctionError> {
     let hold = ctx.get(&HOLDS)?.unwrap_or(0) + 1;
     ctx.set(&HOLDS, hold)?;
@@ -137,7 +137,7 @@ fn release(ctx: &mut Context, item: &str, quantity: u64) -> Result<(), FunctionE
     Ok(())
 }
 
-/// Everything the cart holds is sold: the stocks are told, and the user gets a receipt.
+/// Everything the cart holds is sold: the stocks are informed, and the user gets a receipt.
 fn buy(ctx: &mut Context, cart: Cart) -> Result<(), FunctionError> {
     let items: BTreeMap<_, _> = cart.lines.into_iter().map(|(item, line)| (item, line.reserved)).collect();
     for (item, quantity) in &items {

@@ -1,4 +1,4 @@
-//! What stocks and carts are told, and what they tell each other. All of it is JSON.
+//! What stocks and carts are sent, and what they send each other. All of it is JSON.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -95,7 +95,7 @@ pub struct HoldExpired {
 /// To the egress: what a checkout bought, possibly nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Who bought.
+    /// The buyer.
     pub user: String,
     /// How much of which item.
     pub items: BTreeMap<String, u64>,

@@ -196,7 +196,7 @@ pub(crate) fn fit(template: &mut Value) -> Result<&mut Map<String, Value>> {
 
 /// The template as it is deployed: with packages in place of sources, and with what the scenario needs otherwise.
 fn changed(mut template: Value, changes: &Changes, bucket: &str) -> Result<Value> {
-    let root = template.as_object_mut().ok_or_else(|| Problem::new("template.yaml is no template"))?;
+    let root = template.as_object_mut().ok_or_else(|| Problem::new("template.yaml is not a template"))?;
     let mut own = root.remove("Own").unwrap_or_default();
     if !changes.own_functions {
         // All zips share one module, and it names the queue of the test's own functions.

@@ -1,4 +1,4 @@
-"""The emulator, ended with the process that started it, and with its queues mended.
+"""The emulator, ended with the process that started it, and with its queues fixed.
 
 Its queues are changed by two threads, one that serves requests and one that hands messages to functions. The first takes no lock,
 and messages that it enqueues while the second rebuilds a queue's list are lost.

@@ -14,7 +14,7 @@ use crate::{
     problem::{Problem, Result, until},
 };
 
-/// Ends the emulator with the process that started it, even with one that is killed, and mends its queues.
+/// Ends the emulator with the process that started it, even with one that is killed, and fixes its queues.
 const LAUNCHER: &str = include_str!("emulator.py");
 
 /// How long it may take to end its functions itself.
@@ -68,7 +68,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // There is nobody to tell if this fails, and the launcher's own end is another way.
+        // Nobody can act if this fails, and the launcher's own end is another way.
         let signal = |name: &str, whom: String| {
             let _ = Command::new("kill").args([name, "--", &whom]).stderr(Stdio::null()).status();
         };
@@ -82,7 +82,7 @@ impl Drop for Emulator {
     }
 }
 
-/// Processes of a function in an account, by their ids. `functions_call` tells the emulator from others on this machine.
+/// Processes of a function in an account, by their ids. `functions_call` distinguishes the emulator from others on this machine.
 pub(crate) fn processes(functions_call: SocketAddr, account: &str, function: impl Fn(&str) -> bool) -> Vec<u32> {
     let wanted = [format!("AWS_ENDPOINT_URL=http://{functions_call}"), format!("AWS_ACCESS_KEY_ID={account}")];
     let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();

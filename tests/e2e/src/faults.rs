@@ -198,7 +198,7 @@ pub(crate) fn refusal(call: &Call, fault: Fault) -> (StatusCode, String) {
     (status, body)
 }
 
-/// Takes one entry out of a batch to SQS; returns the smaller batch and the entry's id. `None` if it is no such batch, or has
+/// Takes one entry out of a batch to SQS; returns the smaller batch and the entry's id. `None` if it is not such a batch, or has
 /// but one entry.
 pub(crate) fn without_entry(body: &[u8], pick: impl Fn(usize) -> usize) -> Option<(Bytes, String)> {
     let mut batch: serde_json::Value = serde_json::from_slice(body).ok()?;

@@ -8,7 +8,7 @@ use std::{
 /// How often something that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What went wrong. Every error becomes one: the run can only tell it.
+/// What went wrong. Every error becomes one: the run can only print it.
 #[derive(Debug)]
 pub(crate) struct Problem(String);
 

@@ -44,7 +44,7 @@ impl Sam {
         let world = World::of(setting, ACCOUNT, describe(&http).await?).await?;
         let shown = match self.architecture.replace("arm64", "aarch64") == std::env::consts::ARCH {
             true => greet(&world).await.map_err(|problem| problem.during("greeting"))?,
-            false => format!("not run: this machine is no {}", self.architecture),
+            false => format!("not run: this machine is not an {}", self.architecture),
         };
         self.call(setting, &["delete", "--no-prompts", "--stack-name", &stack]).await?;
         Ok(format!("deployed, {shown}, deleted"))

@@ -53,11 +53,11 @@ pub(crate) async fn drain(world: &World, stream: &str, function: &str, limit: Du
 /// How many records of the batch are done with: those before the first failed one.
 fn done(batch: &[Value], answer: &Value) -> Result<usize> {
     let failures =
-        answer["batchItemFailures"].as_array().ok_or_else(|| Problem::new(format!("{answer} is no answer to records")))?;
+        answer["batchItemFailures"].as_array().ok_or_else(|| Problem::new(format!("{answer} is not an answer to records")))?;
     let place = |failure: &Value| {
         let number = &failure["itemIdentifier"];
         let place = batch.iter().position(|record| record["kinesis"]["sequenceNumber"] == *number);
-        place.ok_or_else(|| Problem::new(format!("{number} is no record of the batch")))
+        place.ok_or_else(|| Problem::new(format!("{number} is not a record of the batch")))
     };
     failures.iter().map(place).try_fold(batch.len(), |done, place| Ok(done.min(place?)))
 }

@@ -19,12 +19,12 @@ pub(crate) enum Act {
     /// Nothing more.
     #[default]
     Note,
-    /// Fails, until the instance was told to be mended.
+    /// Fails, until the instance was fixed.
     Fail,
-    /// Fails for good, until the instance was told to be mended.
+    /// Fails for good, until the instance was fixed.
     FailForGood,
-    /// Mends the instance.
-    Mend,
+    /// Fixes the instance.
+    Fix,
     /// Ends the process, unless this file is there; makes it before.
     ExitOnce(String),
     /// Ends the process, always; adds a line to this file before.
@@ -47,7 +47,7 @@ pub(crate) enum Act {
 pub(crate) struct Notes {
     /// Numbers of the tasks that were handled, in order.
     pub(crate) numbers: Vec<u64>,
-    /// Whether it was mended.
+    /// Whether it was fixed.
     #[serde(default)]
-    pub(crate) mended: bool,
+    pub(crate) fixed: bool,
 }

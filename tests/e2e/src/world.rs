@@ -209,7 +209,7 @@ impl World {
         let mut held = 0;
         for name in &names {
             let count =
-                reply.attributes().and_then(|map| map.get(name)).ok_or_else(|| Problem::new("the queue tells no count"))?;
+                reply.attributes().and_then(|map| map.get(name)).ok_or_else(|| Problem::new("the queue reports no count"))?;
             held += count.parse::<u64>()?;
         }
         Ok(held)

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{backend::SystemClock, queues::SqsQueues};
 
-/// Bytes of letters that a listing tells: a Lambda's answer takes 6 MB.
+/// Bytes of letters that a listing shows: a Lambda's answer takes 6 MB.
 const MAX_LISTED_BYTES: usize = 4_000_000;
 /// Bytes of letters that one replay holds: a Lambda may have 128 MB.
 const MAX_HELD_BYTES: usize = 32 * 1_024 * 1_024;
@@ -64,10 +64,10 @@ pub struct Selection {
     pub may_be_applied: bool,
 }
 
-/// A message of the queue, as a listing tells it.
+/// A message of the queue, as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The letter's id; of what is no letter, the message's. Letters are named by it.
+    /// The letter's id; of anything else, the message's. Letters are named by it.
     pub id: String,
     /// The letter, or why it is none.
     pub letter: Result<Letter, String>,

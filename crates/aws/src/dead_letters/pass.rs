@@ -24,7 +24,7 @@ const PARALLEL: usize = 8;
 /// A message of the queue.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// The letter's id; of what is no letter, the message's.
+    /// The letter's id; of anything else, the message's.
     pub(super) id: String,
     /// The letter, or why it is none.
     pub(super) letter: Result<Letter, String>,

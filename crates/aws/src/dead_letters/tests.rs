@@ -222,7 +222,7 @@ async fn what_may_have_been_applied_is_left_unless_that_is_asked_for() {
     }
 }
 
-/// Pages of what is not sent are no end.
+/// Pages of what is not sent are not the end.
 #[tokio::test]
 async fn a_page_without_anything_to_send_is_passed() {
     let nothing = received(&["no letter".to_owned(), malformed_to_json(&malformed(1))]);

@@ -7,7 +7,7 @@
 //!
 //! StateFun's own `KinesisEgressRecord` says partition key and bytes by itself and is sent as it says, to the declared stream: one
 //! that it names may not exist, or not be allowed. Parts that Kinesis could never take (an empty or overlong key, a hash key that
-//! is no 128-bit number) are replaced by what any other record has; one that cannot be read goes out as any other type does.
+//! is not a 128-bit number) are replaced by what any other record has; one that cannot be read goes out as any other type does.
 //! Refused, it would hold up its sender for ever.
 
 use aws_sdk_kinesis::{Client, types::PutRecordsRequestEntry};

@@ -117,7 +117,7 @@ impl AwsEgress {
     }
 }
 
-/// FIFO queues and topics are told by their names.
+/// FIFO queues and topics are known by their names.
 fn messages(records: &[&EgressRecord], sink: &str, form: BuiltInForm) -> Vec<Message> {
     let fifo = sink.ends_with(".fifo");
     records.iter().map(|record| Message::of(record, fifo, form)).collect()

@@ -48,7 +48,7 @@ pub(super) struct BigValue {
     pub(super) version: Option<u64>,
 }
 
-/// A record as its own item tells it.
+/// A record as its own item has it.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) record: Record,

@@ -30,13 +30,13 @@ pub struct Swept {
 
 impl DynamoTimers {
     /// Fires the timer that a wake-up names; its text is the body of a message of the wake-up queue. A timer that is gone (fired or
-    /// cancelled) is no error. Its envelope is in its queue when this returns.
+    /// cancelled) is not an error. Its envelope is in its queue when this returns.
     ///
     /// # Errors
-    /// [`PortError`] if a call failed: let the wake-up come again. A text that is no wake-up is `Refused`.
+    /// [`PortError`] if a call failed: let the wake-up come again. A text that is not a wake-up is `Refused`.
     pub async fn wake_up(&self, body: &str) -> Result<(), PortError> {
         let Some(wake_up) = WakeUp::from_json(body) else {
-            return Err(PortError::new("wake up", PortErrorKind::Refused, "the message is no wake-up of a timer"));
+            return Err(PortError::new("wake up", PortErrorKind::Refused, "the message is not a wake-up of a timer"));
         };
         let now = self.clock.now();
         if wake_up.due > now.plus(EARLY) {

@@ -127,7 +127,7 @@ impl DynamoTimers {
         let mut found = Vec::new();
         while let Some(items) = pages.next("upcoming timers").await? {
             let unwoken = items.into_iter().filter(|item| !item.contains_key("w"));
-            // One that cannot be read is told when it is due.
+            // One that cannot be read is reported when it is due.
             found.extend(unwoken.filter_map(|item| Row::of(item).ok()).map(|Row { id, due, .. }| WakeUp { id, due }));
         }
         Ok(found)

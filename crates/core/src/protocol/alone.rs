@@ -1,7 +1,7 @@
 //! Suspicion: which envelopes may be what kills their process, how a run of one is noted, and how the note is taken back.
 //!
 //! A process that dies takes the innocent with it, and whatever it received comes again. So an envelope that was received too often runs
-//! *watched*: a note goes into its record first, and its run is a commit of its own. A note that is found set tells that its process did
+//! *watched*: a note goes into its record first, and its run is a commit of its own. A note that is found set means that its process did
 //! not live to clear it. Then the envelope runs *alone*: no other handler of the process runs, so that the next death is its own.
 
 use std::time::Duration;

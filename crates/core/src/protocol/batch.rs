@@ -82,7 +82,7 @@ pub struct Batch {
     pub(super) refusals: u32,
     /// Whether envelopes of this turn are in the spilled segments, as far as that was asked. The next commit may spill more.
     pub(super) looked_up: HashMap<EnvelopeId, bool>,
-    /// Duplicates were told by the spilled segments, not by the record in hand.
+    /// Duplicates were found in the spilled segments, not by the record in hand.
     pub(super) hearsay: bool,
     pub(super) suspicion: Suspicion,
     /// All is committed and sent but for clearing the outbox, which was refused.
@@ -399,7 +399,7 @@ impl Batch {
     }
 }
 
-/// What tells two batches of one address apart, without what holds for all: an exploration knows states by it.
+/// What distinguishes two batches of one address, without what holds for all: an exploration knows states by it.
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let deliveries = self.deliveries.iter();

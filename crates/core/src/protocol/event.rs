@@ -1,4 +1,4 @@
-//! What the machine of a batch asks for, and what it is told: its steps and its events.
+//! What the machine of a batch asks for, and the answers it gets: its steps and its events.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -203,7 +203,7 @@ pub enum PortErrorKind {
     Throttled,
     /// The receiver does not take what was sent, and nothing took effect: other content it might. Only an egress says so.
     Rejected,
-    /// A table, queue or permission is missing, or data are damaged: someone has to mend the deployment.
+    /// A table, queue or permission is missing, or data are damaged: someone has to fix the deployment.
     Refused,
 }
 
@@ -213,7 +213,7 @@ impl std::fmt::Display for PortErrorKind {
             Self::Unavailable => "try again later",
             Self::Throttled => "throttled",
             Self::Rejected => "its receiver does not take it",
-            Self::Refused => "the deployment needs mending",
+            Self::Refused => "the deployment needs fixing",
         })
     }
 }

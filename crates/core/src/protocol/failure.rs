@@ -23,7 +23,7 @@ pub struct Backoff {
     /// When another environment holds the lease. It grows by as much again with every tenth receive: a lease that a dead environment
     /// left may last for a quarter of an hour, and must not use up the queue's receives.
     pub busy: Duration,
-    /// At most, when the backend failed. Such a failure is told by no count of its own, but by how often the queue delivered the
+    /// At most, when the backend failed. Such a failure has no count of its own: what counts is how often the queue delivered the
     /// message, which waiting for a lease raises too.
     pub backend: Duration,
 }
@@ -56,7 +56,7 @@ pub struct Failure<'a> {
 /// What becomes of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// That was no attempt: nothing is counted, and it comes again after this pause. Its address waits with it.
+    /// That was not an attempt: nothing is counted, and it comes again after this pause. Its address waits with it.
     Wait(Duration),
     /// That was an attempt; it comes again after this pause.
     Again(Duration),

@@ -135,7 +135,7 @@ impl<K: Eq + Hash> InOrder<K> {
                 item.group.as_ref().is_some_and(|group| groups.contains(group))
                     || item.orders.iter().any(|order| orders.contains(order))
             };
-            // What is on its way tells itself what becomes of it.
+            // Whoever sent what is on its way reports what becomes of it.
             if let Some(item) = slot.take_if(|item| !item.on_its_way && is_behind(item)) {
                 orders.extend(item.orders);
                 given_up.push(place);

@@ -347,8 +347,9 @@ impl Batch {
             return self.commit(turn, unfinished, rest);
         }
         let hand = Hand { record: turn.into_record(), unfinished };
-        if self.hearsay && self.on_guard(Safeguard::Hearsay) {
-            // Someone else took these, and may have died before it sent what they caused: only a later look can tell.
+        if (self.hearsay || self.warm) && self.on_guard(Safeguard::Hearsay) {
+            // Someone else took these, and may have died before it sent what they caused: only a later look can tell. A cached record
+            // knows no more of others than a segment does.
             return State::Rereading(Box::new(hand), rest);
         }
         self.finish(hand, rest)

@@ -1,4 +1,4 @@
-//! StateFun's built-in types: protobuf messages with the single field `value = 1`, where a default value is no bytes at all.
+//! StateFun's built-in types: protobuf messages with the single field `value = 1`, where a default value has no bytes at all.
 //! Source: `types.proto` of apache/flink-statefun (int = sfixed32, long = sfixed64).
 
 use bytes::Bytes;

@@ -15,7 +15,7 @@ use crate::type_name::TypeName;
 
 /// A Rust type that can be a message or a state value.
 ///
-/// `bool`, `i32`, `u32`, `i64`, `u64`, `f32`, `f64` and `String` are StateFun's built-in types. One's own types take two lines:
+/// `bool`, `i32`, `u32`, `i64`, `u64`, `f32`, `f64` and `String` are StateFun's built-in types. Your own types take two lines:
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub trait Value: Sized {
 /// What a codec fails with.
 pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Writes and reads values of `T`: [`Json`], [`Protobuf`], [`Builtin`], or one's own.
+/// Writes and reads values of `T`: [`Json`], [`Protobuf`], [`Builtin`], or your own.
 #[diagnostic::on_unimplemented(
     message = "the codec `{Self}` cannot write and read `{T}`",
     note = "`Json` needs `serde::Serialize` and `serde::Deserialize`; `Protobuf` needs `prost::Message` and `Default`"

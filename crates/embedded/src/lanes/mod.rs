@@ -1,4 +1,4 @@
-//! The lanes in memory: who waits, who runs, whose turn it is. No IO, no clock.
+//! The lanes in memory: who waits, who runs, and who is next. Without IO and clocks.
 //!
 //! A lane that is held here knows whether there is more of it on disk. A lane that is not held has nothing on disk, unless
 //! [`Lanes::unseen`] says that there may be lanes which are not held; a walk over the table then finds them. So memory is

@@ -32,7 +32,7 @@ async fn what_is_durable_is_there_and_the_rest_is_a_prefix() {
     }
 }
 
-/// The files as they are while the store is open: what a kill leaves. The engine has to mend its file.
+/// The files as they are while the store is open: what a kill leaves. The engine has to repair its file.
 #[tokio::test]
 async fn a_killed_process_leaves_what_was_durable() {
     let fixture = Fixture::new();

@@ -1,4 +1,4 @@
-//! Repeating a commit, and telling from the answers whether it took effect.
+//! Repeating a commit, and finding out from the answers whether it took effect.
 
 use std::time::Duration;
 

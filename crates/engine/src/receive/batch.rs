@@ -84,7 +84,7 @@ impl Batch {
         }
     }
 
-    /// Who has to come again, and after which pause: each failed message and all later ones of its group.
+    /// The messages that have to come again, and after which pause: each failed message and all later ones of its group.
     #[must_use]
     pub fn failures(&self, messages: &[Message], outcomes: &[Outcome], until_deployed: Duration) -> Vec<Option<Duration>> {
         let pause = |slot: &Slot| match slot {

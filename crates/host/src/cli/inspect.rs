@@ -110,7 +110,7 @@ async fn replay(store: &Embedded, ids: &[EnvelopeId], may_be_applied: bool) -> R
         match letters::replay(store, *id, may_be_applied).await? {
             One::Sent => sent += 1,
             One::Unknown => problems.push(format!("there is no dead letter {id}")),
-            One::Malformed => problems.push(format!("{id} is a row that could not be read: mend the input and send it anew")),
+            One::Malformed => problems.push(format!("{id} is a row that could not be read: fix the input and send it again")),
             One::MayBeApplied => problems
                 .push(format!("the message of {id} may have been applied: look at its instance, then add --may-be-applied")),
         }

@@ -70,7 +70,7 @@ pub async fn run_main(app: App) -> Result<(), HostError> {
 /// Does what the arguments say (the program's name first), and returns when that is done.
 ///
 /// # Errors
-/// [`HostError`]; [`HostError::report`] tells the user and gives the exit code.
+/// [`HostError`]; [`HostError::report`] prints it for the user and gives the exit code.
 pub async fn run_cli(app: App, args: impl IntoIterator<Item = OsString>) -> Result<(), HostError> {
     let args: Vec<_> = args.into_iter().collect();
     let program = args.first().map_or(OsStr::new(""), OsString::as_os_str);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::error::HostError;
 
-/// Writes a result. A reader that has seen enough (`| head`) is no error.
+/// Writes a result. A reader that has seen enough (`| head`) is not an error.
 pub(super) fn print(text: &str) -> Result<(), HostError> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {

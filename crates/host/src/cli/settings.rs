@@ -104,7 +104,7 @@ pub(super) fn settings(
     let mut problems = Vec::new();
     let listen = keep(&mut problems, listen(args, environment)).flatten();
     let access = access(args, environment.token.as_ref(), &mut problems).or(known.access.clone());
-    // A token that cannot be read is told already.
+    // A token that cannot be read is reported already.
     if let (Some(address), None) = (listen, &args.token_file.as_ref().filter(|_| access.token.is_none())) {
         keep(&mut problems, check_reach(address, &access));
     }
@@ -156,7 +156,7 @@ fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
     }
     let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    text.parse().map(Some).map_err(|_| format!("`{text}` is no address: write 127.0.0.1:8080, a port alone, or `none`"))
+    text.parse().map(Some).map_err(|_| format!("`{text}` is not an address: write 127.0.0.1:8080, a port alone, or `none`"))
 }
 
 fn handler_timeout(text: &str) -> Result<Duration, String> {

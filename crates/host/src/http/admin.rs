@@ -114,7 +114,7 @@ pub(super) async fn replay(State(inner): State<Arc<Inner>>, Path(text): Path<Str
         One::Unknown => Err(no_letter(&text)),
         One::Malformed => {
             Err(Problem::new(StatusCode::CONFLICT, "this record could not be read: there is no message to send again")
-                .hint("mend the input and send the record anew"))
+                .hint("fix the input and send the record again"))
         }
     }
 }

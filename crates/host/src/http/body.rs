@@ -54,7 +54,7 @@ pub(super) async fn drop_rest(State(inner): State<Arc<Inner>>, request: Request,
     let waits = head.headers.contains_key(header::EXPECT);
     let mut rest = Rest(Arc::new(Mutex::new(Shared { body: body.into_data_stream(), asked: false, ended: false })));
     let mut response = next.run(Request::from_parts(head, Body::from_stream(rest.clone()))).await;
-    // Who waits for `100 Continue` has sent nothing, unless somebody read.
+    // Whoever waits for `100 Continue` has sent nothing, unless somebody read.
     let sends = rest.look(|shared| shared.asked || !waits);
     if sends && !long {
         rest.drop_until(deadline).await;

@@ -129,7 +129,7 @@ fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     }
 }
 
-/// Keeps a malformed record as its event source's router would, and tells the sender.
+/// Keeps a malformed record as its event source's router would, and answers so.
 async fn park(inner: &Inner, feed: &Feed, record: &IngressRecord, reason: String) -> Problem {
     let (now, origin) = (inner.clock.now(), feed.origin());
     let letter = MalformedRecord::new(now, &origin, &record.position, &reason, &record.body, MAX_RAW_BYTES);

@@ -1,4 +1,4 @@
-//! The HTTP side of a host: an ingress for messages, and routes under `/_/` to look at it and to mend it.
+//! The HTTP side of a host: an ingress for messages, and routes under `/_/` to look at it and to repair it.
 //!
 //! Every request passes the [`guard`] first.
 

@@ -70,7 +70,7 @@ pub(super) struct Reading<R> {
     pub(super) mapping: Resolved,
     /// Rows are handed on as soon as no more are at hand: someone may be typing them.
     pub(super) eager: bool,
-    /// The place, if an earlier run has taken a row up to there that had no line end: what is added to it is no row.
+    /// The place, if an earlier run has taken a row up to there that had no line end: what is added to it is not a row.
     pub(super) torn_at: Option<u64>,
     /// Of files only.
     pub(super) learner: Option<Learner>,

@@ -30,7 +30,7 @@ pub(crate) struct Batch {
 /// Counted as running until it is dropped.
 pub(crate) struct Running(watch::Sender<usize>);
 
-/// Who gives runs up.
+/// The part that gives runs up.
 pub(crate) trait Keeper: Send + Sync {
     /// How long a handler may hold its thread.
     fn handler_timeout(&self) -> Duration;

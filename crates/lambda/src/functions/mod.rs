@@ -53,7 +53,7 @@ impl FunctionService {
     /// Serves one event.
     ///
     /// # Errors
-    /// If it is no event of a FIFO queue. All of its messages come again then.
+    /// If it is not an event of a FIFO queue. All of its messages come again then.
     pub(crate) async fn handle(&self, event: Value, deadline: Moment) -> Result<BatchResponse, FunctionError> {
         let Event::Sqs(messages) = Event::read(event)? else { return Err(FunctionError::NotSqs) };
         let messages = neutral(messages)?;

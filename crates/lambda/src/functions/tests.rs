@@ -431,7 +431,7 @@ async fn several_events_at_the_same_time() {
         let id = format!("i{}", number % 20);
         calls.spawn(async move {
             let batch = event(&[(&id, "x"), (&id, "y")]);
-            // Busy is told as failed; the queue delivers again.
+            // Busy is reported as failed; the queue delivers again.
             while !serve(&service, batch.clone()).await.is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

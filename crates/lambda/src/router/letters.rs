@@ -161,7 +161,7 @@ mod tests {
         let entries = vec![
             entry("x", Ok(Letter::Malformed(record))),
             entry("y", Ok(Letter::Dead(Box::new(dead)))),
-            entry("z", Err("it is no JSON".to_owned())),
+            entry("z", Err("it is not JSON".to_owned())),
             entry(
                 "r",
                 Ok(Letter::Refused(Box::new(RefusedRecord::new(
@@ -178,7 +178,7 @@ mod tests {
             {"id": "x", "kind": "malformed", "at_ms": 7, "reason": "malformed", "error": "no key", "attempts": 0, "source": "orders",
              "position": "17"},
             {"id": "y", "kind": "message", "at_ms": 8, "reason": "exhausted", "error": "it failed", "attempts": 5, "to": "a/b/c"},
-            {"id": "z", "kind": "unreadable", "error": "it is no JSON"},
+            {"id": "z", "kind": "unreadable", "error": "it is not JSON"},
             {"id": "r", "kind": "record", "at_ms": 9, "reason": "refused", "error": "InvalidMessageContents", "attempts": 5,
              "egress": "a/out", "from": "a/b/Bob"},
         ]});

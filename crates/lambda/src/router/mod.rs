@@ -44,7 +44,7 @@ pub(crate) struct RouterService {
     pub(crate) operations: Arc<dyn Operations>,
     /// Says which ingress a stream or queue is of.
     pub(crate) module: Module,
-    /// Whether streams and queues that the module does not declare are routed too: a router of one's own may.
+    /// Whether streams and queues that the module does not declare are routed too: your own router may.
     pub(crate) any_source: bool,
     /// The timers' queue: its name, ARN or URL.
     pub(crate) timers: String,

@@ -332,7 +332,7 @@ async fn what_the_module_does_not_declare_waits() {
     event["Records"][0]["eventSourceARN"] = json!("arn:aws:kinesis:us-east-2:123456789012:stream/others");
     assert!(fixture_.handle(event.clone()).await.unwrap_err().contains("declares no ingress that reads `arn:aws:kinesis"));
     assert!(fixture_.memory.malformed.lock().unwrap().is_empty());
-    // A router of one's own gets it.
+    // Your own router gets it.
     let router = |record: &IngressRecord| Ok(vec![Routed::new(("a/b", &*record.ingress), &record.text()?.to_owned())?]);
     let dispatcher = Dispatcher { router: Arc::new(router), ..fixture_.service.dispatcher };
     let own = Fixture { service: RouterService { dispatcher, any_source: true, ..fixture_.service }, ..fixture_ };

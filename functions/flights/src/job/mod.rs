@@ -18,7 +18,7 @@ pub(crate) async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", error_chain(&*error)); // if that is closed, nobody is there to be told
+            let _ = writeln!(std::io::stderr(), "error: {}", error_chain(&*error)); // if that is closed, nobody is there to read it
             ExitCode::from(error.downcast_ref::<JobError>().map_or(1, JobError::exit_code))
         }
     }

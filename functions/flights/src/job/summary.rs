@@ -81,7 +81,7 @@ pub(crate) fn json(job: &Job, outcome: &Outcome) -> Result<String, serde_json::E
     serde_json::to_string_pretty(&summary).map(|text| text + "\n")
 }
 
-/// The most memory this process has had, if the system tells (Linux does).
+/// The most memory this process has had, if the system says (Linux does).
 fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! The tests' own function: it fails, hangs, exits and sends as it is told.
+//! The tests' own function: it fails, hangs, exits and sends as it is asked.
 
 #[path = "../task.rs"]
 mod task;
@@ -26,9 +26,9 @@ async fn work(ctx: &mut Context, Task { number, act }: Task) -> Result<(), Funct
     let mut notes = ctx.get(&NOTES)?.unwrap_or_default();
     match act {
         Act::Note => {}
-        Act::Mend => notes.mended = true,
-        Act::Fail if !notes.mended => return Err(FunctionError::retryable("as it was told")),
-        Act::FailForGood if !notes.mended => return Err(FunctionError::terminal("as it was told")),
+        Act::Fix => notes.fixed = true,
+        Act::Fail if !notes.fixed => return Err(FunctionError::retryable("as it was asked")),
+        Act::FailForGood if !notes.fixed => return Err(FunctionError::terminal("as it was asked")),
         Act::Fail | Act::FailForGood => {}
         Act::Exit(file) => {
             writeln!(std::fs::OpenOptions::new().create(true).append(true).open(file)?, "run")?;

@@ -1,4 +1,4 @@
-//! What goes wrong in functions themselves, by the tests' own function `e2e/worker`: it fails, hangs and exits as it is told.
+//! What goes wrong in functions themselves, by the tests' own function `e2e/worker`: it fails, hangs and exits as it is asked.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub(super) async fn finished(world: &World) -> Result<()> {
 }
 
 /// A message that fails is parked after its tries; its neighbours and what comes after it go on; a replay takes effect once the
-/// handler is mended.
+/// handler is fixed.
 pub(super) async fn poison(setting: &Setting, account: &str) -> Result<String> {
     let world = World::deploy(setting, account, &CHANGES).await?;
     for (worker, number, act) in [
@@ -74,17 +74,17 @@ pub(super) async fn poison(setting: &Setting, account: &str) -> Result<String> {
         told.sort();
         let right = told.len() == 2
             && [told[0].0, told[1].0] == [Some(1), Some(2)]
-            && told.iter().all(|(_, error)| error.contains("as it was told"));
+            && told.iter().all(|(_, error)| error.contains("as it was asked"));
         if right { Ok(()) } else { Err(Problem::new(format!("attempts and errors are {told:?}"))) }
     })
     .await?;
 
-    // Not mended yet: what is replayed is parked again, as a message of its own.
+    // Not fixed yet: what is replayed is parked again, as a message of its own.
     replay(&world, json!({}), 2).await?;
     until("the dead letters", LIMIT, async || same("dead letters", &world.dead_letters().await?.len(), &2)).await?;
     finished(&world).await?;
-    tell(&world, "ann", 7, Act::Mend).await?;
-    tell(&world, "cyd", 8, Act::Mend).await?;
+    tell(&world, "ann", 7, Act::Fix).await?;
+    tell(&world, "cyd", 8, Act::Fix).await?;
     noted(&world, "ann", &[1, 3, 7]).await?;
     noted(&world, "cyd", &[6, 8]).await?;
     let letters = world.dead_letters().await?;
@@ -98,7 +98,7 @@ pub(super) async fn poison(setting: &Setting, account: &str) -> Result<String> {
     noted(&world, "cyd", &[6, 8, 5]).await?;
     finished(&world).await?;
     parked(&world, &[]).await?;
-    Ok("2 poison messages parked, replayed, parked again, mended, replayed".to_owned())
+    Ok("2 poison messages parked, replayed, parked again, fixed, replayed".to_owned())
 }
 
 async fn replay(world: &World, mut command: Value, sent: u64) -> Result<()> {
@@ -154,7 +154,7 @@ pub(super) async fn time_outs(setting: &Setting, account: &str) -> Result<String
     Ok("1 handler given up, 1 invocation ended by Lambda".to_owned())
 }
 
-/// Copies of old messages, as a redrive makes them, have no effect. What was long on its way and is no copy has one: the ledger of
+/// Copies of old messages, as a redrive makes them, have no effect. What was long on its way and is not a copy has one: the ledger of
 /// the instance has forgotten nothing yet.
 pub(super) async fn copies(setting: &Setting, account: &str) -> Result<String> {
     let world = World::deploy(setting, account, &CHANGES).await?;
@@ -178,7 +178,7 @@ pub(super) async fn copies(setting: &Setting, account: &str) -> Result<String> {
     Ok("3 copies without effect, 1 message of 22 days ago applied once".to_owned())
 }
 
-/// An instance whose ledger left its record: what was long on its way is looked up. A copy has no effect, what is no copy has one,
+/// An instance whose ledger left its record: what was long on its way is looked up. A copy has no effect, what is not a copy has one,
 /// and what is older than the ledger's memory becomes a dead letter.
 pub(super) async fn spilled_ledger(setting: &Setting, account: &str) -> Result<String> {
     /// More than a record has room for.

@@ -228,7 +228,7 @@ pub(super) async fn subscribe(world: &World) -> Result<String> {
 }
 
 /// Waits until the state is as expected, and compares the alerts. These may come twice: a topic does not deduplicate, so they
-/// are told apart by their ids.
+/// are known by their ids.
 pub(super) async fn agree(world: &World, expected: &Expected, alerts: &str) -> Result<()> {
     until("the states differ from those of the local run", LIMIT, async || {
         let routes = world.states::<Value>("flights/route", "numbers").await?;
@@ -276,7 +276,7 @@ fn compare(
     same(what, &found.len(), &expected.len())
 }
 
-/// An airport's state as the report tells it.
+/// An airport's state as the report has it.
 fn airport(state: &Value) -> Value {
     let mut told = Map::new();
     for name in ["departures", "cancelled", "arrivals"] {
@@ -288,7 +288,7 @@ fn airport(state: &Value) -> Value {
     Value::Object(told)
 }
 
-/// A route's state as the report tells it.
+/// A route's state as the report has it.
 fn route(state: &Value) -> Value {
     let mut told = Map::new();
     for name in ["flown", "cancelled"] {

@@ -72,7 +72,7 @@ pub(super) async fn unread(setting: &Setting, account: &str) -> Result<String> {
     for shard in world.clients.kinesis.list_shards().stream_name(stream).send().await?.shards() {
         let records = read(&world, stream, shard.shard_id()).await?;
         let (Some(first), Some(last)) = (records.first(), records.last()) else { continue };
-        // As Lambda tells of them.
+        // As Lambda reports them.
         letters.push(json!({
             "requestContext": {"functionArn": world.stack.output("Router")?, "condition": "RetryAttemptsExhausted"},
             "KinesisBatchInfo": {
@@ -87,7 +87,7 @@ pub(super) async fn unread(setting: &Setting, account: &str) -> Result<String> {
             world.clients.sqs.send_message().queue_url(queue).message_body(letter.to_string()).send().await?;
         }
         let routed = route_unread(setting, &world, queue).await?;
-        same("lines that tell of routed records", &routed.lines().count(), &letters.len())?;
+        same("lines about routed records", &routed.lines().count(), &letters.len())?;
         settled(&world, 1).await?;
         same("notes left", &world.holds(queue).await?, &0)?;
     }
@@ -139,12 +139,12 @@ async fn settled(world: &World, times: usize) -> Result<()> {
 async fn malformed(world: &World) -> Result<()> {
     let letter = only(&world.operate(&json!({"statefun": "list-dead-letters", "payloads": true})).await?)?;
     same(
-        "what is told of it",
+        "what is reported of it",
         &(letter["kind"].as_str(), letter["raw"].as_str()),
         &(Some("malformed"), Some("this is not JSON")),
     )?;
     let told = ["id", "error", "source", "position"].map(|name| letter[name].as_str().is_some_and(|text| !text.is_empty()));
-    same("whether id, error, source and position are told", &told, &[true; 4])?;
+    same("whether id, error, source and position are there", &told, &[true; 4])?;
     let without = only(&world.operate(&json!({"statefun": "list-dead-letters"})).await?)?;
     same("its content where none was asked for", &without["raw"], &Value::Null)?;
 

@@ -20,7 +20,7 @@ use crate::{
 const STORE: &[&str] = &["UpdateItem", "BatchGetItem", "GetItem", "Query", "PutItem", "DeleteItem", "TransactWriteItems"];
 
 /// One after the other the functions have no permission for the table, the queues, the stream, and find them missing: their
-/// messages wait. Once that is mended, each takes effect once, and in order.
+/// messages wait. Once that is fixed, each takes effect once, and in order.
 pub(super) async fn refusals(setting: &Setting, account: &str) -> Result<String> {
     let world = World::deploy(setting, account, &CHANGES).await?;
     let (mut ann, mut bob, mut number) = (Vec::new(), Vec::new(), 0);
@@ -165,12 +165,12 @@ pub(super) async fn missed_wake_ups(setting: &Setting, account: &str) -> Result<
     let now = now();
     for row in rows {
         let key = row["sk"].as_s().map(String::as_str).unwrap_or_default();
-        let (due, id) = key.split_once('#').ok_or_else(|| Problem::new(format!("`{key}` is no timer's key")))?;
+        let (due, id) = key.split_once('#').ok_or_else(|| Problem::new(format!("`{key}` is not a timer's key")))?;
         let is_anns = due.parse::<u64>()? < now.0 + 10 * 60_000;
         let due = if is_anns { now.0 - 1_000 } else { now.0 + 5_000 };
         world.rename(row.clone(), &format!("{due:020}#{id}")).await?;
     }
-    // Something else lies among the rows: it is told, and holds up nothing.
+    // Something else lies among the rows: it is reported, and holds up nothing.
     let junk = world.put_junk("timers#00", &format!("{:020}#junk", now.0 - 2_000)).await?;
     match sweep(&world).await {
         Ok(swept) => return Err(Problem::new(format!("a sweep that cannot read a row says {swept:?} and nothing of it"))),
@@ -184,7 +184,7 @@ pub(super) async fn missed_wake_ups(setting: &Setting, account: &str) -> Result<
     same("fired and armed", &sweep(&world).await?, &(0, 0))?;
     finished(&world).await?;
     parked(&world, &[]).await?;
-    Ok("1 timer fired and 1 armed by the sweep, 1 unreadable row told".to_owned())
+    Ok("1 timer fired and 1 armed by the sweep, 1 unreadable row reported".to_owned())
 }
 
 /// Delayed messages while calls fail before and after they take effect, and batches in part: each comes once, and no row stays.

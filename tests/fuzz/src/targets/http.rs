@@ -98,7 +98,7 @@ impl Server {
         Ok(answer)
     }
 
-    /// Who got the messages that were taken.
+    /// The receivers of the messages that were taken.
     fn receivers(&self) -> Result<Vec<String>, String> {
         self.runtime.block_on(self.host.idle()).map_err(|error| error.to_string())?;
         Ok(self.seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default())

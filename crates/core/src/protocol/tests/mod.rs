@@ -138,6 +138,24 @@ fn a_record_that_cannot_be_read_is_not_written() {
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry(pause) if !pause.is_zero())), "{outcomes:?}");
 }
 
+/// Others may have dealt with a copy meanwhile, and what that caused may stand.
+#[test]
+fn duplicates_by_a_cached_record_are_acknowledged_only_after_a_look_at_the_stored_one() {
+    let known = || {
+        let mut record = Record { version: 3, ..Record::default() };
+        let _ = record.ledger.accept(vec![EnvelopeId([1; 16])], NOW, 56, Duration::from_secs(1));
+        Box::new(record)
+    };
+    let mut batch = batch(&[delivered(1, 2)]);
+    assert_eq!(steps(&mut batch, [Event::Begin, Event::Loaded(Loaded::Cached(known()))]), ["load", "load"]);
+    assert_eq!(steps(&mut batch, [Event::Loaded(Loaded::Read(Some(known())))]), ["done"]);
+    let mut batch = self::batch(&[delivered(1, 2)]);
+    steps(&mut batch, [Event::Begin, Event::Loaded(Loaded::Cached(known()))]);
+    let others = Record { version: 4, outbox: outbox(), ..*known() };
+    let read = Event::Loaded(Loaded::Read(Some(Box::new(others))));
+    assert_eq!(steps(&mut batch, [read, Event::Leased(Leased::Taken)]), ["lease", "send"]);
+}
+
 /// From the gate to the commit of one envelope of two messages.
 const WORKED: [&str; 3] = ["invoke", "enter", "invoke"];
 
@@ -237,7 +255,7 @@ fn whoever_is_refused_to_clear_its_outbox_looks_whether_it_stands() {
     assert_eq!(outcomes(&mut cleared), [Outcome::Done]);
 }
 
-/// Who put a duplicate into a segment may have died before it sent what that caused.
+/// Whoever put a duplicate into a segment may have died before it sent what that caused.
 #[test]
 fn what_only_a_segment_knows_is_acknowledged_after_another_look_at_the_record() {
     let known = || found(8);

@@ -211,7 +211,7 @@ impl Turn {
     }
 
     /// The record's mark is wrong ([`Verdict::WrongLastSeq`](crate::Verdict::WrongLastSeq)): the next envelope sets it anew, and until then, and for
-    /// what was sent before, only the ledger tells a copy from a first one.
+    /// what was sent before, only the ledger can tell a copy from a first one.
     pub fn forget_last_seq(&mut self, now: Timestamp) {
         let record = &mut self.context.record;
         record.moved_at = record.moved_at.max(record.ledger.newest).max(now);
