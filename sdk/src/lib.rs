@@ -146,7 +146,7 @@ pub use statefun_core::{
     FromMessage, FunctionError, Holds, InvalidAddress, InvalidTypeName, Json, MatchType, MessageInfo, OnFailure, Protobuf,
     Timestamp, ToAddress, TypeName, TypedValue, UnreadableState, Value, ValueSpec, delay_from_millis, limits,
 };
-pub use statefun_router::{IngressRecord, RouteError, Routed, Router};
+pub use statefun_ingress::{IngressRecord, Origin, RouteError, Routed, Router, SqsOrigin};
 pub use test_context::{Delayed, Effects, TestContext};
 
 #[cfg(feature = "local")]

@@ -115,7 +115,7 @@ pub async fn run_with<A: Into<OsString>>(app: Application, args: impl IntoIterat
 /// # Errors
 /// If the settings are wrong, or the Lambda cannot go on.
 #[cfg(feature = "lambda")]
-pub async fn run_router(router: impl statefun_router::Router + 'static) -> Result<(), Error> {
+pub async fn run_router(router: impl statefun_ingress::Router + 'static) -> Result<(), Error> {
     if is_lambda() { Ok(statefun_lambda::serve_router(router).await?) } else { Err(not_lambda()) }
 }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use statefun_core::{Envelope, nearest};
 use statefun_engine::Functions;
+use statefun_ingress::{IngressRecord, ModuleRouter, envelopes};
 use statefun_module::{Module, Selector, Source, SourceKind, ValueType};
-use statefun_router::{IngressRecord, ModuleRouter, envelopes};
 
 use crate::{
     accept::{check, find},

@@ -13,7 +13,7 @@ use statefun_engine::{
     backend::Nudged,
     ports::{Letterbox, Moment, PortError},
 };
-use statefun_router::MalformedSink;
+use statefun_ingress::MalformedSink;
 
 use crate::ports::Operations;
 

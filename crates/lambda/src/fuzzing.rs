@@ -8,7 +8,7 @@ use statefun_engine::{
     Outcome,
     receive::{Batch, Slot},
 };
-use statefun_router::Arrival;
+use statefun_ingress::Arrival;
 
 use crate::{events::Event, functions::neutral, router::records};
 

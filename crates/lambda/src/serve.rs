@@ -20,8 +20,8 @@ use statefun_engine::{
     Config, Engine, Functions, Receiver,
     ports::{Clock, Moment},
 };
+use statefun_ingress::{Dispatcher, ModuleRouter, Router};
 use statefun_module::{Destination, Egress, FunctionPattern, Module};
-use statefun_router::{Dispatcher, ModuleRouter, Router};
 
 use crate::{
     adapters::Malformed,

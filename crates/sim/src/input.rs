@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use statefun_core::{Address, Envelope, OnFailure, Timestamp};
-use statefun_router::{IngressRecord, RouteError, Routed, Router, envelopes};
+use statefun_ingress::{IngressRecord, RouteError, Routed, Router, envelopes};
 
 use crate::{
     dials::{Dials, Keys, QUIET, SECOND, START, World},

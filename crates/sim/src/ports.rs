@@ -15,7 +15,7 @@ use statefun_engine::{
     },
 };
 
-use statefun_router::MalformedSink;
+use statefun_ingress::MalformedSink;
 
 use crate::{
     dials::SECOND,

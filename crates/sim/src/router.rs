@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use statefun_core::{Targets, Timestamp, group_id};
 use statefun_engine::ports::{Clock, Message};
-use statefun_router::{Arrival, Dispatcher, IngressRecord, Outcome, kinesis_failures, sqs_failures};
+use statefun_ingress::{Arrival, Dispatcher, IngressRecord, Outcome, kinesis_failures, sqs_failures};
 
 use crate::{
     dials::{CALM, DEADLINE, Router, SECOND, START, World},

@@ -11,8 +11,8 @@ use axum::{
 };
 use serde::Serialize;
 use statefun_embedded::{MalformedRecord, Repeats};
+use statefun_ingress::{IngressRecord, Origin, SqsOrigin};
 use statefun_module::SourceKind;
-use statefun_router::IngressRecord;
 
 use super::{
     body,
@@ -100,21 +100,20 @@ fn record(feed: &Feed, headers: &HeaderMap, position: String, named: bool, body:
     };
     match feed.kind {
         SourceKind::Kinesis => {
-            record.partition_key = text(headers, PARTITION_KEY)?.map(Into::into);
-            if record.partition_key.is_none() {
-                return Err(lacks("partition key", PARTITION_KEY));
-            }
+            let key = text(headers, PARTITION_KEY)?.ok_or_else(|| lacks("partition key", PARTITION_KEY))?;
+            record.origin = Origin::Kinesis { partition_key: key.into() };
         }
         SourceKind::Sqs => {
-            record.message_group_id = text(headers, MESSAGE_GROUP_ID)?;
-            if record.message_group_id.is_none() && feed.source.name().ends_with(".fifo") {
+            let group_id = text(headers, MESSAGE_GROUP_ID)?;
+            if group_id.is_none() && feed.source.name().ends_with(".fifo") {
                 return Err(lacks("message group", MESSAGE_GROUP_ID));
             }
             let by_key = || (named && feed.source.may_be_fifo()).then(|| record.position.clone());
-            record.message_deduplication_id = text(headers, MESSAGE_DEDUPLICATION_ID)?.or_else(by_key);
-            record.message_id = Some(record.position.clone());
+            let deduplication_id = text(headers, MESSAGE_DEDUPLICATION_ID)?.or_else(by_key);
             // Headers have no capitals; attributes may.
-            record.attributes = feed.attributes_by(|name| text(headers, &format!("{ATTRIBUTE}{}", name.to_ascii_lowercase())))?;
+            let attributes = feed.attributes_by(|name| text(headers, &format!("{ATTRIBUTE}{}", name.to_ascii_lowercase())))?;
+            let message_id = record.position.clone();
+            record.origin = Origin::Sqs(SqsOrigin { message_id, group_id, deduplication_id, attributes });
         }
     }
     record.trace = trace(headers);
@@ -177,7 +176,7 @@ spec:
         for (source, expected) in [("standard", None), ("orders.fifo", Some("key")), ("OPEN", Some("key"))] {
             let feed = feeds.find("a/in", Some(source)).unwrap();
             let record = record(&feed, &headers, "key".to_owned(), true, bytes::Bytes::new()).ok().unwrap();
-            assert_eq!(record.message_deduplication_id.as_deref(), expected, "{source}");
+            assert_eq!(record.origin.sqs().unwrap().deduplication_id.as_deref(), expected, "{source}");
         }
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use statefun_core::Address;
-use statefun_router::traceparent;
+use statefun_ingress::traceparent;
 
 use super::{
     body, content,

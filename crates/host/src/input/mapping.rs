@@ -12,7 +12,8 @@ use statefun_core::{
     wire_bytes,
 };
 use statefun_engine::Functions;
-use statefun_router::IngressRecord;
+use statefun_ingress::{IngressRecord, Origin, SqsOrigin};
+use statefun_module::SourceKind;
 
 use super::{row::Row, split::Place};
 use crate::{
@@ -272,14 +273,17 @@ fn row_record(feed: &Feed, key: Option<&str>, position: String, row: &Row<'_>) -
         Some(name) => Some(field(name)?.ok_or_else(|| format!("no field `{name}` to take the key from"))?),
         None => None,
     };
-    Ok(IngressRecord {
-        partition_key: key.as_deref().map(Into::into),
-        message_group_id: key,
-        message_id: Some(position.clone()),
-        message_deduplication_id: feed.source.may_be_fifo().then(|| position.clone()),
-        attributes: feed.attributes_by(field)?,
-        ..feed.record(position, row.to_json())
-    })
+    let origin = match (feed.kind, key) {
+        (SourceKind::Kinesis, Some(key)) => Origin::Kinesis { partition_key: key.into() },
+        (SourceKind::Kinesis, None) => Origin::Plain,
+        (SourceKind::Sqs, group_id) => Origin::Sqs(SqsOrigin {
+            message_id: position.clone(),
+            group_id,
+            deduplication_id: feed.source.may_be_fifo().then(|| position.clone()),
+            attributes: feed.attributes_by(field)?,
+        }),
+    };
+    Ok(IngressRecord { origin, ..feed.record(position, row.to_json()) })
 }
 
 #[cfg(test)]
@@ -311,7 +315,8 @@ spec:
             assert_eq!(feed.needs_key().is_some(), expected.is_some());
             let row = reader.read(raw(b"{\"who\":7}"), &header).unwrap();
             let record = row_record(&feed, Some("who"), "file@0".to_owned(), &row).unwrap();
-            assert_eq!((record.message_group_id.as_deref(), record.message_deduplication_id.as_deref()), (Some("7"), expected));
+            let sqs = record.origin.sqs().unwrap();
+            assert_eq!((sqs.group_id.as_deref(), sqs.deduplication_id.as_deref()), (Some("7"), expected));
             let row = reader.read(raw(b"{\"who\":1.5}"), &header).unwrap();
             assert!(
                 row_record(&feed, None, String::new(), &row).is_err() == (source == "standard"),

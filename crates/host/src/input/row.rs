@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
-use statefun_router::{NOT_WHOLE, whole};
+use statefun_ingress::{NOT_WHOLE, whole};
 
 use super::{
     header::Header,

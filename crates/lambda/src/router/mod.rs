@@ -21,8 +21,8 @@ use statefun_engine::{
     backend::Nudged,
     ports::{Moment, PortError},
 };
+use statefun_ingress::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 use statefun_module::{Module, SourceKind};
-use statefun_router::{Arrival, Dispatcher, Outcome, kinesis_failures, sqs_failures};
 
 use self::view::Instance;
 use crate::{

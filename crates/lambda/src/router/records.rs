@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use statefun_core::{Timestamp, resource_name};
-use statefun_router::{Arrival, IngressRecord, UserRecord, deaggregate, traceparent};
+use statefun_ingress::{Arrival, IngressRecord, Origin, SqsOrigin, UserRecord, deaggregate, traceparent};
 
 use crate::events::{KinesisRecord, SqsMessage};
 
@@ -20,7 +20,7 @@ pub(crate) fn of_kinesis((record, ingress): (&KinesisRecord, Arc<str>)) -> Arriv
     let record_of = |user: UserRecord| IngressRecord {
         position: user.position(event_id),
         order: Some(user.partition_key.clone()),
-        partition_key: Some(user.partition_key),
+        origin: Origin::Kinesis { partition_key: user.partition_key },
         body: user.data,
         ..whole.clone()
     };
@@ -38,10 +38,12 @@ pub(crate) fn of_sqs((message, ingress): (&SqsMessage, Arc<str>)) -> Arrival {
     let source = resource_name(&message.source_arn);
     let record = IngressRecord {
         order: message.order().map(Into::into),
-        message_group_id: system.message_group_id.clone(),
-        message_id: Some(message_id.clone()),
-        message_deduplication_id: system.message_deduplication_id.clone(),
-        attributes,
+        origin: Origin::Sqs(SqsOrigin {
+            message_id: message_id.clone(),
+            group_id: system.message_group_id.clone(),
+            deduplication_id: system.message_deduplication_id.clone(),
+            attributes,
+        }),
         trace: trace.map(str::to_owned),
         ..IngressRecord::new(ingress, source, &**message_id, arrived, message.body.clone().into_bytes())
     };

@@ -15,7 +15,7 @@ use statefun_engine::{
     backend::Nudged,
     ports::{EnvelopeQueue, PortErrorKind},
 };
-use statefun_router::{IngressRecord, ModuleRouter, Routed};
+use statefun_ingress::{IngressRecord, ModuleRouter, Routed};
 
 use super::*;
 use crate::{

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 use statefun_core::limits::{MAX_PARTITION_KEY_CHARS, MAX_USER_RECORDS};
-use statefun_router::deaggregate;
+use statefun_ingress::deaggregate;
 
 use super::{ensure, shape, some};
 use crate::{Check, Target};

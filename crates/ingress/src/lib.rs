@@ -3,7 +3,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`IngressRecord`] | a record, wherever it is from |
+//! | [`IngressRecord`] | a record, wherever it is from; [`Origin`] says where that is |
 //! | [`Router`], [`ModuleRouter`] | which messages it becomes: in Rust, or as `module.yaml` says |
 //! | [`envelopes`] | these messages as envelopes, one per address |
 //! | [`Dispatcher`] | a batch of records into the queues; those that arrived packed share envelopes |
@@ -17,6 +17,7 @@ mod fold;
 mod kpl;
 mod malformed;
 mod module_router;
+mod origin;
 mod record;
 mod route;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use failures::{Outcome, kinesis_failures, sqs_failures};
 pub use kpl::{UserRecord, deaggregate};
 pub use malformed::MalformedSink;
 pub use module_router::{ModuleRouter, NOT_WHOLE, whole};
+pub use origin::{Origin, SqsOrigin};
 pub use record::IngressRecord;
 pub use route::{RouteError, Routed, Router};
 /// What a [`MalformedSink`] keeps.

@@ -13,7 +13,7 @@ use crate::IngressRecord;
 /// ```
 /// use serde::{Deserialize, Serialize};
 /// use statefun_core::{Json, TypeName, Value};
-/// use statefun_router::{IngressRecord, Routed, Router};
+/// use statefun_ingress::{IngressRecord, Routed, Router};
 ///
 /// #[derive(Serialize, Deserialize)]
 /// struct Greet { name: String }

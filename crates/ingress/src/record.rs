@@ -1,12 +1,12 @@
 //! A record of an ingress, as a router sees it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use statefun_core::Timestamp;
 
-use crate::RouteError;
+use crate::{Origin, RouteError};
 
 /// A record of an ingress.
 ///
@@ -24,16 +24,8 @@ pub struct IngressRecord {
     pub arrived: Timestamp,
     /// Records of the same key stay in order. Absent where the source has no order.
     pub order: Option<Arc<str>>,
-    /// Of Kinesis. Records that were packed together share it.
-    pub partition_key: Option<Arc<str>>,
-    /// Of SQS.
-    pub message_group_id: Option<String>,
-    /// Of SQS.
-    pub message_id: Option<String>,
-    /// Of SQS FIFO.
-    pub message_deduplication_id: Option<String>,
-    /// Message attributes of SQS that are strings or numbers.
-    pub attributes: BTreeMap<String, String>,
+    /// What only its kind of source says of it.
+    pub origin: Origin,
     /// W3C's `traceparent`: see [`traceparent`](crate::traceparent).
     pub trace: Option<String>,
     /// The record's bytes.
@@ -55,11 +47,7 @@ impl IngressRecord {
             position: position.into(),
             arrived,
             order: None,
-            partition_key: None,
-            message_group_id: None,
-            message_id: None,
-            message_deduplication_id: None,
-            attributes: BTreeMap::new(),
+            origin: Origin::Plain,
             trace: None,
             body: body.into(),
         }

@@ -50,7 +50,7 @@ impl Router for ModuleRouter {
         if key.is_empty() {
             return Err(RouteError::new("the deduplication key is empty"));
         }
-        match (selector, &record.message_group_id) {
+        match (selector, record.origin.sqs().and_then(|sqs| sqs.group_id.as_ref())) {
             // A queue may keep these ids apart by group. No group has a line end in it.
             (Selector::MessageDeduplicationId, Some(group)) => Ok(Some(format!("{group}\n{key}"))),
             _ => Ok(Some(key.into_owned())),
@@ -73,28 +73,18 @@ fn value(record: &IngressRecord, value_type: &ValueType) -> Result<TypedValue, R
 }
 
 fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, str>, RouteError> {
-    let (found, what) = match selector {
-        Selector::PartitionKey => (record.partition_key.as_deref(), "partition key"),
-        Selector::MessageGroupId => (record.message_group_id.as_deref(), "message group"),
-        Selector::MessageId => (record.message_id.as_deref(), "message id"),
-        Selector::MessageDeduplicationId => (record.message_deduplication_id.as_deref(), "deduplication id"),
-        Selector::MessageAttribute(name) => {
-            let found = record.attributes.get(name).map(|value| Cow::Borrowed(value.as_str()));
-            return found
-                .ok_or_else(|| RouteError::new(format!("the record has no attribute `{name}` that is a string or a number")));
-        }
-        Selector::JsonPointer(pointer) => {
-            return match record.pointer(pointer.as_str())? {
-                serde_json::Value::String(text) => Ok(Cow::Owned(text)),
-                serde_json::Value::Number(number) => match whole(&number) {
-                    Some(text) => Ok(Cow::Owned(text)),
-                    None => Err(RouteError::new(format!("what is at `{pointer}` is {NOT_WHOLE}"))),
-                },
-                _ => Err(RouteError::new(format!("what is at `{pointer}` is neither a string nor a number"))),
-            };
-        }
-    };
-    found.map(Cow::Borrowed).ok_or_else(|| RouteError::new(format!("the record has no {what}")))
+    if let Some(part) = record.origin.part(selector) {
+        return part.map_err(RouteError::new);
+    }
+    let Selector::JsonPointer(pointer) = selector else { return Err(RouteError::new("the record has no such part")) };
+    match record.pointer(pointer.as_str())? {
+        serde_json::Value::String(text) => Ok(Cow::Owned(text)),
+        serde_json::Value::Number(number) => match whole(&number) {
+            Some(text) => Ok(Cow::Owned(text)),
+            None => Err(RouteError::new(format!("what is at `{pointer}` is {NOT_WHOLE}"))),
+        },
+        _ => Err(RouteError::new(format!("what is at `{pointer}` is neither a string nor a number"))),
+    }
 }
 
 /// What is wrong with a number that [`whole`] does not take, and what to do about it.
@@ -111,7 +101,7 @@ mod tests {
     use statefun_core::{Timestamp, Value};
 
     use super::*;
-    use crate::envelopes;
+    use crate::{Origin, SqsOrigin, envelopes};
 
     const MODULE: &str = r#"
 kind: io.statefun.kinesis.v1/ingress
@@ -144,18 +134,29 @@ spec:
     }
 
     fn from_kinesis(source: &str, body: &str) -> IngressRecord {
-        IngressRecord { partition_key: Some("Bob".into()), ..record("example/names", source, body) }
+        IngressRecord { origin: of_partition("Bob"), ..record("example/names", source, body) }
+    }
+
+    fn of_partition(key: &str) -> Origin {
+        Origin::Kinesis { partition_key: key.into() }
+    }
+
+    fn message() -> SqsOrigin {
+        let attributes = [("type", "shop/order"), ("user", "7")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        SqsOrigin {
+            message_id: "m".into(),
+            group_id: Some("7".into()),
+            deduplication_id: Some("d".into()),
+            attributes: attributes.into(),
+        }
+    }
+
+    fn order_of(message: SqsOrigin) -> IngressRecord {
+        IngressRecord { origin: Origin::Sqs(message), ..record("shop/orders", "orders.fifo", "{}") }
     }
 
     fn order() -> IngressRecord {
-        let attributes = [("type", "shop/order"), ("user", "7")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        IngressRecord {
-            message_group_id: Some("7".into()),
-            message_id: Some("m".into()),
-            message_deduplication_id: Some("d".into()),
-            attributes: attributes.into(),
-            ..record("shop/orders", "orders.fifo", "{}")
-        }
+        order_of(message())
     }
 
     fn reason(record: &IngressRecord) -> String {
@@ -178,10 +179,10 @@ spec:
         assert_eq!(text.value.get::<String>().unwrap().unwrap(), r#"{"user":{"id":17}}"#);
         let wrapped = String::encode(&"hi".to_owned()).unwrap();
         let record = IngressRecord::new("example/names", "proto", "1", Timestamp(1), wrapped);
-        let proto = router().route(&IngressRecord { partition_key: Some("x".into()), ..record }).unwrap().remove(0);
+        let proto = router().route(&IngressRecord { origin: of_partition("x"), ..record }).unwrap().remove(0);
         assert_eq!(proto.value.get::<String>().unwrap().unwrap(), "hi");
         let plain = IngressRecord::new("example/names", "proto", "1", Timestamp(1), "hi");
-        let error = router().route(&IngressRecord { partition_key: Some("x".into()), ..plain }).unwrap_err();
+        let error = router().route(&IngressRecord { origin: of_partition("x"), ..plain }).unwrap_err();
         assert!(error.to_string().contains("io.statefun.types/string"), "{error}");
         assert!(reason(&IngressRecord::new("example/names", "texts", "1", Timestamp(1), vec![0xff])).contains("not JSON"));
     }
@@ -191,10 +192,10 @@ spec:
         let made = envelopes(&router(), &order()).unwrap().remove(0);
         assert_eq!((made.to.to_string().as_str(), made.messages[0].type_name.as_str()), ("shop/cart/7", "shop/order"));
         assert!(made.keyed);
-        let other_group = IngressRecord { message_group_id: Some("8".into()), ..order() };
+        let other_group = order_of(SqsOrigin { group_id: Some("8".into()), ..message() });
         assert_eq!(router().deduplication_key(&other_group).unwrap().unwrap(), "8\nd");
         let body = r#"{"type":"shop/return","key":5}"#;
-        let returned = IngressRecord { attributes: order().attributes, ..record("shop/orders", "returns", body) };
+        let returned = IngressRecord { origin: order().origin, ..record("shop/orders", "returns", body) };
         let made = envelopes(&router(), &returned).unwrap().remove(0);
         assert_eq!((made.to.id(), made.messages[0].type_name.as_str()), ("7", "shop/return"));
         assert_eq!(router().deduplication_key(&returned).unwrap().unwrap(), "5");
@@ -221,11 +222,11 @@ spec:
         let long = format!(r#"{{"user":{{"id":"{}"}}}}"#, "x".repeat(1_025));
         assert_eq!(kinesis("texts", &long), "the id: an id has 1 to 1024 bytes, this one has 1025");
         assert_eq!(kinesis("other", ""), "the module declares no ingress `example/names` that reads `other`");
-        let bare = IngressRecord { attributes: Default::default(), ..order() };
+        let bare = order_of(SqsOrigin { attributes: Default::default(), ..message() });
         assert_eq!(reason(&bare), "the type: the record has no attribute `type` that is a string or a number");
-        let odd = IngressRecord { attributes: [("type".to_owned(), "order".to_owned())].into(), ..order() };
+        let odd = order_of(SqsOrigin { attributes: [("type".to_owned(), "order".to_owned())].into(), ..message() });
         assert!(reason(&odd).starts_with("the type: `order` is not a type name"));
-        let unkeyed = IngressRecord { message_deduplication_id: None, ..order() };
+        let unkeyed = order_of(SqsOrigin { deduplication_id: None, ..message() });
         assert_eq!(reason(&unkeyed), "the deduplication key: the record has no deduplication id");
         let big = "x".repeat(statefun_core::limits::MAX_MESSAGE_BYTES + 1);
         assert!(kinesis("names", &big).contains("at most 768000"));

@@ -1,0 +1,76 @@
+//! Where a record is from: what only one kind of source says of its records. A new source is a variant here, a reader of its event, and its
+//! answer.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use statefun_module::Selector;
+
+/// Where a record is from, with what only that kind of source says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A source that says nothing more.
+    #[default]
+    Plain,
+    /// A Kinesis stream. Records that were packed together share a partition key.
+    Kinesis {
+        /// Up to 256 characters. Source: "PutRecord" of Kinesis.
+        partition_key: Arc<str>,
+    },
+    /// An SQS queue.
+    Sqs(SqsOrigin),
+}
+
+/// What SQS says of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SqsOrigin {
+    /// SQS's own id of the message: another one each time it is sent.
+    pub message_id: String,
+    /// Of FIFO queues, and of standard ones with fair queues.
+    pub group_id: Option<String>,
+    /// Of FIFO queues.
+    pub deduplication_id: Option<String>,
+    /// Message attributes that are strings or numbers.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Origin {
+    /// A message of an SQS queue.
+    #[must_use]
+    pub const fn sqs(&self) -> Option<&SqsOrigin> {
+        match self {
+            Self::Sqs(origin) => Some(origin),
+            Self::Plain | Self::Kinesis { .. } => None,
+        }
+    }
+
+    /// The partition key of a record of Kinesis.
+    #[must_use]
+    pub fn partition_key(&self) -> Option<&str> {
+        match self {
+            Self::Kinesis { partition_key } => Some(partition_key),
+            Self::Plain | Self::Sqs(_) => None,
+        }
+    }
+
+    /// The part that a module's selector names, if it names one of the source's and not of the body.
+    ///
+    /// # Errors
+    /// What the record lacks.
+    pub(crate) fn part(&self, selector: &Selector) -> Option<Result<Cow<'_, str>, String>> {
+        let sqs = |part: fn(&SqsOrigin) -> Option<&str>| self.sqs().and_then(part);
+        let (found, what) = match selector {
+            Selector::PartitionKey => (self.partition_key(), "partition key"),
+            Selector::MessageGroupId => (sqs(|sqs| sqs.group_id.as_deref()), "message group"),
+            Selector::MessageId => (sqs(|sqs| Some(&sqs.message_id)), "message id"),
+            Selector::MessageDeduplicationId => (sqs(|sqs| sqs.deduplication_id.as_deref()), "deduplication id"),
+            Selector::MessageAttribute(name) => {
+                let found = self.sqs().and_then(|sqs| sqs.attributes.get(name));
+                let lacks = || format!("the record has no attribute `{name}` that is a string or a number");
+                return Some(found.map(|value| Cow::Borrowed(value.as_str())).ok_or_else(lacks));
+            }
+            Selector::JsonPointer(_) => return None,
+        };
+        Some(found.map(Cow::Borrowed).ok_or_else(|| format!("the record has no {what}")))
+    }
+}
