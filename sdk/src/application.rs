@@ -7,6 +7,7 @@ use statefun_core::{
     limits::{DEFAULT_MAX_HOPS, MAX_ATTEMPTS, MAX_STATES},
 };
 use statefun_engine::{Functions, Invoke};
+use statefun_ingress::Router;
 
 use crate::handler::{Erased, ErasedWithClients, Handler, HandlerWithClients};
 
@@ -147,16 +148,25 @@ impl fmt::Debug for Function {
 }
 
 /// The functions that are deployed together.
-#[derive(Debug)]
 pub struct Application {
     functions: Vec<Function>,
+    router: Option<Arc<dyn Router>>,
     max_hops: u32,
     version: Option<String>,
 }
 
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application")
+            .field("functions", &self.functions)
+            .field("max_hops", &self.max_hops)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Application {
     fn default() -> Self {
-        Self { functions: Vec::new(), max_hops: DEFAULT_MAX_HOPS, version: None }
+        Self { functions: Vec::new(), router: None, max_hops: DEFAULT_MAX_HOPS, version: None }
     }
 }
 
@@ -171,6 +181,30 @@ impl Application {
     #[must_use]
     pub fn function(mut self, function: Function) -> Self {
         self.functions.push(function);
+        self
+    }
+
+    /// What a record becomes that comes in from outside: on this machine each row of `--input`, as JSON, unless `--to` or `--ingress` says
+    /// something else. A router Lambda is a binary of its own that runs the same router with `run_router` (feature `lambda`).
+    ///
+    /// ```
+    /// use lambda_statefun::{IngressRecord, Routed, RouteError, prelude::*};
+    ///
+    /// async fn count(ctx: &mut Context, name: String) -> Result<(), FunctionError> {
+    ///     Ok(ctx.egress("example/seen", &name)?)
+    /// }
+    ///
+    /// fn route(record: &IngressRecord) -> Result<Vec<Routed>, RouteError> {
+    ///     let name = record.pointer("/name")?.as_str().unwrap_or("nobody").to_owned();
+    ///     Ok(vec![Routed::new(("example/counter", &name), &name)?])
+    /// }
+    ///
+    /// let application = Application::new().function(Function::new("example/counter", count)).router(route);
+    /// # application.build().unwrap();
+    /// ```
+    #[must_use]
+    pub fn router(mut self, router: impl Router + 'static) -> Self {
+        self.router = Some(Arc::new(router));
         self
     }
 
@@ -214,19 +248,27 @@ impl Application {
             return Err(InvalidApplication { problems });
         }
         let rules = Rules { max_hops: self.max_hops, ..Rules::default() };
-        Ok(BuiltApplication { functions, rules, version: self.version })
+        Ok(BuiltApplication { functions, rules, router: self.router, version: self.version })
     }
 }
 
 /// An application that was checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BuiltApplication {
     /// Its functions.
     pub functions: Functions,
     /// What holds for all of them.
     pub rules: Rules,
+    /// What records from outside become, if it says so.
+    pub router: Option<Arc<dyn Router>>,
     /// What `--version` says.
     pub version: Option<String>,
+}
+
+impl fmt::Debug for BuiltApplication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuiltApplication").field("functions", &self.functions).field("rules", &self.rules).finish_non_exhaustive()
+    }
 }
 
 /// Everything that is wrong with an application.

@@ -155,8 +155,9 @@ async fn host(built: BuiltApplication, args: impl Iterator<Item = OsString>) -> 
 
 #[cfg(feature = "local")]
 fn local_app(built: BuiltApplication) -> statefun_host::App {
-    let BuiltApplication { functions, rules, version } = built;
-    statefun_host::App { rules, version, ..statefun_host::App::new(functions) }
+    let BuiltApplication { functions, rules, router, version } = built;
+    let input = router.map(statefun_host::Mapping::router);
+    statefun_host::App { rules, version, input, ..statefun_host::App::new(functions) }
 }
 
 /// The same as the command line of this process.

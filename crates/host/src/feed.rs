@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use statefun_core::{Envelope, nearest};
 use statefun_engine::Functions;
-use statefun_ingress::{IngressRecord, ModuleRouter, envelopes};
+use statefun_ingress::{IngressRecord, ModuleRouter, Router, envelopes};
 use statefun_module::{Module, Selector, Source, SourceKind, ValueType};
 
 use crate::{
@@ -39,11 +39,13 @@ pub(crate) struct UnknownIngress {
 }
 
 /// Why a record is not taken.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NotFed {
     /// It is malformed, and belongs to the dead letters.
+    #[error("{0}")]
     Malformed(String),
     /// It would go to a function that this application lacks: another one may have it.
+    #[error(transparent)]
     UnknownFunction(UnknownFunction),
 }
 
@@ -142,14 +144,19 @@ impl Feed {
         self.source.targets.iter().try_for_each(|target| find(functions, target.as_str()).map(drop))
     }
 
-    /// What the record becomes. Its messages are checked as at every other way in.
+    /// What the record becomes.
     pub(crate) fn envelopes(&self, record: &IngressRecord, functions: &Functions) -> Result<Vec<Envelope>, NotFed> {
-        let made = envelopes(&self.feeds.router, record).map_err(|error| NotFed::Malformed(error.reason().to_owned()))?;
-        for envelope in &made {
-            let function = find(functions, envelope.to.function().as_str()).map_err(NotFed::UnknownFunction)?;
-            let refused = |refusal: Refusal| NotFed::Malformed(refusal.to_string());
-            envelope.messages.iter().try_for_each(|message| check(&function.spec, message)).map_err(refused)?;
-        }
-        Ok(made)
+        routed(&self.feeds.router, record, functions)
     }
+}
+
+/// What a router makes of a record. Its messages are checked as at every other way in.
+pub(crate) fn routed(router: &dyn Router, record: &IngressRecord, functions: &Functions) -> Result<Vec<Envelope>, NotFed> {
+    let made = envelopes(router, record).map_err(|error| NotFed::Malformed(error.reason().to_owned()))?;
+    for envelope in &made {
+        let function = find(functions, envelope.to.function().as_str()).map_err(NotFed::UnknownFunction)?;
+        let refused = |refusal: Refusal| NotFed::Malformed(refusal.to_string());
+        envelope.messages.iter().try_for_each(|message| check(&function.spec, message)).map_err(refused)?;
+    }
+    Ok(made)
 }

@@ -19,6 +19,11 @@ pub enum Origin {
     },
     /// An SQS queue.
     Sqs(SqsOrigin),
+    /// A file, or the standard input, of a local host. The body is the row as JSON.
+    Row {
+        /// Where the row begins, counted from 1, a header included.
+        line: u64,
+    },
 }
 
 /// What SQS says of a message.
@@ -40,7 +45,7 @@ impl Origin {
     pub const fn sqs(&self) -> Option<&SqsOrigin> {
         match self {
             Self::Sqs(origin) => Some(origin),
-            Self::Plain | Self::Kinesis { .. } => None,
+            Self::Plain | Self::Kinesis { .. } | Self::Row { .. } => None,
         }
     }
 
@@ -49,7 +54,7 @@ impl Origin {
     pub fn partition_key(&self) -> Option<&str> {
         match self {
             Self::Kinesis { partition_key } => Some(partition_key),
-            Self::Plain | Self::Sqs(_) => None,
+            Self::Plain | Self::Sqs(_) | Self::Row { .. } => None,
         }
     }
 

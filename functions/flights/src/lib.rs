@@ -18,6 +18,7 @@ pub mod local;
 mod messages;
 mod report;
 mod route;
+mod router;
 mod row;
 
 pub use aircraft::{AIRCRAFT, ALERT_MINUTES, Aircraft, DAYS, Day, Days, LATE_MINUTES, aircraft};
@@ -26,6 +27,7 @@ pub use date::{Date, InvalidDate};
 pub use messages::{Alert, Flight, Leg, Movement};
 pub use report::{AircraftReport, AirportReport, Report, RouteReport, mean};
 pub use route::{ROUTE, Route, route};
+pub use router::route as route_record;
 pub use row::{COLUMNS, Row, read_row};
 
 use lambda_statefun::{Application, OnFailure};
@@ -49,7 +51,7 @@ const ON_FAILURE: OnFailure = OnFailure::RetryForever;
 /// Everything that is deployed together.
 #[must_use]
 pub fn application() -> Application {
-    Application::new().function(aircraft()).function(airport()).function(route())
+    Application::new().function(aircraft()).function(airport()).function(route()).router(route_record)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub struct App {
     pub rules: Rules,
     /// Settings that the command line does not have; the folder and the egress routes come from there.
     pub options: HostOptions,
-    /// What rows of `--input` become, unless `--to` says it.
+    /// What rows of `--input` become, unless `--to` or `--ingress` says it.
     pub input: Option<Mapping>,
     /// What `--version` says of the program; without it, the version of lambda-statefun alone.
     pub version: Option<String>,

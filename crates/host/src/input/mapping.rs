@@ -12,18 +12,21 @@ use statefun_core::{
     wire_bytes,
 };
 use statefun_engine::Functions;
-use statefun_ingress::{IngressRecord, Origin, SqsOrigin};
+use statefun_ingress::{IngressRecord, Origin, Router, SqsOrigin};
 use statefun_module::SourceKind;
 
 use super::{row::Row, split::Place};
 use crate::{
     accept::{Form, check, find, message, only_json},
     error::{InputError, Refusal},
-    feed::{Feed, Feeds, NotFed},
+    feed::{Feed, Feeds, routed},
 };
 
 /// Bytes of all messages of a row: they may all go to one address, in one envelope. The rest is for what is around them.
 const MAX_ROW_WIRE_BYTES: usize = MAX_ENVELOPE_BYTES - (16 << 10);
+
+/// The ingress of rows that a router gets. Ids are made of it: never change it.
+const ROWS: &str = "statefun/rows";
 
 type RowFn = dyn Fn(&Row<'_>) -> Result<Vec<(Address, TypedValue)>, String> + Send + Sync;
 
@@ -39,6 +42,7 @@ enum Kind {
     Rows(Arc<RowFn>),
     Field { function: TypeName, id: String, type_name: Option<TypeName> },
     Ingress { name: TypeName, source: Option<String>, key: Option<String> },
+    Router(Arc<dyn Router>),
 }
 
 impl Mapping {
@@ -72,6 +76,13 @@ impl Mapping {
         Kind::Ingress { name, source, key }.into()
     }
 
+    /// What a router makes of a record whose body is the row as JSON and whose origin is [`Origin::Row`]: the router that a router Lambda of
+    /// this application would run.
+    #[must_use]
+    pub fn router(router: Arc<dyn Router>) -> Self {
+        Kind::Router(router).into()
+    }
+
     /// For CSV: these columns are text. Their fields become strings of JSON, also if they look like numbers, and empty ones stay
     /// empty strings. A code such as `007` or `7` is text.
     #[must_use]
@@ -88,7 +99,7 @@ impl Mapping {
     /// The field that must be in a CSV header.
     pub(super) fn id_field(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Rows(_) => None,
+            Kind::Rows(_) | Kind::Router(_) => None,
             Kind::Field { id, .. } => Some(id),
             Kind::Ingress { key, .. } => key.as_deref(),
         }
@@ -101,6 +112,7 @@ impl Mapping {
     pub(crate) fn resolve(&self, functions: &Functions, feeds: &Arc<Feeds>) -> Result<Resolved, InputError> {
         let how = match &self.kind {
             Kind::Rows(map) => How::Rows(map.clone()),
+            Kind::Router(router) => How::Router(router.clone()),
             Kind::Field { function, id, type_name } => {
                 let found = find(functions, function.as_str()).map_err(|error| InputError::Mapping(error.to_string()))?;
                 let spec = found.spec.clone();
@@ -140,6 +152,7 @@ impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Rows(_) => f.write_str("Mapping::rows(..)"),
+            Kind::Router(_) => f.write_str("Mapping::router(..)"),
             Kind::Field { function, id, type_name } => {
                 f.debug_tuple("Mapping::field").field(function).field(id).field(type_name).finish()
             }
@@ -190,6 +203,7 @@ enum How {
     Rows(Arc<RowFn>),
     Field { spec: Arc<FunctionSpec>, id: String, type_name: TypeName },
     Ingress { feed: Feed, key: Option<String> },
+    Router(Arc<dyn Router>),
 }
 
 impl Resolved {
@@ -197,7 +211,7 @@ impl Resolved {
     pub(super) fn text_columns(&self) -> &[String] {
         match &self.how {
             How::Ingress { feed, .. } => &feed.source.text_columns,
-            How::Rows(_) | How::Field { .. } => &[],
+            How::Rows(_) | How::Field { .. } | How::Router(_) => &[],
         }
     }
 
@@ -207,8 +221,18 @@ impl Resolved {
     /// # Errors
     /// Why the row belongs to the dead letters.
     pub(super) fn envelopes(&self, identity: &str, place: Place, row: &Row<'_>) -> Result<Vec<Envelope>, String> {
-        if let How::Ingress { feed, key } = &self.how {
-            return self.fed(feed, key.as_deref(), format!("{identity}@{}", place.offset), row);
+        match &self.how {
+            How::Ingress { feed, key } => {
+                let record = row_record(feed, key.as_deref(), format!("{identity}@{}", place.offset), row)?;
+                return feed.envelopes(&record, &self.functions).map_err(|error| error.to_string());
+            }
+            How::Router(router) => {
+                let position = place.offset.to_string();
+                let record = IngressRecord::new(ROWS, identity, position, Timestamp::ZERO, row.to_json());
+                let record = IngressRecord { origin: Origin::Row { line: place.line }, ..record };
+                return routed(&**router, &record, &self.functions).map_err(|error| error.to_string());
+            }
+            How::Rows(_) | How::Field { .. } => {}
         }
         let mut envelopes: Vec<Envelope> = Vec::new();
         for (to, message) in self.messages(row)? {
@@ -223,14 +247,6 @@ impl Resolved {
             envelopes.push(Envelope { id, to, from: None, sent_at, keyed: false, hops: 0, trace: None, messages });
         }
         Ok(envelopes)
-    }
-
-    fn fed(&self, feed: &Feed, key: Option<&str>, position: String, row: &Row<'_>) -> Result<Vec<Envelope>, String> {
-        let record = row_record(feed, key, position, row)?;
-        feed.envelopes(&record, &self.functions).map_err(|error| match error {
-            NotFed::Malformed(reason) => reason,
-            NotFed::UnknownFunction(unknown) => unknown.to_string(),
-        })
     }
 
     /// The row's messages, each checked as an ingress checks it.
@@ -260,7 +276,7 @@ impl Resolved {
                 let value = message(spec, form, row.to_json().into()).map_err(|refusal| refusal.to_string())?;
                 Ok(vec![(address, value)])
             }
-            How::Ingress { .. } => Ok(Vec::new()),
+            How::Ingress { .. } | How::Router(_) => Ok(Vec::new()),
         }
     }
 }

@@ -9,18 +9,18 @@ mod note;
 use std::{
     path::{Path, PathBuf},
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use lambda_statefun::local::{FileIngress, FileProgress, FileReport, Format, Host, HostOptions, Mapping};
-use lambda_statefun::{ToAddress, TypedValue};
 use tokio::{sync::watch, time::interval};
 
 pub use collect::{alerts_file, report};
 pub use columns::check_columns;
 pub use error::JobError;
 
-use crate::{Report, application, read_row};
+use crate::{COLUMNS, Report, application, route_record};
 use note::Note;
 
 /// How often progress is shown.
@@ -79,15 +79,10 @@ pub struct Outcome {
     pub report: Report,
 }
 
-/// Rows become flights, each for its aircraft or, without a tail number, for the airport it starts from.
+/// Rows become what the router makes of them. A column is text: `1e3` may be a tail number.
 #[must_use]
 pub fn mapping() -> Mapping {
-    Mapping::rows(|row| {
-        let row_read = read_row(|column| row.get(column))?;
-        let to = row_read.address().to_address().map_err(|error| error.to_string())?;
-        let flight = TypedValue::of(&row_read.flight).map_err(|error| error.to_string())?;
-        Ok(vec![(to, flight)])
-    })
+    Mapping::router(Arc::new(route_record)).with_text(COLUMNS)
 }
 
 /// A host for the application in this folder. Nothing runs before it is started.
