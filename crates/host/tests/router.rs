@@ -55,7 +55,10 @@ async fn rows_go_where_the_router_says_once_and_what_it_refuses_is_kept() {
     assert_eq!((report.rows, report.rejected), (9, 4));
     let mut reasons: Vec<_> = malformed(&host).into_iter().map(|record| (record.position, record.reason)).collect();
     reasons.sort();
-    assert!(reasons[0].0 == "line 3" && reasons[0].1.starts_with("the record cannot be read as JSON: invalid type"), "{reasons:?}");
+    assert!(
+        reasons[0].0 == "line 3" && reasons[0].1.starts_with("the record cannot be read as JSON: invalid type"),
+        "{reasons:?}"
+    );
     assert_eq!((reasons[1].0.as_str(), reasons[1].1.as_str()), ("line 5", "the router panicked"));
     assert_eq!(reasons[2].1, "no function `test/nobody` is known here");
     assert!(reasons[3].1.contains("does not take `test/unknown`"), "{reasons:?}");
