@@ -2,6 +2,8 @@
 //!
 //! Each rule is a habit that makes English hard to read for those who grew up with it, and the word to use instead.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
