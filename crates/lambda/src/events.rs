@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn others_are_told_what_is_expected() {
         let error = |event| Event::read(event).unwrap_err().to_string();
-        assert!(error(json!({"hello": 1})).contains("no event of SQS or Kinesis"));
-        assert!(error(json!([1])).contains("no event of SQS or Kinesis"));
+        assert!(error(json!({"hello": 1})).contains("not an event of SQS or Kinesis"));
+        assert!(error(json!([1])).contains("not an event of SQS or Kinesis"));
         assert!(error(json!({"Records": [{"EventSource": "aws:sns"}]})).contains("`aws:sns` are not served"));
         assert!(error(json!({"Records": [{"eventSource": "aws:sqs"}]})).contains("of SQS cannot be read"));
     }

@@ -400,5 +400,5 @@ async fn commands_about_dead_letters() {
 #[tokio::test]
 async fn unknown_events_are_told_what_is_expected() {
     let fixture = Fixture::new();
-    assert!(fixture.handle(json!({"detail": {}})).await.unwrap_err().contains("no event of SQS or Kinesis"));
+    assert!(fixture.handle(json!({"detail": {}})).await.unwrap_err().contains("not an event of SQS or Kinesis"));
 }
