@@ -20,7 +20,8 @@ impl Expected {
         use Expected::{Not, Noticed};
         match safeguard {
             FinishAfterDrain => Noticed(0),
-            Fence | DropStaleCache => Noticed(if marks { 0 } else { 1 }),
+            Fence => Noticed(if marks { 0 } else { 1 }),
+            DropStaleCache => Noticed(if marks { 0 } else { 2 }),
             LastSeq | DrainLeftover | AckLast | FailRest | Rollback | Partial | RetryFirst => Noticed(1),
             InlineLedger | Segments | DedupWindow => Noticed(2),
             FinishFence => Noticed(if marks { 1 } else { 2 }),
