@@ -130,7 +130,7 @@ pub async fn run_module_router() -> Result<(), Error> {
 
 #[cfg(feature = "lambda")]
 fn not_lambda() -> Error {
-    let advice = "a router runs in AWS Lambda only: on this machine the host routes by itself, with `--module FILE`";
+    let advice = "this is a router Lambda: on this machine run the application, with `--module FILE` or `Application::router`";
     Error { source: advice.into(), exit_code: 2 }
 }
 

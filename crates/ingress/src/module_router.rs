@@ -73,18 +73,29 @@ fn value(record: &IngressRecord, value_type: &ValueType) -> Result<TypedValue, R
 }
 
 fn select<'a>(record: &'a IngressRecord, selector: &Selector) -> Result<Cow<'a, str>, RouteError> {
-    if let Some(part) = record.origin.part(selector) {
-        return part.map_err(RouteError::new);
-    }
-    let Selector::JsonPointer(pointer) = selector else { return Err(RouteError::new("the record has no such part")) };
-    match record.pointer(pointer.as_str())? {
-        serde_json::Value::String(text) => Ok(Cow::Owned(text)),
-        serde_json::Value::Number(number) => match whole(&number) {
-            Some(text) => Ok(Cow::Owned(text)),
-            None => Err(RouteError::new(format!("what is at `{pointer}` is {NOT_WHOLE}"))),
-        },
-        _ => Err(RouteError::new(format!("what is at `{pointer}` is neither a string nor a number"))),
-    }
+    let (origin, sqs) = (&record.origin, record.origin.sqs());
+    let (found, what) = match selector {
+        Selector::PartitionKey => (origin.partition_key(), "partition key"),
+        Selector::MessageGroupId => (sqs.and_then(|sqs| sqs.group_id.as_deref()), "message group"),
+        Selector::MessageId => (sqs.map(|sqs| sqs.message_id.as_str()), "message id"),
+        Selector::MessageDeduplicationId => (sqs.and_then(|sqs| sqs.deduplication_id.as_deref()), "deduplication id"),
+        Selector::MessageAttribute(name) => {
+            let found = sqs.and_then(|sqs| sqs.attributes.get(name)).map(|value| Cow::Borrowed(value.as_str()));
+            return found
+                .ok_or_else(|| RouteError::new(format!("the record has no attribute `{name}` that is a string or a number")));
+        }
+        Selector::JsonPointer(pointer) => {
+            return match record.pointer(pointer.as_str())? {
+                serde_json::Value::String(text) => Ok(Cow::Owned(text)),
+                serde_json::Value::Number(number) => match whole(&number) {
+                    Some(text) => Ok(Cow::Owned(text)),
+                    None => Err(RouteError::new(format!("what is at `{pointer}` is {NOT_WHOLE}"))),
+                },
+                _ => Err(RouteError::new(format!("what is at `{pointer}` is neither a string nor a number"))),
+            };
+        }
+    };
+    found.map(Cow::Borrowed).ok_or_else(|| RouteError::new(format!("the record has no {what}")))
 }
 
 /// What is wrong with a number that [`whole`] does not take, and what to do about it.

@@ -1,9 +1,7 @@
 //! Where a record is from: what only one kind of source says of its records. A new source is a variant here, a reader of its event, and its
 //! answer.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
-
-use statefun_module::Selector;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Where a record is from, with what only that kind of source says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,26 +54,5 @@ impl Origin {
             Self::Kinesis { partition_key } => Some(partition_key),
             Self::Plain | Self::Sqs(_) | Self::Row { .. } => None,
         }
-    }
-
-    /// The part that a module's selector names, if it names one of the source's and not of the body.
-    ///
-    /// # Errors
-    /// What the record lacks.
-    pub(crate) fn part(&self, selector: &Selector) -> Option<Result<Cow<'_, str>, String>> {
-        let sqs = |part: fn(&SqsOrigin) -> Option<&str>| self.sqs().and_then(part);
-        let (found, what) = match selector {
-            Selector::PartitionKey => (self.partition_key(), "partition key"),
-            Selector::MessageGroupId => (sqs(|sqs| sqs.group_id.as_deref()), "message group"),
-            Selector::MessageId => (sqs(|sqs| Some(&sqs.message_id)), "message id"),
-            Selector::MessageDeduplicationId => (sqs(|sqs| sqs.deduplication_id.as_deref()), "deduplication id"),
-            Selector::MessageAttribute(name) => {
-                let found = self.sqs().and_then(|sqs| sqs.attributes.get(name));
-                let lacks = || format!("the record has no attribute `{name}` that is a string or a number");
-                return Some(found.map(|value| Cow::Borrowed(value.as_str())).ok_or_else(lacks));
-            }
-            Selector::JsonPointer(_) => return None,
-        };
-        Some(found.map(Cow::Borrowed).ok_or_else(|| format!("the record has no {what}")))
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<(), String> {
         fs::rename(&part, &sources).map_err(|error| format!("{}: {error}", sources.display()))?;
     }
     println!("building protocol 1 from {} into {} (minutes, the first time)", &BEFORE[..8], target.display());
-    // Its own tests need not be built, but its packages' features are those of its tests.
+    // With the features that its tests were built with, for both the local host and Lambda.
     let build = ["build", "--workspace", "--bins", "--profile", "test", "--features", LAMBDA];
     quiet_cargo(&build).within(&sources).env("CARGO_TARGET_DIR", &text(&target)).run()?;
     let binaries = target.join("debug");

@@ -56,7 +56,7 @@ pub(super) async fn run(setting: &Setting, account: &str) -> Result<String> {
     Ok("2 receipts of 3 books, hold armed and cancelled, 1 order parked".to_owned())
 }
 
-async fn order(world: &World, user: &str, id: &str, kind: &str, body: &Value) -> Result<()> {
+pub(super) async fn order(world: &World, user: &str, id: &str, kind: &str, body: &Value) -> Result<()> {
     world.send(world.stack.output("Orders")?, user, id, &[("type", &format!("shop/{kind}"))], &body.to_string()).await
 }
 
@@ -75,7 +75,7 @@ fn again(world: &World, user: &str, id: &str, kind: &str, body: &Value) -> Resul
     }]}))
 }
 
-async fn shelf(world: &World, expected: Value) -> Result<()> {
+pub(super) async fn shelf(world: &World, expected: Value) -> Result<()> {
     until("the shelf", LIMIT, async || {
         same("books", &world.state::<Value>("shop/stock/book", "shelf").await?, &Some(expected.clone()))
     })
@@ -83,6 +83,6 @@ async fn shelf(world: &World, expected: Value) -> Result<()> {
 }
 
 /// There are this many timers.
-async fn hold(world: &World, count: usize) -> Result<()> {
+pub(super) async fn hold(world: &World, count: usize) -> Result<()> {
     until("the end of the hold", LIMIT, async || same("timers", &world.items("timers#").await?.len(), &count)).await
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     conformance::protocol_1_takes,
     flights::{Slice, agree, subscribe},
+    shop::{hold, order, shelf},
 };
 use crate::{
     deploy::{Changes, Packages},
@@ -41,9 +42,9 @@ pub(crate) async fn run(setting: &Setting, before: &Packages) -> Result<String> 
     // Somebody holds two of three books, until a timer or a checkout.
     world.send(world.stack.output("Deliveries")?, "book", "1", &[("item", "book")], r#"{"quantity":3}"#).await?;
     shelf(&world, json!({"available": 3, "reserved": 0, "sold": 0})).await?;
-    order(&world, "1", "add-to-cart", &json!({"item": "book", "quantity": 2})).await?;
+    order(&world, "ann", "1", "add-to-cart", &json!({"item": "book", "quantity": 2})).await?;
     shelf(&world, json!({"available": 1, "reserved": 2, "sold": 0})).await?;
-    until("the end of the hold", LIMIT, async || same("timers", &world.items("timers#").await?.len(), &1)).await?;
+    hold(&world, 1).await?;
     let old = Old::of_a_running(setting)?;
     let mut frozen = old.environment().await?;
     same("what an old environment leaves undone before", &refused(&mut frozen, &world, "Bob", "before").await?, &0)?;
@@ -63,9 +64,9 @@ pub(crate) async fn run(setting: &Setting, before: &Packages) -> Result<String> 
 
     put(&world).await?;
     greet(&world, 2).await?;
-    order(&world, "2", "checkout", &json!({})).await?;
+    order(&world, "ann", "2", "checkout", &json!({})).await?;
     shelf(&world, json!({"available": 1, "reserved": 0, "sold": 2})).await?;
-    until("the hold is not cancelled", LIMIT, async || same("timers", &world.items("timers#").await?.len(), &0)).await?;
+    hold(&world, 0).await?;
     agree(&world, &slice.expected, &alerts).await?;
 
     // It was frozen all the time; or it is a rollback.
@@ -162,15 +163,4 @@ async fn greet(world: &World, times: u64) -> Result<()> {
     world.put("Names", [("Ann".to_owned(), json!({"name": "Ann"}).to_string().into_bytes())]).await?;
     until("Ann is not greeted", LIMIT, async || same("times", &world.state("example/greeter/Ann", "seen").await?, &Some(times)))
         .await
-}
-
-async fn order(world: &World, id: &str, kind: &str, body: &Value) -> Result<()> {
-    world.send(world.stack.output("Orders")?, "ann", id, &[("type", &format!("shop/{kind}"))], &body.to_string()).await
-}
-
-async fn shelf(world: &World, expected: Value) -> Result<()> {
-    until("the shelf", LIMIT, async || {
-        same("books", &world.state::<Value>("shop/stock/book", "shelf").await?, &Some(expected.clone()))
-    })
-    .await
 }
